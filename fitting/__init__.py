@@ -1,0 +1,1 @@
+"""Fitting: runs in, laws and predictions out. A leaf: needs no TensorFlow and no accelerator."""

@@ -1,0 +1,141 @@
+"""A fitted law as an artifact: law.json holds all that `predict` and `report` need."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One run as the law sees it. Losses in nats a token, errors as fractions; NaN where unknown."""
+
+    run: str
+    params: float
+    tokens: float
+    measured: float
+    measured_stderr: float
+    fitted: float
+
+    @property
+    def token_multiplier(self) -> float:
+        """M = D / N."""
+        return self.tokens / self.params
+
+    @property
+    def flops(self) -> float:
+        """C = 6 N D (Kaplan et al. 2020)."""
+        return 6 * self.params * self.tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class LawFit:
+    """One law fitted to one column of a testbed.
+
+    Attributes:
+      column: the testbed's column, such as `loss/code` or `error/average`.
+      law: the law's name in `fitting.laws`.
+      theta: fitted parameters by name.
+      theta_intervals: (low, high) of each parameter at the artifact's level.
+      theta_draws: joint draws of the parameters, [draw][parameter in `theta`'s order], which carry every interval.
+      noise: standard deviation of one run's measurement around the law, in the column's unit (times the law's value
+        where `noise_is_relative`).
+      noise_is_relative: whether `noise` is a fraction of the law's value.
+      objective: what was minimised, in words.
+      objective_value: its value at `theta`.
+      starts: how many starting points were tried.
+      share_at_optimum: share of starts that reached the optimum.
+      at_bound: names of parameters that lie at a bound.
+      points: the runs fitted, with residuals.
+      degrees_of_freedom: points less free parameters.
+    """
+
+    column: str
+    law: str
+    theta: Mapping[str, float]
+    theta_intervals: Mapping[str, tuple[float, float]]
+    theta_draws: tuple[tuple[float, ...], ...]
+    noise: float
+    noise_is_relative: bool
+    objective: str
+    objective_value: float
+    starts: int
+    share_at_optimum: float
+    at_bound: tuple[str, ...]
+    points: tuple[Point, ...]
+    degrees_of_freedom: int
+
+
+@dataclasses.dataclass(frozen=True)
+class LeftOut:
+    """A row of the testbed that no law was fitted on, and why."""
+
+    run: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What the laws say of a run of `params` parameters and `tokens` tokens, intervals at `level`.
+
+    `measured_loss` and `measured_error` are NaN for a projection: a run that does not yet exist.
+    """
+
+    run: str
+    params: float
+    tokens: float
+    level: float
+    loss: float
+    loss_interval: tuple[float, float]
+    error: float | None
+    error_interval: tuple[float, float] | None
+    measured_loss: float
+    measured_error: float
+
+    @property
+    def token_multiplier(self) -> float:
+        """M = D / N."""
+        return self.tokens / self.params
+
+    @property
+    def flops(self) -> float:
+        """C = 6 N D (Kaplan et al. 2020)."""
+        return 6 * self.params * self.tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class FittedLaw:
+    """law.json: a loss law, perhaps an error law on top of it, and everything needed to repeat them.
+
+    Attributes:
+      method: `default` or `paper`.
+      loss: the loss law, L(N, D).
+      error: the error law, Err(L), or None.
+      left_out: rows of the testbed that were not fitted, each with the reason.
+      predictions: the testbed's targets, predicted and scored.
+      level: nominal coverage of every interval.
+      seed: of every random draw.
+      select: the row selection that was asked for.
+      testbed_sha256: of the table's bytes.
+      command: the command that made this file.
+      versions: of the libraries that took part.
+      created: ISO 8601 time.
+    """
+
+    method: str
+    loss: LawFit
+    error: LawFit | None
+    left_out: tuple[LeftOut, ...]
+    predictions: tuple[Prediction, ...]
+    level: float
+    seed: int
+    select: str
+    testbed_sha256: str
+    command: str
+    versions: Mapping[str, str]
+    created: str
+    schema_version: int = SCHEMA_VERSION

@@ -1,0 +1,1 @@
+"""The ladder: plan, train, evaluate, collect, fit, predict, report."""

@@ -1,0 +1,1 @@
+"""Models: the decoder, its accounting. A leaf: imports nothing else of this project."""

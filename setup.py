@@ -1,0 +1,47 @@
+"""Packaging of the scaling ladder: `pip install scaling-ladder` fits laws, the extra `train` trains the rungs."""
+
+from setuptools import setup
+
+FITTING = [
+    "jax>=0.6,<1",
+    "jaxopt>=0.8.5,<1",
+    "numpy>=1.26,<3",
+    "pandas>=2.2,<4",
+    "matplotlib>=3.9,<4",
+    "jinja2>=3.1,<4",
+    "pydantic>=2.9,<3",
+    "pyyaml>=6,<7",
+    "tyro>=0.9,<2",
+    "rich>=13.9,<16",
+    "etils[epath]>=1.10,<2",
+]
+TRAIN = [
+    "flax>=0.10.6,<1",
+    "optax>=0.2.4,<1",
+    "orbax-checkpoint>=0.11,<1",
+    "seqio>=0.0.19,<1",
+    "tensorflow-datasets>=4.9.7,<5",
+    "gcsfs>=2024.6",
+]
+TEST = [
+    "pytest>=8.3,<10",
+    "pytest-xdist>=3.6,<4",
+    "hypothesis>=6.115,<7",
+    "scipy>=1.13,<2",
+    "ruff>=0.8,<1",
+    "import-linter>=2.1,<3",
+]
+BENCH = ["torch>=2.5,<3", "transformers>=4.46,<6"]
+
+setup(
+    name="scaling-ladder",
+    version="0.1.0",
+    description="Train a ladder of small language models, fit its laws, know the large run beforehand",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=["ladder", "models", "tasks", "fitting"],
+    package_data={"fitting": ["*.html.j2", "*.md.j2"]},
+    install_requires=FITTING,
+    extras_require={"train": TRAIN, "test": TEST, "bench": BENCH, "all": TRAIN + TEST},
+    entry_points={"console_scripts": ["ladder = ladder.cli:main"]},
+)
