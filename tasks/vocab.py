@@ -1,0 +1,40 @@
+"""Vocabularies, as seqio knows them.
+
+`bytes` is seqio's ByteVocabulary (ByT5, Xue et al. 2021): 0 pads, 1 ends a text, 2 is unknown, byte b is b + 3, which
+makes 259 ids. Any other name is the path of a SentencePiece model, local or gs://.
+"""
+
+import seqio
+from etils import epath
+
+BYTES = "bytes"
+
+
+def load(name_or_path: str) -> seqio.Vocabulary:
+    """Gives the vocabulary of that name.
+
+    Args:
+      name_or_path: `bytes`, or the path of a SentencePiece model.
+
+    Raises:
+      ValueError: there is no such file, it is no SentencePiece model, or its vocabulary cannot end a text.
+    """
+    if name_or_path == BYTES:
+        return seqio.ByteVocabulary()
+    path = epath.Path(name_or_path)
+    if not path.is_file():
+        raise ValueError(
+            f"vocabulary {name_or_path!r}: no such file; give {BYTES!r} or the path of a SentencePiece .model file"
+        )
+    vocabulary = seqio.SentencePieceVocabulary(str(path))
+    try:
+        eos_id = vocabulary.eos_id
+    except RuntimeError as error:
+        raise ValueError(
+            f"vocabulary {name_or_path!r}: not a SentencePiece model ({error}); give one or {BYTES!r}"
+        ) from error
+    if eos_id is None or eos_id < 0:
+        raise ValueError(
+            f"vocabulary {name_or_path!r} has no end-of-text id to put between documents; train it with --eos_id=1"
+        )
+    return vocabulary
