@@ -1,0 +1,279 @@
+"""The verbs of `ladder`: parse, call one function, print. Heavy imports only inside the verb that needs them."""
+
+import dataclasses
+import json
+import math
+import shlex
+import sys
+from typing import Annotated, Literal
+
+import tyro
+from etils import epath
+from rich.console import Console
+from rich.table import Table
+from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
+
+from ladder import config as configs
+from ladder.launch import RunFailed
+from ladder.spec import RunSpec, Workdir, write
+
+ConfigPath = Annotated[Positional[str], arg(metavar="CONFIG", help="YAML file of a ladder, such as configs/demo.yaml")]
+Run = Annotated[str, arg(metavar="NAME", help="one run, as `ladder plan` names it")]
+WorkdirPath = Annotated[str, arg(metavar="DIR", help="folder of all results, local or gs://bucket/path")]
+Json = Annotated[FlagCreatePairsOff[bool], arg(help="print JSON on stdout")]
+Overrides = Annotated[
+    UseAppendAction[tuple[str, ...]],
+    arg(name="set", metavar="KEY=VALUE", help="override a value of the config, such as seed=1"),
+]
+
+app = tyro.extras.SubcommandApp()
+to_person = Console(stderr=True, highlight=False)
+
+
+def main() -> None:
+    """The console script: one clear line on stderr and exit code 1 where a command is refused."""
+    try:
+        app.cli(prog="ladder", description="Train a ladder of small runs, fit its laws, know the large run beforehand.")
+    except (ValueError, RunFailed) as e:
+        sys.exit(f"ladder: {e}")
+    except KeyboardInterrupt:
+        sys.exit("ladder: stopped; the same command goes on from the last checkpoints")
+
+
+@app.command
+def run(config: ConfigPath, *, workdir: WorkdirPath, overrides: Overrides = ()) -> None:
+    """Carry out a whole ladder: plan, train, evaluate, collect, fit, predict, report; run again to go on after a stop."""
+    from ladder import launch
+
+    c, specs = _planned(config, overrides)
+    w = Workdir.at(workdir)
+    _print_plan(specs)
+    _prepare(c, specs, w)
+    todo = [spec for spec in specs if not w.record(spec.run).exists()]
+    # Rungs before targets, and among each the dearest first, so that no core waits long at the end.
+    todo.sort(key=lambda spec: (spec.role == "target", -spec.flops))
+    _launch(launch.train_and_evaluate, c, specs, todo, w)
+    _collect(w)
+    _fit(w.testbed, w.fit(), loss=c.fit.loss, error=c.fit.error, level=c.fit.level, seed=c.seed)
+    _report(w.fit())
+
+
+@app.command
+def plan(config: ConfigPath, *, json: Json = False, overrides: Overrides = ()) -> None:
+    """Show every run of a ladder and what it costs."""
+    from ladder import plan as plans
+
+    _, specs = _planned(config, overrides)
+    if json:
+        _print_json(plans.as_table(specs))
+    else:
+        _print_plan(specs)
+
+
+@app.command
+def train(config: ConfigPath, *, run: Run, workdir: WorkdirPath, overrides: Overrides = ()) -> None:
+    """Train one run of a ladder to its end, going on from its newest checkpoint."""
+    from ladder import launch
+
+    _one_run(launch.train, config, run, workdir, overrides)
+
+
+@app.command
+def evaluate(config: ConfigPath, *, run: Run, workdir: WorkdirPath, overrides: Overrides = ()) -> None:
+    """Measure one trained run on every validation set and task, into its record.json."""
+    from ladder import launch
+
+    _one_run(launch.evaluate, config, run, workdir, overrides)
+
+
+@app.command
+def collect(workdir: Annotated[Positional[str], arg(metavar="DIR", help="workdir of a ladder")]) -> None:
+    """Gather the records of a workdir's runs into its testbed.csv."""
+    _collect(Workdir.at(workdir))
+
+
+@app.command
+def fit(
+    testbed: Annotated[Positional[str], arg(metavar="TESTBED", help="table of runs, such as a workdir's testbed.csv")],
+    *,
+    loss: Annotated[str, arg(metavar="COLUMN", help="loss to fit, such as loss/code")],
+    out: Annotated[str, arg(metavar="DIR", help="folder that law.json goes to")],
+    error: Annotated[str | None, arg(metavar="COLUMN", help="error to fit on that loss, such as error/average")] = None,
+    select: Annotated[str, arg(metavar="EXPR", help="rows to fit, as a pandas query")] = "role == 'rung'",
+    select_error: Annotated[
+        str | None, arg(metavar="EXPR", help="rows to fit the error law on, where they differ")
+    ] = None,
+    method: Annotated[Literal["default", "paper"], arg(help="`paper` is Gadre et al.'s procedure exactly")] = "default",
+    level: Annotated[float, arg(help="nominal coverage of the intervals")] = 0.9,
+    seed: Annotated[int, arg(help="of the intervals' random draws")] = 0,
+) -> None:
+    """Fit a loss law, and an error law on top of it, to a table of runs."""
+    _fit(
+        epath.Path(testbed),
+        epath.Path(out),
+        loss=loss,
+        error=error,
+        select=select,
+        select_error=select_error,
+        method=method,
+        level=level,
+        seed=seed,
+    )
+
+
+@app.command
+def predict(
+    law: Annotated[Positional[str], arg(metavar="LAW.json", help="what `ladder fit` wrote")],
+    *,
+    params: Annotated[float, arg(metavar="N", help="parameters, embeddings included, such as 1.4e9")],
+    tokens: Annotated[float, arg(metavar="D", help="training tokens, such as 900e9")],
+    json: Json = False,
+) -> None:
+    """Predict the loss and the error of a run from a fitted law."""
+    from fitting import fitted
+    from fitting.predict import predict
+
+    prediction = predict(fitted.load(epath.Path(law)), params, tokens)
+    if json:
+        _print_json(dataclasses.asdict(prediction))
+    else:
+        _print_predictions([prediction])
+
+
+@app.command
+def report(folder: Annotated[Positional[str], arg(metavar="DIR", help="folder of law.json, or a workdir")]) -> None:
+    """Write report.html, report.md and figures of a fitted law."""
+    path = epath.Path(folder)
+    _report(path if (path / "law.json").exists() else Workdir(path).fit())
+
+
+def _planned(config: str, overrides: tuple[str, ...]) -> tuple[configs.LadderConfig, tuple[RunSpec, ...]]:
+    from ladder import plan as plans
+    from tasks import vocab
+
+    c = configs.load(config, overrides)
+    return c, plans.plan(c, vocab.size(c.corpus.vocabulary))
+
+
+def _prepare(c: configs.LadderConfig, specs: tuple[RunSpec, ...], w: Workdir) -> None:
+    from ladder.prepare import prepare
+
+    prepare(c, specs, w, to_person.print)
+
+
+def _one_run(job, config: str, run: str, workdir: str, overrides: tuple[str, ...]) -> None:
+    from ladder import plan as plans
+
+    c, specs = _planned(config, overrides)
+    spec, w = plans.find(specs, run), Workdir.at(workdir)
+    _prepare(c, specs, w)
+    _launch(job, c, [spec], [spec], w)
+
+
+def _launch(job, c: configs.LadderConfig, specs, todo, w: Workdir) -> None:
+    from ladder.launch import launch
+    from ladder.progress import Display
+
+    if todo:
+        with Display(specs, done=[spec.run for spec in specs if spec not in todo], console=to_person) as display:
+            launch(job, c, todo, w, display)
+
+
+def _collect(w: Workdir) -> None:
+    from fitting import testbed
+
+    if not w.plan.exists():
+        raise ValueError(f"{w.root} is no workdir: it has no plan.json; make one with `ladder run CONFIG --workdir DIR`")
+    runs = [row["run"] for row in json.loads(w.plan.read_text())["runs"]]
+    missing = [run for run in runs if not w.record(run).exists()]
+    if len(missing) == len(runs):
+        raise ValueError(f"no run of {w.root} has a record.json yet; train and evaluate some first")
+    if missing:
+        to_person.print(f"not measured yet, so not in the table: {', '.join(missing)}")
+    records = [testbed.load_record(w.record(run)) for run in runs if run not in missing]
+    testbed.Testbed.from_records(records).write_csv(w.testbed)
+
+
+def _fit(table: epath.Path, out: epath.Path, **options) -> None:
+    from fitting import fit, fitted, testbed
+
+    command = shlex.join(["ladder", *sys.argv[1:]])
+    law = fit.fit(testbed.Testbed.read_csv(table), command=command, **options)
+    fitted.save(law, out / "law.json")
+    for left_out in law.left_out:
+        if not left_out.reason.startswith("not selected"):
+            to_person.print(f"left out: {left_out.run}, {left_out.reason}")
+    _print_predictions(law.predictions)
+    to_person.print(f"law: {out / 'law.json'}")
+
+
+def _report(folder: epath.Path) -> None:
+    from fitting import fitted
+    from fitting import report as reports
+
+    law = fitted.load(folder / "law.json")
+    w = Workdir(folder.parent.parent)
+    context = {}
+    if w.plan.exists():
+        runs = json.loads(w.plan.read_text())["runs"]
+        context = {
+            "plan": runs,
+            "settings_yaml": w.config.read_text(),
+            "title": configs.load(str(w.config)).name,
+            "curves": {row["run"]: _curve(w, row["run"]) for row in runs if w.metrics(row["run"]).exists()},
+        }
+    to_person.print(f"report: {reports.write(law, folder, **context)}")
+
+
+def _curve(w: Workdir, run: str) -> list[tuple[float, float]]:
+    rows = [json.loads(line) for line in w.metrics(run).read_text().splitlines()]
+    return [(row["tokens"], row["loss_nats"]) for row in rows]
+
+
+def _print_json(value) -> None:
+    print(json.dumps(value, indent=2))
+
+
+def _print_plan(specs: tuple[RunSpec, ...]) -> None:
+    from ladder import plan as plans
+
+    table = Table(title="the ladder", title_justify="left")
+    for name in ("run", "role"):
+        table.add_column(name)
+    for name in ("N", "N non-embedding", "D tokens", "M", "C FLOPs", "steps", "batch", "learning rate"):
+        table.add_column(name, justify="right")
+    tree = plans.as_table(specs)
+    for row in tree["runs"]:
+        table.add_row(
+            row["run"],
+            row["role"],
+            f"{row['params']:,}",
+            f"{row['params_non_embedding']:,}",
+            f"{row['tokens']:,}",
+            f"{row['token_multiplier']:.4g}",
+            f"{row['flops']:.3g}",
+            f"{row['steps']:,}",
+            str(row["batch_size"]),
+            f"{row['learning_rate']:.3g}",
+        )
+    to_person.print(table)
+    share = tree["totals"]["ladder_share_of_smallest_target"]
+    if share is not None:
+        to_person.print(f"the rungs cost {share:.0%} of the smallest target's FLOPs")
+
+
+def _print_predictions(predictions) -> None:
+    for p in predictions:
+        name = p.run or f"N = {p.params:.4g}, D = {p.tokens:.4g}"
+        line = f"{name}: loss {_with_interval(p.loss, p.loss_interval)}{_against(p.measured_loss, p.loss)}"
+        if p.error is not None:
+            line += f"; error {_with_interval(p.error, p.error_interval)}{_against(p.measured_error, p.error)}"
+        to_person.print(line)
+
+
+def _with_interval(value: float, interval: tuple[float, float]) -> str:
+    return f"{value:.4f} ({interval[0]:.4f} to {interval[1]:.4f})"
+
+
+def _against(measured: float, predicted: float) -> str:
+    return "" if math.isnan(measured) else f", measured {measured:.4f}, off by {predicted / measured - 1:+.2%}"

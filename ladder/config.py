@@ -1,0 +1,229 @@
+"""LadderConfig: the typed tree that a YAML file fills, with overrides and refusals."""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import pydantic
+import yaml
+from etils import epath
+
+from ladder.recipe import RECIPES
+
+# Without this, pydantic reads a dataclass with an unknown key as if the key were not there.
+strict = pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config={"extra": "forbid", "strict": True})
+
+
+@strict
+class Size:
+    """One size of the ladder: residual width, number of blocks, attention heads."""
+
+    width: int
+    layers: int
+    heads: int
+
+
+@strict
+class Model:
+    """What every size shares. `sequence_length` in tokens; see `models.config.DecoderConfig` for the rest."""
+
+    sequence_length: int = 2048
+    ffn_multiple: int = 256
+    qk_norm: bool = True
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+
+@strict
+class Grid:
+    """Every named size, trained at every token multiplier M = D / N."""
+
+    sizes: tuple[str, ...]
+    token_multipliers: tuple[float, ...]
+
+
+@strict
+class Recipe:
+    """A named rule of `ladder.recipe`, and a factor on its learning rates (1 leaves it as it is)."""
+
+    name: str
+    learning_rate_scale: float = 1.0
+
+
+@strict
+class Corpus:
+    """What is trained on.
+
+    Attributes:
+      kind: `python_sources` (the Python files of this machine), `text`, `jsonl` or `tfds`.
+      options: of that kind, such as `path`, a local or gs:// file, folder or glob; see `tasks.corpora`.
+      vocabulary: `bytes`, or the path of a SentencePiece model.
+      epochs: how often the corpus may be repeated; repetition bends the laws, so it must be asked for.
+    """
+
+    kind: str = "python_sources"
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    vocabulary: str = "bytes"
+    epochs: int = 1
+
+
+@strict
+class Evaluation:
+    """What each run is measured on: every validation set of the corpus, and these downstream tasks."""
+
+    sequences: int = 512
+    tasks: tuple[str, ...] = ()
+    questions: int = 400
+
+
+@strict
+class Training:
+    """How the runs are carried out; nothing here changes what they learn.
+
+    `cores_per_run` trains runs side by side, each in a process of its own on so many cores of this machine;
+    0 trains them one after another in this process, on all its devices.
+    """
+
+    checkpoint_every_steps: int = 1000
+    log_every_steps: int = 50
+    cores_per_run: int = 0
+
+
+@strict
+class Fit:
+    """Columns of the testbed that the default laws are fitted to, and the nominal coverage of their intervals."""
+
+    loss: str
+    error: str | None = None
+    level: float = 0.9
+
+
+@strict
+class LadderConfig:
+    """A whole ladder: sizes, rungs, targets, recipe, corpus, evaluation."""
+
+    name: str
+    seed: int = 0
+    sizes: dict[str, Size]
+    model: Model = Model()
+    rungs: tuple[Grid, ...]
+    targets: tuple[Grid, ...] = ()
+    recipe: Recipe
+    corpus: Corpus = Corpus()
+    evaluation: Evaluation = Evaluation()
+    training: Training = Training()
+    fit: Fit
+
+
+def load(path: str, overrides: Sequence[str] = ()) -> LadderConfig:
+    """Reads a ladder from YAML.
+
+    Args:
+      path: the file, local or gs://.
+      overrides: `path.to.key=value` each; the value is read as YAML.
+
+    Raises:
+      ValueError: naming the file, the key and what is wrong with it.
+    """
+    file = epath.Path(path)
+    if not file.exists():
+        raise ValueError(f"no such config: {path}")
+    try:
+        tree = yaml.safe_load(file.read_text())
+    except yaml.YAMLError as e:
+        raise ValueError(f"{path} is not YAML: {e}") from e
+    if not isinstance(tree, dict):
+        raise ValueError(f"{path} must hold a mapping of keys, as configs/demo.yaml does")
+    for override in overrides:
+        _set(tree, override)
+    try:
+        config = pydantic.TypeAdapter(LadderConfig).validate_json(_as_json(tree))
+    except pydantic.ValidationError as e:
+        problems = "; ".join(f"{'.'.join(map(str, p['loc'])) or 'config'}: {p['msg']}" for p in e.errors())
+        raise ValueError(f"{path}: {problems}") from e
+    _refuse_impossible(config, path)
+    return config
+
+
+def dump(config: LadderConfig) -> str:
+    """The whole config as YAML, defaults included; `load` gives the same config back."""
+    return yaml.safe_dump(as_tree(config), sort_keys=False, width=100)
+
+
+def as_tree(config: LadderConfig) -> dict[str, Any]:
+    """The config as plain mappings, lists and scalars."""
+    return pydantic.TypeAdapter(LadderConfig).dump_python(config, mode="json")
+
+
+def _as_json(tree: Any) -> bytes:
+    # JSON mode is strict about scalars and still takes a list for a tuple.
+    return pydantic.TypeAdapter(Any).dump_json(tree)
+
+
+def _set(tree: dict[str, Any], override: str) -> None:
+    path, equals, value = override.partition("=")
+    *parents, leaf = path.split(".")
+    if not equals or not all([*parents, leaf]):
+        raise ValueError(f"--set {override}: write it as path.to.key=value")
+    for key in parents:
+        tree = _item(tree, key, override)
+    if isinstance(tree, list):
+        _item(tree, leaf, override)
+        tree[int(leaf)] = yaml.safe_load(value)
+    elif isinstance(tree, dict):
+        tree[leaf] = yaml.safe_load(value)
+    else:
+        raise ValueError(f"--set {override}: there is nothing below {'.'.join(parents)}")
+
+
+def _item(tree: Any, key: str, override: str) -> Any:
+    if isinstance(tree, list):
+        if not key.isdigit() or int(key) >= len(tree):
+            raise ValueError(f"--set {override}: {key} must be one of 0 to {len(tree) - 1}")
+        return tree[int(key)]
+    if not isinstance(tree, dict):
+        raise ValueError(f"--set {override}: there is nothing below {key}")
+    return tree.setdefault(key, {})
+
+
+def _refuse_impossible(config: LadderConfig, path: str) -> None:
+    def refuse(key: str, why: str) -> None:
+        raise ValueError(f"{path}: {key}: {why}")
+
+    if config.recipe.name not in RECIPES:
+        refuse("recipe.name", f"no recipe is named {config.recipe.name!r}; there are {', '.join(RECIPES)}")
+    if not config.recipe.learning_rate_scale > 0:
+        refuse("recipe.learning_rate_scale", f"{config.recipe.learning_rate_scale} must be more than 0")
+    for size in config.sizes:
+        if not re.fullmatch(r"[A-Za-z0-9=_.-]+", size):
+            refuse("sizes", f"{size!r} names a folder: use letters, digits and = _ . - only")
+    if not config.rungs:
+        refuse("rungs", "a ladder needs at least one grid of rungs")
+    if not 0 <= config.seed < 2**32:
+        refuse("seed", f"{config.seed} must lie between 0 and 2^32 - 1")
+    if not 0 < config.fit.level < 1:
+        refuse("fit.level", f"{config.fit.level} must lie between 0 and 1")
+    if config.training.cores_per_run < 0:
+        refuse("training.cores_per_run", "must be 0 or more")
+    if config.training.checkpoint_every_steps % config.training.log_every_steps:
+        refuse("training.checkpoint_every_steps", "must be a multiple of training.log_every_steps")
+    for key, value in {
+        "model.sequence_length": config.model.sequence_length,
+        "corpus.epochs": config.corpus.epochs,
+        "evaluation.sequences": config.evaluation.sequences,
+        "evaluation.questions": config.evaluation.questions,
+        "training.checkpoint_every_steps": config.training.checkpoint_every_steps,
+        "training.log_every_steps": config.training.log_every_steps,
+    }.items():
+        if value < 1:
+            refuse(key, f"{value} must be at least 1")
+    for kind in ("rungs", "targets"):
+        for i, grid in enumerate(getattr(config, kind)):
+            if not grid.sizes or not grid.token_multipliers:
+                refuse(f"{kind}.{i}", "needs at least one size and one token multiplier")
+            for size in grid.sizes:
+                if size not in config.sizes:
+                    refuse(f"{kind}.{i}.sizes", f"no size is named {size!r}; there are {', '.join(config.sizes)}")
+            for multiplier in grid.token_multipliers:
+                if not multiplier > 0:
+                    refuse(f"{kind}.{i}.token_multipliers", f"{multiplier} must be more than 0")

@@ -1,0 +1,51 @@
+"""(seed, step) → global batch, as a pure function over fixed-length token records."""
+
+import functools
+import json
+
+import numpy as np
+from etils import epath
+
+from ladder.spec import Workdir
+
+
+class Batches:
+    """Batches by step. Every run of a ladder reads the same records in the same order, if their seeds are one.
+
+    Args:
+      records: .npy file of token records [R, T], T = sequence length + 1.
+      batch_size: records a batch.
+      seed: of the order; each pass over the records has an order of its own.
+    """
+
+    def __init__(self, records: epath.Path, batch_size: int, seed: int):
+        self._record_RxT = read(records)
+        self._batch_size = batch_size
+        self._seed = seed
+
+    def __call__(self, step: int) -> np.ndarray:
+        """token_BxT, int32, of the step counted from 0."""
+        position_B = np.arange(step * self._batch_size, (step + 1) * self._batch_size)
+        epoch_B, place_B = np.divmod(position_B, len(self._record_RxT))
+        index_B = [
+            _order(self._seed, epoch, len(self._record_RxT))[place] for epoch, place in zip(epoch_B, place_B, strict=True)
+        ]
+        return self._record_RxT[index_B].astype(np.int32)
+
+
+def read(records: epath.Path) -> np.ndarray:
+    """record_RxT of a .npy file: mapped from a local disk, read whole from gs://."""
+    if "://" in str(records):
+        with records.open("rb") as file:
+            return np.load(file)
+    return np.load(records, mmap_mode="r")
+
+
+def validation_sets(workdir: Workdir) -> list[str]:
+    """Names of the validation sets that the workdir's corpus holds."""
+    return list(json.loads(workdir.corpus.read_text())["validation_tokens"])
+
+
+@functools.lru_cache(maxsize=2)  # a batch may straddle two epochs
+def _order(seed: int, epoch: int, records: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(records)

@@ -1,0 +1,107 @@
+"""LadderConfig → RunSpecs, with what they will cost."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ladder.config import Grid, LadderConfig
+from ladder.recipe import RECIPES
+from ladder.spec import RunSpec, run_name
+from models import accounting
+from models.config import DecoderConfig
+
+
+def plan(config: LadderConfig, vocab_size: int) -> tuple[RunSpec, ...]:
+    """Every run of the ladder: rungs, then targets.
+
+    Raises:
+      ValueError: where sizes do not grow, a run is named twice, or a run would have no step.
+    """
+    decoders = {name: decoder(config, name, vocab_size) for name in config.sizes}
+    _refuse_shrinking(decoders)
+    specs = (*_runs(config, "rung", config.rungs, decoders), *_runs(config, "target", config.targets, decoders))
+    names = [spec.run for spec in specs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"run {name} is planned twice; each size and multiplier may stand in one grid only")
+    return specs
+
+
+def decoder(config: LadderConfig, size: str, vocab_size: int) -> DecoderConfig:
+    """The decoder of one size."""
+    s, m = config.sizes[size], config.model
+    try:
+        return DecoderConfig(
+            width=s.width,
+            layers=s.layers,
+            heads=s.heads,
+            vocab_size=vocab_size,
+            ffn_multiple=m.ffn_multiple,
+            qk_norm=m.qk_norm,
+            dtype=m.dtype,
+        )
+    except ValueError as e:
+        raise ValueError(f"sizes.{size}: {e}") from e
+
+
+def find(specs: Sequence[RunSpec], run: str) -> RunSpec:
+    """The run of that name; a ValueError lists the runs there are."""
+    for spec in specs:
+        if spec.run == run:
+            return spec
+    raise ValueError(f"no run is named {run!r}; there are {', '.join(spec.run for spec in specs)}")
+
+
+def as_table(specs: Sequence[RunSpec]) -> dict[str, Any]:
+    """What `ladder plan --json` prints: `runs`, one row each, and `totals`."""
+    runs = [
+        {
+            "run": s.run,
+            "role": s.role,
+            "params": s.params,
+            "params_non_embedding": s.params_non_embedding,
+            "tokens": s.tokens,
+            "token_multiplier": s.token_multiplier,
+            "flops": s.flops,
+            "steps": s.steps,
+            "batch_size": s.hyperparameters.batch_size,
+            "learning_rate": s.hyperparameters.learning_rate,
+        }
+        for s in specs
+    ]
+    ladder_flops = sum(s.flops for s in specs if s.role == "rung")
+    target_flops = [s.flops for s in specs if s.role == "target"]
+    totals = {
+        "runs": len(specs),
+        "ladder_tokens": sum(s.tokens for s in specs if s.role == "rung"),
+        "ladder_flops": ladder_flops,
+        "target_flops": sum(target_flops),
+        "ladder_share_of_smallest_target": ladder_flops / min(target_flops) if target_flops else None,
+    }
+    return {"runs": runs, "totals": totals}
+
+
+def _runs(
+    config: LadderConfig, role: str, grids: Sequence[Grid], decoders: dict[str, DecoderConfig]
+) -> Iterator[RunSpec]:
+    length = config.model.sequence_length
+    for grid in grids:
+        for multiplier in grid.token_multipliers:
+            for size in grid.sizes:
+                params = accounting.params(decoders[size])
+                run = run_name(size, multiplier)
+                hyperparameters = RECIPES[config.recipe.name](params, multiplier * params, length)
+                hyperparameters = hyperparameters.scaled(config.recipe.learning_rate_scale)
+                steps = round(multiplier * params / (hyperparameters.batch_size * length))
+                if steps < 1:
+                    raise ValueError(
+                        f"{run}: {multiplier * params:.0f} tokens are less than one batch of "
+                        f"{hyperparameters.batch_size} x {length}; raise the token multiplier or shorten the sequence"
+                    )
+                yield RunSpec(run, role, size, decoders[size], length, steps, hyperparameters, config.seed)
+
+
+def _refuse_shrinking(decoders: dict[str, DecoderConfig]) -> None:
+    names = list(decoders)
+    for smaller, larger in zip(names, names[1:], strict=False):
+        if accounting.params(decoders[larger]) <= accounting.params(decoders[smaller]):
+            raise ValueError(f"sizes do not grow: {larger} has no more parameters than {smaller}; list smallest first")

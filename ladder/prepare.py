@@ -1,0 +1,97 @@
+"""A workdir made ready to train in: claimed by its config, planned, its corpus on disk."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ladder import config as configs
+from ladder import plan as plans
+from ladder import spec as specs_
+from ladder.config import LadderConfig
+from ladder.spec import RunSpec, Workdir, write
+
+# What may change between two commands on one workdir: these say how runs are carried out and read, not what they are.
+FREE_TO_CHANGE = ("training", "fit")
+HELD_OUT_SEED = 0
+
+
+def prepare(config: LadderConfig, specs: Sequence[RunSpec], workdir: Workdir, say: Callable[[str], None]) -> None:
+    """Writes ladder.yaml, plan.json, every spec.json and the corpus, where they are not there yet.
+
+    Raises:
+      ValueError: if another config made the workdir, or the corpus is missing or too small.
+    """
+    if workdir.config.exists():
+        _refuse_other_config(config, workdir)
+    write(workdir.config, configs.dump(config))
+    write(workdir.plan, json.dumps(plans.as_table(specs), indent=2) + "\n")
+    for spec in specs:
+        write(workdir.spec(spec.run), specs_.dump(spec))
+    if not workdir.corpus.exists():
+        _write_corpus(config, specs, workdir, say)
+    _refuse_repetition(config, specs, json.loads(workdir.corpus.read_text()))
+
+
+def _write_corpus(config: LadderConfig, specs: Sequence[RunSpec], workdir: Workdir, say: Callable[[str], None]) -> None:
+    from tasks import corpora, questions, records, suites, vocab
+
+    say("reading the corpus")
+    length = config.model.sequence_length
+    vocabulary = vocab.load(config.corpus.vocabulary)
+    corpus = corpora.build(config.corpus.kind, vocabulary, **config.corpus.options)
+    train_records = records.write_records(
+        corpus.train,
+        corpora.TRAIN,
+        workdir.train_records,
+        record_length=length,
+        max_tokens=max(spec.tokens for spec in specs),
+    )
+    validation_records = {
+        name: records.write_sample(
+            task,
+            corpora.VALIDATION,
+            workdir.validation_records(name),
+            record_length=length,
+            max_records=config.evaluation.sequences,
+            seed=HELD_OUT_SEED,
+        )
+        for name, task in corpus.validation.items()
+    }
+    # The first validation set is the one most like what is trained on.
+    held_out = next(iter(corpus.validation.values()))
+    asked = config.evaluation.questions
+    for name, task in suites.build(config.evaluation.tasks, held_out, questions=asked, seed=HELD_OUT_SEED).items():
+        questions.save(suites.questions(task), workdir.questions(name))
+    summary = {
+        "train_tokens": train_records * length,
+        "validation_tokens": {name: count * length for name, count in validation_records.items()},
+    }
+    write(workdir.corpus, json.dumps(summary, indent=2) + "\n")
+    say(f"corpus: {train_records * length:,} tokens to train on; validation sets: {', '.join(corpus.validation)}")
+
+
+def _refuse_repetition(config: LadderConfig, specs: Sequence[RunSpec], summary: Mapping[str, Any]) -> None:
+    longest = max(specs, key=lambda spec: spec.tokens)
+    epochs = -(-longest.tokens // summary["train_tokens"])
+    if epochs > config.corpus.epochs:
+        raise ValueError(
+            f"the corpus has {summary['train_tokens']:,} tokens and {longest.run} trains on {longest.tokens:,}: give more "
+            f"text, shorten the run, or ask for repetition with --set corpus.epochs={epochs}"
+        )
+
+
+def _refuse_other_config(config: LadderConfig, workdir: Workdir) -> None:
+    theirs, ours = _flat(configs.as_tree(configs.load(str(workdir.config)))), _flat(configs.as_tree(config))
+    differing = [
+        f"{key} is {theirs.get(key, 'absent')} there and {ours.get(key, 'absent')} here"
+        for key in sorted(theirs.keys() | ours.keys())
+        if theirs.get(key) != ours.get(key) and key.split(".")[0] not in FREE_TO_CHANGE
+    ]
+    if differing:
+        raise ValueError(f"{workdir.root} was made by another config: {'; '.join(differing)}; choose another --workdir")
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    return {k: v for key, value in tree.items() for k, v in _flat(value, f"{prefix}.{key}" if prefix else key).items()}

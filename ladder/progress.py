@@ -1,0 +1,110 @@
+"""What happens while runs train, and how a person sees it: a live table in a terminal, a line a run elsewhere."""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from ladder.spec import RunSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A run has come to `step`; `loss_nats` and `tokens_per_second` are means since its last report."""
+
+    run: str
+    step: int
+    loss_nats: float
+    tokens_per_second: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluating:
+    """A run is trained and is being measured."""
+
+    run: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """A run has its record; `quarantine` says why it must not be fitted, or is empty."""
+
+    run: str
+    quarantine: str
+
+
+Event = Trained | Evaluating | Finished
+
+
+class Display:
+    """Shows events of many runs on stderr; a context manager to be called with each event."""
+
+    def __init__(self, specs: Sequence[RunSpec], done: Sequence[str] = (), console: Console | None = None):
+        self._specs = {spec.run: spec for spec in specs}
+        self._step = {spec.run: spec.steps if spec.run in done else 0 for spec in specs}
+        self._console = console or Console(stderr=True, highlight=False)
+        self._finished = len(done)
+        self._started = time.monotonic()
+        self._flops_at_start: float | None = None
+        self._rows: dict[str, TaskID] = {}
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[note]}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._total = self._progress.add_task("ladder", total=self._flops_of_all(), note="")
+
+    def __enter__(self) -> "Display":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception):
+        self._progress.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Shows one event."""
+        match event:
+            case Trained():
+                self._step[event.run] = event.step
+                note = f"loss {event.loss_nats:.3f}  {event.tokens_per_second:,.0f} tokens/s"
+                self._progress.update(self._row(event.run), completed=event.step, note=note)
+            case Evaluating():
+                spec = self._specs[event.run]
+                self._step[event.run] = spec.steps
+                self._progress.update(self._row(event.run), completed=spec.steps, note="evaluating")
+            case Finished():
+                self._step[event.run] = self._specs[event.run].steps
+                self._finished += 1
+                row = self._rows.pop(event.run, None)
+                if row is not None:
+                    self._progress.remove_task(row)
+                state = f"[red]quarantined[/red]: {event.quarantine}" if event.quarantine else "done"
+                self._console.print(f"{event.run}  {state}  ({self._finished} of {len(self._specs)} runs)")
+        self._progress.update(self._total, completed=self._flops_done(), note=self._overall())
+
+    def _row(self, run: str) -> TaskID:
+        if run not in self._rows:
+            self._rows[run] = self._progress.add_task(run, total=self._specs[run].steps, note="")
+        return self._rows[run]
+
+    def _flops_of_all(self) -> float:
+        return sum(spec.flops for spec in self._specs.values())
+
+    def _flops_done(self) -> float:
+        return sum(spec.flops * self._step[run] / spec.steps for run, spec in self._specs.items())
+
+    def _overall(self) -> str:
+        done, now = self._flops_done(), time.monotonic()
+        if self._flops_at_start is None:
+            # What a restart finds done took no time now, and must not make the rate look better than it is.
+            self._flops_at_start, self._started = done, now
+        note = f"{self._finished} of {len(self._specs)} runs"
+        if now > self._started and done > self._flops_at_start:
+            left_s = (self._flops_of_all() - done) * (now - self._started) / (done - self._flops_at_start)
+            note += f"  {int(left_s // 60)}:{int(left_s % 60):02d} left"
+        return note

@@ -1,0 +1,68 @@
+"""Named, frozen recipes: (N, D) → batch, learning rate, warm-up, weight decay."""
+
+import dataclasses
+from collections.abc import Callable
+
+
+@dataclasses.dataclass(frozen=True)
+class Hyperparameters:
+    """Everything the optimiser is told.
+
+    The learning rate climbs linearly to `learning_rate` over `warmup_steps` and falls by a half cosine to
+    `final_learning_rate`. Weight decay is decoupled and falls on every parameter, as open_lm's does.
+    `batch_size` is in sequences.
+    """
+
+    batch_size: int
+    learning_rate: float
+    final_learning_rate: float
+    warmup_steps: int
+    weight_decay: float
+    z_loss: float = 1e-4
+    clip_norm: float = 1.0
+    beta1: float = 0.9
+    beta2: float = 0.95
+    epsilon: float = 1e-8
+
+    def scaled(self, factor: float) -> "Hyperparameters":
+        """The same with every learning rate times `factor`."""
+        return dataclasses.replace(
+            self,
+            learning_rate=self.learning_rate * factor,
+            final_learning_rate=self.final_learning_rate * factor,
+        )
+
+
+def gadre2024(params: int, tokens: float, sequence_length: int) -> Hyperparameters:
+    """The published ladder's table (Gadre et al. 2024, Table 2 and the released runs), read as steps in N."""
+    del tokens, sequence_length
+    batch_size, warmup_steps = 2048, 5000
+    for below, batch, warmup in ((50e6, 64, 100), (200e6, 512, 400), (1e9, 512, 2000), (3e9, 256, 5000)):
+        if params < below:
+            batch_size, warmup_steps = batch, warmup
+            break
+    large = params >= 3e9
+    return Hyperparameters(
+        batch_size=batch_size,
+        learning_rate=3e-4 if large else 3e-3,
+        final_learning_rate=3e-5,
+        warmup_steps=warmup_steps,
+        weight_decay=0.33 if large else 0.033,
+    )
+
+
+def tiny(params: int, tokens: float, sequence_length: int) -> Hyperparameters:
+    """For models of 10^4 to 10^6 parameters on bytes."""
+    batch_size = max(1, round(2048 / sequence_length))
+    steps = tokens / (batch_size * sequence_length)
+    learning_rate = 0.02 * (params / 20_000) ** -0.5
+    return Hyperparameters(
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        final_learning_rate=0.01 * learning_rate,
+        warmup_steps=max(1, round(0.1 * steps)),
+        weight_decay=0.033,
+    )
+
+
+RECIPES: dict[str, Callable[[int, float, int], Hyperparameters]] = {"gadre2024": gadre2024, "tiny": tiny}

@@ -1,0 +1,140 @@
+"""RunSpec: one run, fully decided; and the workdir's layout, whose paths are made nowhere else."""
+
+import dataclasses
+import os
+from typing import Literal
+
+import pydantic
+from etils import epath
+
+from ladder.recipe import Hyperparameters
+from models import accounting
+from models.config import DecoderConfig
+
+SCHEMA_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSpec:
+    """One run of the ladder (`rung`) or a run to predict (`target`).
+
+    `params` (N) counts what exists, embeddings included; `tokens` (D) is steps × batch × sequence length exactly.
+    """
+
+    run: str
+    role: Literal["rung", "target"]
+    size: str
+    decoder: DecoderConfig
+    sequence_length: int
+    steps: int
+    hyperparameters: Hyperparameters
+    seed: int
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def params(self) -> int:
+        """N."""
+        return accounting.params(self.decoder)
+
+    @property
+    def params_non_embedding(self) -> int:
+        """N without both embedding tables."""
+        return accounting.params_non_embedding(self.decoder)
+
+    @property
+    def tokens(self) -> int:
+        """D."""
+        return self.steps * self.hyperparameters.batch_size * self.sequence_length
+
+    @property
+    def token_multiplier(self) -> float:
+        """M = D / N, as trained."""
+        return self.tokens / self.params
+
+    @property
+    def flops(self) -> float:
+        """C = 6 N D."""
+        return accounting.training_flops(self.params, self.tokens)
+
+
+def run_name(size: str, token_multiplier: float) -> str:
+    """The name of a run, such as `w24-m320`."""
+    return f"{size}-m{token_multiplier:g}"
+
+
+def dump(spec: RunSpec) -> bytes:
+    """spec.json."""
+    return pydantic.TypeAdapter(RunSpec).dump_json(spec, indent=2) + b"\n"
+
+
+@dataclasses.dataclass(frozen=True)
+class Workdir:
+    """A ladder's folder, local or gs://."""
+
+    root: epath.Path
+
+    @classmethod
+    def at(cls, path: str) -> "Workdir":
+        """The workdir at a local path or a gs:// one."""
+        return cls(epath.Path(path).expanduser())
+
+    @property
+    def config(self) -> epath.Path:
+        """ladder.yaml: the config that made this workdir."""
+        return self.root / "ladder.yaml"
+
+    @property
+    def plan(self) -> epath.Path:
+        """plan.json: what `ladder plan --json` prints."""
+        return self.root / "plan.json"
+
+    @property
+    def corpus(self) -> epath.Path:
+        """corpus.json: how much text there is; written last, when all of the corpus is on disk."""
+        return self.root / "corpus" / "corpus.json"
+
+    @property
+    def train_records(self) -> epath.Path:
+        """Token records to train on."""
+        return self.root / "corpus" / "train.npy"
+
+    def validation_records(self, name: str) -> epath.Path:
+        """Token records of one validation set."""
+        return self.root / "corpus" / "validation" / f"{name}.npy"
+
+    def questions(self, task: str) -> epath.Path:
+        """The questions of one downstream task."""
+        return self.root / "corpus" / "tasks" / f"{task}.npz"
+
+    @property
+    def testbed(self) -> epath.Path:
+        """testbed.csv: one row a run."""
+        return self.root / "testbed.csv"
+
+    def spec(self, run: str) -> epath.Path:
+        """spec.json of one run."""
+        return self.root / "runs" / run / "spec.json"
+
+    def checkpoints(self, run: str) -> epath.Path:
+        """Folder of one run's checkpoints, one folder a step."""
+        return self.root / "runs" / run / "checkpoints"
+
+    def metrics(self, run: str) -> epath.Path:
+        """metrics.jsonl of one run."""
+        return self.root / "runs" / run / "metrics.jsonl"
+
+    def record(self, run: str) -> epath.Path:
+        """record.json of one run: what was measured."""
+        return self.root / "runs" / run / "record.json"
+
+    def fit(self, name: str = "default") -> epath.Path:
+        """Folder of one fit: law.json and its report."""
+        return self.root / "fits" / name
+
+
+def write(path: epath.Path, content: str | bytes) -> None:
+    """Writes a file whole or not at all: beside, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.parent / f".{path.name}.{os.getpid()}.tmp"
+    beside.write_bytes(content if isinstance(content, bytes) else content.encode())
+    beside.replace(path)
