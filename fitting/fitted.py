@@ -1,18 +1,21 @@
 """A fitted law as an artifact: law.json holds all that `predict` and `report` need."""
 
 import dataclasses
-import json
-import os
-import pathlib
+import math
 from collections.abc import Mapping
 from typing import Any
+
+from fitting import artifact
 
 SCHEMA_VERSION = 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """One run as the law sees it. Losses in nats a token, errors as fractions; NaN where unknown."""
+    """One run as the law sees it. Losses in nats a token, errors as fractions; NaN where unknown.
+
+    `loss` is the measured loss that an error law was given; NaN in a loss law, which is given `params` and `tokens`.
+    """
 
     run: str
     params: float
@@ -20,6 +23,7 @@ class Point:
     measured: float
     measured_stderr: float
     fitted: float
+    loss: float = math.nan
 
     @property
     def token_multiplier(self) -> float:
@@ -39,7 +43,7 @@ class LawFit:
     Attributes:
       column: the testbed's column, such as `loss/code` or `error/average`.
       law: the law's name in `fitting.laws`.
-      theta: fitted parameters by name.
+      theta: fitted parameters by name, in the law's order.
       theta_intervals: (low, high) of each parameter at the artifact's level.
       theta_draws: joint draws of the parameters, [draw][parameter in `theta`'s order], which carry every interval.
       noise: standard deviation of one run's measurement around the law, in the column's unit (times the law's value
@@ -120,6 +124,7 @@ class FittedLaw:
       level: nominal coverage of every interval.
       seed: of every random draw.
       select: the row selection that was asked for.
+      select_error: the same for the error law; None where it takes the loss law's rows, or there is none.
       testbed_sha256: of the table's bytes.
       command: the command that made this file.
       versions: of the libraries that took part.
@@ -138,4 +143,15 @@ class FittedLaw:
     command: str
     versions: Mapping[str, str]
     created: str
+    select_error: str | None = None
     schema_version: int = SCHEMA_VERSION
+
+
+def save(law: FittedLaw, path: Any) -> None:
+    """Writes law.json, whole or not at all. `path` may be on `gs://`."""
+    artifact.save(law, path)
+
+
+def load(path: Any) -> FittedLaw:
+    """Reads law.json. Raises ValueError where there is no such file, or it is not exactly what `save` writes."""
+    return artifact.load(FittedLaw, path)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fitting import artifact, figures, laws
+from fitting import artifact, drawing, figures, laws
 from fitting.fitted import FittedLaw, LawFit, Prediction
 
 Curves = Mapping[str, Sequence[tuple[float, float]]]
@@ -58,7 +58,7 @@ def write(
         "settings_yaml": settings_yaml,
     }
     for name, figure in drawn.items():
-        artifact.write_text(out / "figures" / f"{name}.svg", figures.svg(figure, name, background=figures.PAPER) + "\n")
+        artifact.write_text(out / "figures" / f"{name}.svg", figures.svg(figure, name, background=drawing.PAPER) + "\n")
     artifact.write_text(out / "report.json", json.dumps(_finite(summary), indent=1, allow_nan=False) + "\n")
     artifact.write_text(out / "report.md", _render("report.md.j2", **summary, **context, figures=list(drawn)))
     colours = _colours(law)
@@ -289,9 +289,9 @@ def _draw(law: FittedLaw, curves: Curves | None, chance_error: float | None) -> 
     drawn = {"reducible_loss": figures.reducible_loss(law)}
     if law.error:
         drawn["error_against_loss"] = figures.error_against_loss(law, chance_error=chance_error)
-    for part, fit in _fits(law).items():
+    for part in _fits(law):
         for against in ("params", "tokens", "token_multiplier"):
-            drawn[f"{part}_residuals_{against}"] = figures.residuals(fit, law, against=against)
+            drawn[f"{part}_residuals_{against}"] = figures.residuals(law, part, against=against)
     if curves:
         for against in ("tokens", "flops"):
             drawn[f"training_{against}"] = figures.training_curves(law, curves, against=against)
@@ -300,9 +300,9 @@ def _draw(law: FittedLaw, curves: Curves | None, chance_error: float | None) -> 
 
 def _colours(law: FittedLaw) -> dict[str, tuple[str, str, str]]:
     """Every colour of the figures, as CSS variable: (name, on light, on dark)."""
-    inks = [("ink", figures.INK), ("muted", figures.MUTED), ("grid", figures.GRID), ("paper", figures.PAPER)]
-    colours = {light: (name, light, figures.DARK[light]) for name, light in inks}
-    for i, kind in enumerate(figures.families(law)):
+    inks = [("ink", drawing.INK), ("muted", drawing.MUTED), ("grid", drawing.GRID), ("paper", drawing.PAPER)]
+    colours = {light: (name, light, drawing.DARK[light]) for name, light in inks}
+    for i, kind in enumerate(drawing.families(law)):
         colours[kind.colour] = (f"m{i}", kind.colour, kind.dark_colour)
     return colours
 

@@ -6,6 +6,7 @@ makes 259 ids. Any other name is the path of a SentencePiece model, local or gs:
 
 import seqio
 from etils import epath
+from google.protobuf import message
 
 BYTES = "bytes"
 
@@ -29,7 +30,7 @@ def load(name_or_path: str) -> seqio.Vocabulary:
     vocabulary = seqio.SentencePieceVocabulary(str(path))
     try:
         eos_id = vocabulary.eos_id
-    except RuntimeError as error:
+    except (RuntimeError, message.DecodeError) as error:
         raise ValueError(
             f"vocabulary {name_or_path!r}: not a SentencePiece model ({error}); give one or {BYTES!r}"
         ) from error
