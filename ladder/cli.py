@@ -237,24 +237,23 @@ def _print_json(value) -> None:
 def _print_plan(specs: tuple[RunSpec, ...]) -> None:
     from ladder import plan as plans
 
-    table = Table(title="the ladder", title_justify="left")
+    table = Table(box=None, pad_edge=False)
+    tree = plans.as_table(specs)
     for name in ("run", "role"):
         table.add_column(name)
-    for name in ("N", "N non-embedding", "D tokens", "M", "C FLOPs", "steps", "batch", "learning rate"):
+    for name in ("N", "N non-emb.", "D tokens", "M", "C FLOPs", "steps", "batch", "l. rate"):
         table.add_column(name, justify="right")
-    tree = plans.as_table(specs)
     for row in tree["runs"]:
+        counts = (_short(row[key]) for key in ("params", "params_non_embedding", "tokens"))
         table.add_row(
             row["run"],
             row["role"],
-            f"{row['params']:,}",
-            f"{row['params_non_embedding']:,}",
-            f"{row['tokens']:,}",
+            *counts,
             f"{row['token_multiplier']:.4g}",
-            f"{row['flops']:.3g}",
+            f"{row['flops']:.2e}",
             f"{row['steps']:,}",
             str(row["batch_size"]),
-            f"{row['learning_rate']:.3g}",
+            f"{row['learning_rate']:.2g}",
         )
     to_person.print(table)
     share = tree["totals"]["ladder_share_of_smallest_target"]
@@ -269,6 +268,13 @@ def _print_predictions(predictions) -> None:
         if p.error is not None:
             line += f"; error {_with_interval(p.error, p.error_interval)}{_against(p.measured_error, p.error)}"
         to_person.print(line)
+
+
+def _short(count: int) -> str:
+    for suffix, unit in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= unit:
+            return f"{count / unit:.3g} {suffix}"
+    return str(count)
 
 
 def _with_interval(value: float, interval: tuple[float, float]) -> str:
