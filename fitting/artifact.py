@@ -1,0 +1,114 @@
+"""Artifacts: frozen dataclasses as JSON files that are strict to read and never half-written."""
+
+import collections.abc
+import dataclasses
+import json
+import math
+import types
+import typing
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def write_text(path: Any, text: str) -> None:
+    """Writes a file (local or `gs://`) whole or not at all: beside it first, then renamed."""
+    from etils import epath  # gs:// is rare and the import is not free
+
+    path = epath.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.parent / (path.name + ".tmp")
+    beside.write_text(text)
+    beside.replace(path)
+
+
+def read_text(path: Any) -> str:
+    """Reads a file, local or `gs://`. Raises ValueError where there is none."""
+    from etils import epath
+
+    path = epath.Path(path)
+    try:
+        return path.read_text()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise ValueError(f"{path}: no such file") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not a text file") from None
+
+
+def save(artifact: Any, path: Any) -> None:
+    """Writes a dataclass as JSON: floats exactly, NaN as null, keys in the order of the fields."""
+    write_text(path, json.dumps(_encode(artifact), indent=1, allow_nan=False) + "\n")
+
+
+def load(kind: type[T], path: Any) -> T:
+    """Reads a dataclass that `save` wrote.
+
+    Raises:
+      ValueError: no such file, not JSON, another schema version, a key missing or unknown, a value of another type; the
+        message gives the path and the place within it.
+    """
+    try:
+        raw = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not valid JSON ({error}); write it again") from None
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path}: expected a {kind.__name__}, a JSON object, but found {type(raw).__name__}")
+    version = next(f.default for f in dataclasses.fields(kind) if f.name == "schema_version")
+    if raw.get("schema_version") != version:
+        raise ValueError(
+            f"{path}: schema_version is {raw.get('schema_version')!r} but this program reads {kind.__name__} version "
+            f"{version}; make the file again with this version"
+        )
+    try:
+        return _decode(kind, raw, kind.__name__)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _encode(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return {field.name: _encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, collections.abc.Mapping):
+        return {key: _encode(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_encode(item) for item in value]
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    return value
+
+
+def _decode(kind: Any, value: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        return None if value is None else _decode(arguments[0], value, where)
+    if dataclasses.is_dataclass(kind):
+        return _decode_dataclass(kind, _expect(dict, value, where), where)
+    if origin is collections.abc.Mapping:
+        items = _expect(dict, value, where).items()
+        return {key: _decode(arguments[1], item, f"{where}.{key}") for key, item in items}
+    if origin is tuple:
+        items = _expect(list, value, where)
+        kinds = [arguments[0]] * len(items) if arguments[-1] is Ellipsis else arguments
+        if len(items) != len(kinds):
+            raise ValueError(f"{where}: expected {len(kinds)} values but found {len(items)}")
+        return tuple(_decode(k, item, f"{where}[{i}]") for i, (k, item) in enumerate(zip(kinds, items, strict=True)))
+    if kind is float:
+        return math.nan if value is None else float(_expect((int, float), value, where))
+    return _expect(kind, value, where)
+
+
+def _decode_dataclass(kind: type[T], value: dict, where: str) -> T:
+    hints = typing.get_type_hints(kind)
+    names = [field.name for field in dataclasses.fields(kind)]
+    if missing := [name for name in names if name not in value]:
+        raise ValueError(f"{where}: missing key {', '.join(missing)}")
+    if unknown := [key for key in value if key not in names]:
+        raise ValueError(f"{where}: unknown key {', '.join(unknown)}; the keys are {', '.join(names)}")
+    return kind(**{name: _decode(hints[name], value[name], f"{where}.{name}") for name in names})
+
+
+def _expect(kind: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        names = {dict: "an object", list: "a list", str: "text", int: "a whole number", bool: "true or false"}
+        raise ValueError(f"{where}: expected {names.get(kind, 'a number')} but found {json.dumps(value)[:60]}")
+    return value

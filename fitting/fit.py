@@ -1,0 +1,252 @@
+"""Testbed × laws → FittedLaw: which runs are fitted, by which objective, and how far off the targets it lands."""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import math
+import platform
+import typing
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from fitting import laws, predict, solve, uncertainty
+from fitting.fitted import FittedLaw, LawFit, LeftOut, Point, Prediction
+from fitting.laws import Law
+from fitting.testbed import Testbed
+
+if typing.TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """How a law is fitted to runs.
+
+    `paper` is Gadre et al. 2024: least squares of loss and of error, all parameters free, of either sign.
+
+    `default` is for what a ladder is: few runs, scattered by about 1 % of the loss, whose law must reach far.
+    - Residuals of the loss are relative: scatter and misfit grow with the loss, and in absolute terms the small, cheap,
+      least telling rungs would decide the fit. Residuals of the error are absolute: a fraction has no scale of its own.
+      All runs weigh the same, since the sampling error of one validation set is common to them.
+    - Coefficients are positive: a law with a negative term falls below zero, or rises with size, where it extrapolates.
+    - Shapes (the exponent of the loss law, the rate of the error law) are posterior means (`fitting.uncertainty`), not
+      best fits. With one to four degrees of freedom the best exponent follows the scatter, and an extrapolation follows
+      the exponent. Given the shapes, least squares has one minimum. With many runs, or no scatter, it is the best fit.
+    """
+
+    relative_loss: bool
+    posterior_exponents: bool
+    objective_loss: str
+    objective_error: str
+
+
+METHODS: Mapping[str, Method] = {
+    "default": Method(
+        relative_loss=True,
+        posterior_exponents=True,
+        objective_loss="sum of squared relative residuals, coefficients positive, exponent at its posterior mean",
+        objective_error="sum of squared residuals, coefficients positive, rate at its posterior mean",
+    ),
+    "paper": Method(
+        relative_loss=False,
+        posterior_exponents=False,
+        objective_loss="sum of squared residuals of the loss",
+        objective_error="sum of squared residuals of the error",
+    ),
+}
+
+
+def fit(
+    testbed: Testbed,
+    *,
+    loss: str,
+    error: str | None = None,
+    select: str = "role == 'rung'",
+    select_error: str | None = None,
+    method: str = "default",
+    level: float = 0.95,
+    seed: int = 0,
+    command: str = "",
+) -> FittedLaw:
+    """Fits the loss law, perhaps the error law on top of it, and predicts and scores the testbed's targets.
+
+    Args:
+      testbed: the runs.
+      loss: the loss to fit, such as `c4_val` or `loss/c4_val`.
+      error: the error to fit, such as `average` or `error/average`; None for no error law.
+      select: which rows to fit, as a pandas query.
+      select_error: which rows to fit the error law to, where not the same.
+      method: `default` or `paper`; see `Method`.
+      level: nominal coverage of every interval.
+      seed: of the posterior's draws. Fitted parameters and predictions do not depend on it, intervals by a hair.
+      command: what to record as the command that made this law.
+
+    Raises:
+      ValueError: no such column or method, a bad or empty selection, a selection that takes in targets, fewer runs than
+        parameters, runs that cannot tell the parameters apart.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method {method!r} is unknown; methods are {', '.join(METHODS)}")
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}: the coverage of an interval lies between 0 and 1, such as 0.95")
+    loss_column = testbed.column(loss, "loss")
+    error_column = None if error is None else testbed.column(error, "error")
+    loss_rows, loss_left_out = _rows(testbed, select, (loss_column,))
+    loss_fit = _fit_loss(testbed, loss_rows, loss_column, METHODS[method], level, seed)
+    error_fit, left_out = None, loss_left_out
+    if error_column is not None:
+        error_rows, error_left_out = _rows(testbed, select_error or select, (loss_column, error_column))
+        error_fit = _fit_error(testbed, error_rows, loss_column, error_column, METHODS[method], level, seed + 1)
+        left_out = {run: reason for run, reason in loss_left_out.items() if run in error_left_out}
+    law = FittedLaw(
+        method=method,
+        loss=loss_fit,
+        error=error_fit,
+        left_out=tuple(LeftOut(run, reason) for run, reason in left_out.items()),
+        predictions=(),
+        level=level,
+        seed=seed,
+        select=select,
+        select_error=select_error,
+        testbed_sha256=testbed.sha256,
+        command=command,
+        versions={"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in ("jax", "jaxopt", "numpy", "pandas")},
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+    return dataclasses.replace(law, predictions=_score(law, testbed, loss_column, error_column))
+
+
+def _rows(testbed: Testbed, select: str, columns: Sequence[str]) -> tuple["pd.DataFrame", dict[str, str]]:
+    """The rows to fit, and for every other rung the reason why not."""
+    table = testbed.table
+    selected = testbed.select(select)
+    if (targets := table["run"][selected & (table["role"] == "target")]).size:
+        raise ValueError(
+            f"select {select!r} takes in the target {', '.join(targets)}, which is there to be predicted; add "
+            "\"and role == 'rung'\""
+        )
+    reasons = {}
+    for row, chosen in zip(table.to_dict("records"), selected, strict=True):
+        missing = [column for column in columns if math.isnan(row[column])]
+        if row["quarantine"]:
+            reasons[row["run"]] = f"quarantined: {row['quarantine']}"
+        elif row["role"] == "target":
+            continue
+        elif not chosen:
+            reasons[row["run"]] = f"not selected by {select}"
+        elif missing:
+            reasons[row["run"]] = f"no {' and no '.join(missing)}"
+    return table[selected & ~table["run"].isin(list(reasons))], reasons
+
+
+def _fit_loss(testbed: Testbed, rows: "pd.DataFrame", column: str, method: Method, level: float, seed: int) -> LawFit:
+    noise = uncertainty.NOISE_MEDIAN * (1 if method.relative_loss else rows[column].min())
+    x = (rows["params"].to_numpy(float), rows["tokens"].to_numpy(float))
+    fitted = _fit(laws.OVER_TRAINING, column, rows, x, method.relative_loss, noise, method, level, seed)
+    return dataclasses.replace(fitted, objective=method.objective_loss, points=_points(testbed, rows, fitted, x))
+
+
+def _fit_error(
+    testbed: Testbed, rows: "pd.DataFrame", loss_column: str, column: str, method: Method, level: float, seed: int
+) -> LawFit:
+    # Sampling decides each question's answer anew for every run, so unlike a loss an error does carry it as noise.
+    stderr_N = _stderr(testbed, rows, column)
+    noise = math.hypot(uncertainty.NOISE_MEDIAN, math.sqrt(np.mean(np.nan_to_num(stderr_N) ** 2)))
+    x = (rows[loss_column].to_numpy(float),)
+    fitted = _fit(laws.EXPONENTIAL_DECAY, column, rows, x, False, noise, method, level, seed)
+    points = _points(testbed, rows, fitted, x)
+    points = tuple(dataclasses.replace(point, loss=loss) for point, loss in zip(points, x[0].tolist(), strict=True))
+    return dataclasses.replace(fitted, objective=method.objective_error, points=points)
+
+
+def _fit(
+    law: Law,
+    column: str,
+    rows: "pd.DataFrame",
+    x: Sequence[np.ndarray],
+    relative: bool,
+    noise_median: float,
+    method: Method,
+    level: float,
+    seed: int,
+) -> LawFit:
+    y_N = rows[column].to_numpy(float)
+    _refuse_too_few(law, column, x, y_N)
+    scale_N = y_N if relative else np.ones_like(y_N)
+    posterior = uncertainty.posterior(
+        law, x, y_N, scale_N, noise_median=noise_median, informed=method.posterior_exponents, seed=seed
+    )
+    shapes_GxQ = posterior.shape_Q[None] if method.posterior_exponents else None
+    solution = solve.minimise(law, x, y_N, scale_N, positive=method.posterior_exponents, shapes_GxQ=shapes_GxQ)
+    low_P, high_P = np.quantile(posterior.theta_SxP, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return LawFit(
+        column=column,
+        law=law.name,
+        theta=dict(zip(law.parameters, solution.theta_BxP[0].tolist(), strict=True)),
+        theta_intervals={
+            name: (low, high) for name, low, high in zip(law.parameters, low_P.tolist(), high_P.tolist(), strict=True)
+        },
+        theta_draws=tuple(map(tuple, posterior.theta_SxP.tolist())),
+        noise=posterior.noise,
+        noise_is_relative=relative,
+        objective="",
+        objective_value=float(solution.objective_B[0]),
+        starts=solution.starts,
+        share_at_optimum=float(solution.share_at_optimum_B[0]),
+        at_bound=solution.at_bound,
+        points=(),
+        degrees_of_freedom=len(y_N) - len(law.parameters),
+    )
+
+
+def _refuse_too_few(law: Law, column: str, x: Sequence[np.ndarray], y_N: np.ndarray) -> None:
+    """The runs must be as many as the parameters, and able to tell them apart."""
+    count = len(law.parameters)
+    if len(y_N) < count:
+        raise ValueError(
+            f"{column}: {len(y_N)} runs cannot fit the {count} parameters ({', '.join(law.parameters)}) of {law.name}; "
+            f"select at least {count}"
+        )
+    middle = [shape.median for shape in law.shapes.values()]
+    columns = [np.broadcast_to(term, y_N.shape) for term in law.evaluate_terms(middle, *x)]
+    columns_NxJ = np.stack([term / np.abs(term).max() for term in columns], -1)
+    distinct = len(np.unique(np.stack(x), axis=1).T)
+    if distinct < count or np.linalg.cond(columns_NxJ) > 1e8:
+        raise ValueError(
+            f"{column}: the runs cannot tell the parameters of {law.name} apart: {distinct} of {len(y_N)} differ in "
+            f"{' or '.join(law.inputs)}, or all of these vary alike; add runs of other sizes and token multipliers"
+        )
+
+
+def _points(testbed: Testbed, rows: "pd.DataFrame", fitted: LawFit, x: Sequence[np.ndarray]) -> tuple[Point, ...]:
+    law = {**laws.LOSS_LAWS, **laws.ERROR_LAWS}[fitted.law]
+    columns = (
+        rows["run"],
+        rows["params"].astype(float),
+        rows["tokens"].astype(float),
+        rows[fitted.column],
+        _stderr(testbed, rows, fitted.column),
+        law.evaluate(tuple(fitted.theta.values()), *x),
+    )
+    return tuple(Point(*values) for values in zip(*(np.asarray(c).tolist() for c in columns), strict=True))
+
+
+def _stderr(testbed: Testbed, rows: "pd.DataFrame", column: str) -> np.ndarray:
+    stderr_column = testbed.stderr_column(column)
+    return rows[stderr_column].to_numpy(float) if stderr_column in rows else np.full(len(rows), math.nan)
+
+
+def _score(law: FittedLaw, testbed: Testbed, loss: str, error: str | None) -> tuple[Prediction, ...]:
+    """Every target that is not in quarantine, predicted, with what was measured beside it."""
+    table = testbed.table
+    targets = table[(table["role"] == "target") & (table["quarantine"] == "")]
+    predictions = []
+    for row in targets.to_dict("records"):
+        prediction = predict.predict(law, float(row["params"]), float(row["tokens"]), row["run"])
+        measured_error = float(row[error]) if error else math.nan
+        predictions.append(
+            dataclasses.replace(prediction, measured_loss=float(row[loss]), measured_error=measured_error)
+        )
+    return tuple(predictions)

@@ -1,0 +1,66 @@
+"""From a fitted law alone to what a run will give: loss law, then error law, each with its interval."""
+
+import math
+
+import numpy as np
+
+from fitting import laws
+from fitting.fitted import FittedLaw, LawFit, Prediction
+
+
+def predict(law: FittedLaw, params: float, tokens: float, run: str = "") -> Prediction:
+    """The loss and error of a run of `params` parameters (N) trained on `tokens` tokens (D).
+
+    The intervals are of what would be measured on that one run: they hold the parameters' uncertainty and the run's own
+    scatter around the law. Draws of the loss, scatter included, are what the draws of the error law are given.
+
+    Raises:
+      ValueError: a size that is not positive and finite.
+    """
+    for name, value in (("params", params), ("tokens", tokens)):
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(f"{name} is {value}: it must be a positive number")
+    loss_law = laws.LOSS_LAWS[law.loss.law]
+    loss = float(loss_law.evaluate(tuple(law.loss.theta.values()), params, tokens))
+    rng = np.random.default_rng(law.seed)
+    loss_S = _scattered(law.loss, loss_law.evaluate(np.asarray(law.loss.theta_draws).T, params, tokens), rng)
+    error = error_interval = None
+    if law.error is not None:
+        error_law = laws.ERROR_LAWS[law.error.law]
+        error = _fraction(float(error_law.evaluate(tuple(law.error.theta.values()), loss)))
+        error_S = _scattered(law.error, error_law.evaluate(np.asarray(law.error.theta_draws).T, loss_S), rng)
+        error_interval = tuple(_fraction(bound) for bound in _interval(error_S, law.level))
+    return Prediction(
+        run=run,
+        params=params,
+        tokens=tokens,
+        level=law.level,
+        loss=loss,
+        loss_interval=_interval(loss_S, law.level),
+        error=error,
+        error_interval=error_interval,
+        measured_loss=math.nan,
+        measured_error=math.nan,
+    )
+
+
+def _scattered(fit: LawFit, value_S: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The law's values as measured on one run each: with the noise of a run added."""
+    noise_S = fit.noise * _normal_scores(len(value_S), rng)
+    return value_S * (1 + noise_S) if fit.noise_is_relative else value_S + noise_S
+
+
+def _normal_scores(count: int, rng: np.random.Generator) -> np.ndarray:
+    """Normal draws without luck: the quantiles of the normal distribution, in random order."""
+    from statistics import NormalDist
+
+    return rng.permutation([NormalDist().inv_cdf((i + 0.5) / count) for i in range(count)])
+
+
+def _interval(value_S: np.ndarray, level: float) -> tuple[float, float]:
+    low, high = np.quantile(value_S, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _fraction(error: float) -> float:
+    return min(max(error, 0.0), 1.0)

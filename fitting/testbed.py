@@ -1,0 +1,263 @@
+"""The testbed: one row a run, where training, published data and fitting meet."""
+
+import dataclasses
+import hashlib
+import io
+import math
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fitting import artifact
+
+if typing.TYPE_CHECKING:
+    import pandas as pd
+
+TEXT_COLUMNS = ("run", "role", "corpus", "model", "quarantine")
+SIZE_COLUMNS = ("params", "params_non_embedding", "tokens", "token_multiplier", "flops")
+COLUMNS = ("run", "role", "corpus", "model", *SIZE_COLUMNS)
+ROLES = ("rung", "target")
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """A measured value and its sampling standard error, NaN where that is unknown."""
+
+    value: float
+    stderr: float = math.nan
+
+
+@dataclasses.dataclass(frozen=True)
+class RunRecord:
+    """record.json: what one finished run is and what was measured on it.
+
+    Attributes:
+      run: its name.
+      role: `rung` or `target`.
+      corpus: what it was trained on.
+      model: its size's name.
+      params: N, all parameters.
+      params_non_embedding: parameters without the embeddings.
+      tokens: D, training tokens.
+      token_multiplier: M = D / N.
+      flops: C = 6ND.
+      losses: by validation set, in nats a token.
+      errors: by task, as fractions.
+      chance_errors: by task, the error of guessing.
+      quarantine: why the run must not be fitted; empty if it may be.
+    """
+
+    run: str
+    role: str
+    corpus: str
+    model: str
+    params: int
+    params_non_embedding: int
+    tokens: int
+    token_multiplier: float
+    flops: float
+    losses: Mapping[str, Measurement]
+    errors: Mapping[str, Measurement]
+    chance_errors: Mapping[str, float]
+    quarantine: str = ""
+    schema_version: int = 1
+
+    def save(self, path: Any) -> None:
+        """Writes record.json, whole or not at all."""
+        artifact.save(self, path)
+
+    @classmethod
+    def load(cls, path: Any) -> "RunRecord":
+        """Reads record.json. Raises ValueError where it is not exactly what `save` writes."""
+        return artifact.load(cls, path)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Testbed:
+    """A checked table of runs; `table` is a pandas DataFrame with one row a run.
+
+    Columns: `run`, `role` (rung or target), `corpus`, `model`, `params`, `params_non_embedding`, `tokens`,
+    `token_multiplier`, `flops`, then `loss/<set>` (nats a token), `loss_stderr/<set>`, `error/<task or average>`
+    (fractions), `error_stderr/<…>`, last `quarantine` (empty, or why). Only `run`, `params` and `tokens` are required;
+    `role` is rung where absent, and M and C follow from N and D.
+    """
+
+    __test__ = False  # the name looks like a test to pytest
+
+    table: "pd.DataFrame"
+
+    def __post_init__(self):
+        object.__setattr__(self, "table", _checked(self.table))
+
+    @classmethod
+    def from_records(cls, records: Sequence[RunRecord]) -> "Testbed":
+        """One row a record, with `error/average`, the mean over tasks, where a run has them all."""
+        import pandas as pd
+
+        losses = _names(record.losses for record in records)
+        tasks = _names(record.errors for record in records)
+        rows = []
+        for record in records:
+            row = {name: getattr(record, name) for name in COLUMNS}
+            row |= _measurements("loss", {name: record.losses.get(name) for name in losses})
+            errors = {task: record.errors.get(task) for task in tasks}
+            if tasks:
+                errors["average"] = _average(list(errors.values()))
+            row |= _measurements("error", errors)
+            rows.append(row | {"quarantine": record.quarantine})
+        if not rows:
+            raise ValueError("no runs to collect: train and evaluate some first")
+        return cls(pd.DataFrame(rows))
+
+    @classmethod
+    def read_csv(cls, path: Any) -> "Testbed":
+        """Reads testbed.csv, ours or anyone's with columns of these names.
+
+        Raises:
+          ValueError: no such file, not a table, a required column missing, a cell that is not a number, a run named
+            twice, sizes or losses that are not positive, errors outside 0 to 1.
+        """
+        import pandas as pd
+
+        text = artifact.read_text(path)
+        try:
+            cells = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, skipinitialspace=True)
+        except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+            raise ValueError(f"{path}: not a table of comma-separated values: {str(error).strip()}") from None
+        try:
+            return cls(cells)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+
+    def to_csv(self) -> str:
+        """The table as text: the same bytes for the same runs, floats to the last bit."""
+        return self.table.to_csv(index=False, lineterminator="\n")
+
+    def write_csv(self, path: Any) -> None:
+        """Writes testbed.csv, whole or not at all."""
+        artifact.write_text(path, self.to_csv())
+
+    @property
+    def sha256(self) -> str:
+        """Of the bytes that `write_csv` writes."""
+        return hashlib.sha256(self.to_csv().encode()).hexdigest()
+
+    def column(self, name: str, kind: str) -> str:
+        """The full name of a measured column: `c4_val` and `loss/c4_val` are both `loss/c4_val`, for kind `loss`."""
+        full = name if name.startswith(f"{kind}/") else f"{kind}/{name}"
+        if full not in self.table:
+            there = [column for column in self.table if column.startswith(f"{kind}/")]
+            raise ValueError(f"no column {full!r} in the testbed; it has {', '.join(there) or f'no {kind} columns'}")
+        return full
+
+    def stderr_column(self, column: str) -> str:
+        """`loss_stderr/c4_val` for `loss/c4_val`; it need not exist."""
+        return column.replace("/", "_stderr/", 1)
+
+    def select(self, expression: str) -> "pd.Series":
+        """Which rows a pandas query holds for, as a Boolean series: `role == 'rung' and token_multiplier <= 320`.
+
+        Raises:
+          ValueError: a malformed expression, or one that no row satisfies.
+        """
+        if "@" in expression:
+            raise ValueError(f"select {expression!r}: variables (@) cannot be used; compare columns with values")
+        try:
+            rows = self.table.query(expression, engine="python").index
+        except Exception as error:  # pandas raises whatever Python's parser and its operators do
+            raise ValueError(
+                f"select {expression!r} is not a valid row selection ({error}); write, for instance, "
+                f"\"role == 'rung' and token_multiplier <= 320\"; columns are {', '.join(self.table)}"
+            ) from None
+        if rows.empty:
+            raise ValueError(f"select {expression!r} holds for none of the {len(self.table)} runs")
+        return self.table.index.isin(rows)
+
+
+def _names(mappings: Any) -> list[str]:
+    return list(dict.fromkeys(name for mapping in mappings for name in mapping))
+
+
+def _measurements(kind: str, measured: Mapping[str, Measurement | None]) -> dict[str, float]:
+    row = {}
+    for name, measurement in measured.items():
+        row[f"{kind}/{name}"] = measurement.value if measurement else math.nan
+        row[f"{kind}_stderr/{name}"] = measurement.stderr if measurement else math.nan
+    return row
+
+
+def _average(measured: Sequence[Measurement | None]) -> Measurement | None:
+    if None in measured:
+        return None
+    stderr = math.sqrt(sum(m.stderr**2 for m in measured)) / len(measured)
+    return Measurement(sum(m.value for m in measured) / len(measured), stderr)
+
+
+def _checked(table: "pd.DataFrame") -> "pd.DataFrame":
+    """The table with its columns typed, completed and in order; ValueError where a value cannot be."""
+    if missing := [name for name in ("run", "params", "tokens") if name not in table]:
+        raise ValueError(f"missing column {', '.join(missing)}; columns are {', '.join(map(str, table)) or '(none)'}")
+    if table.empty:
+        raise ValueError("the table has no runs")
+    table = table.reset_index(drop=True)
+    defaults = {"role": "rung", "quarantine": ""}
+    for name in TEXT_COLUMNS:
+        if name in table or name in defaults:
+            table[name] = table[name].fillna("").astype(str) if name in table else defaults[name]
+    if (twice := table["run"][table["run"].duplicated()].unique()).size:
+        raise ValueError(f"run named twice: {', '.join(twice)}; a run has one row")
+    if odd := sorted(set(table["role"]) - set(ROLES)):
+        raise ValueError(
+            f"role {odd[0]!r} of run {table['run'][table['role'] == odd[0]].iloc[0]!r}: it is rung or target"
+        )
+
+    numeric = [name for name in table if name in SIZE_COLUMNS or _kind(name)]
+    for name in numeric:
+        table[name] = _numbers(table, name)
+    for name in ("params", "tokens"):
+        _refuse(table, name, ~(table[name] > 0), "must be positive")
+    if "token_multiplier" not in table:
+        table["token_multiplier"] = table["tokens"] / table["params"]
+    if "flops" not in table:
+        table["flops"] = 6.0 * table["params"] * table["tokens"]
+    for name in numeric:
+        if _kind(name) == "loss":
+            _refuse(table, name, ~((table[name] > 0) | table[name].isna()), "a loss must be positive")
+        elif _kind(name) == "error":
+            _refuse(table, name, ~(table[name].between(0, 1) | table[name].isna()), "an error is a fraction, 0 to 1")
+    first = [name for name in COLUMNS if name in table]
+    return table[[*first, *(name for name in table if name not in (*first, "quarantine")), "quarantine"]]
+
+
+def _kind(column: str) -> str:
+    kind, slash, _ = column.partition("/")
+    return kind if slash and kind in ("loss", "loss_stderr", "error", "error_stderr") else ""
+
+
+def _numbers(table: "pd.DataFrame", name: str) -> "pd.Series":
+    """A column as whole numbers where all are, else as floats read to the last bit; an empty cell is NaN."""
+    import pandas as pd
+
+    cells = table[name]
+    if not pd.api.types.is_numeric_dtype(cells):
+        for number in (int, float):
+            try:
+                return pd.Series([number(cell) if cell != "" else math.nan for cell in cells], index=cells.index)
+            except (TypeError, ValueError):
+                continue
+        bad = next(i for i, cell in cells.items() if not _is_number(cell))
+        raise ValueError(f"column {name}, run {table['run'][bad]!r}: {cells[bad]!r} is not a number")
+    return cells
+
+
+def _is_number(cell: Any) -> bool:
+    try:
+        return cell == "" or math.isfinite(float(cell)) or True
+    except (TypeError, ValueError):
+        return False
+
+
+def _refuse(table: "pd.DataFrame", name: str, bad: "pd.Series", why: str) -> None:
+    if bad.any():
+        row = bad.idxmax()
+        raise ValueError(f"column {name}, run {table['run'][row]!r}: {table[name][row]:g}: {why}")
