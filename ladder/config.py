@@ -129,7 +129,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> LadderConfig:
     if not file.exists():
         raise ValueError(f"no such config: {path}")
     try:
-        tree = yaml.safe_load(file.read_text())
+        tree = yaml.load(file.read_text(), _Loader)
     except yaml.YAMLError as e:
         raise ValueError(f"{path} is not YAML: {e}") from e
     if not isinstance(tree, dict):
@@ -139,7 +139,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> LadderConfig:
     try:
         config = pydantic.TypeAdapter(LadderConfig).validate_json(_as_json(tree))
     except pydantic.ValidationError as e:
-        problems = "; ".join(f"{'.'.join(map(str, p['loc'])) or 'config'}: {p['msg']}" for p in e.errors())
+        problems = "; ".join(f"{'.'.join(map(str, p['loc'])) or 'config'}: {_what(p)}" for p in e.errors())
         raise ValueError(f"{path}: {problems}") from e
     _refuse_impossible(config, path)
     return config
@@ -155,6 +155,17 @@ def as_tree(config: LadderConfig) -> dict[str, Any]:
     return pydantic.TypeAdapter(LadderConfig).dump_python(config, mode="json")
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML whose numbers may be written 1e-3, as everybody does and only YAML 1.2 allows."""
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), "-+0123456789")
+
+
+def _what(problem: Any) -> str:
+    return "unknown key" if problem["type"] == "unexpected_keyword_argument" else problem["msg"]
+
+
 def _as_json(tree: Any) -> bytes:
     # JSON mode is strict about scalars and still takes a list for a tuple.
     return pydantic.TypeAdapter(Any).dump_json(tree)
@@ -165,13 +176,17 @@ def _set(tree: dict[str, Any], override: str) -> None:
     *parents, leaf = path.split(".")
     if not equals or not all([*parents, leaf]):
         raise ValueError(f"--set {override}: write it as path.to.key=value")
+    try:
+        parsed = yaml.load(value, _Loader)
+    except yaml.YAMLError:
+        raise ValueError(f"--set {override}: {value!r} is not YAML; quote it") from None
     for key in parents:
         tree = _item(tree, key, override)
     if isinstance(tree, list):
         _item(tree, leaf, override)
-        tree[int(leaf)] = yaml.safe_load(value)
+        tree[int(leaf)] = parsed
     elif isinstance(tree, dict):
-        tree[leaf] = yaml.safe_load(value)
+        tree[leaf] = parsed
     else:
         raise ValueError(f"--set {override}: there is nothing below {'.'.join(parents)}")
 
@@ -205,8 +220,6 @@ def _refuse_impossible(config: LadderConfig, path: str) -> None:
         refuse("fit.level", f"{config.fit.level} must lie between 0 and 1")
     if config.training.cores_per_run < 0:
         refuse("training.cores_per_run", "must be 0 or more")
-    if config.training.checkpoint_every_steps % config.training.log_every_steps:
-        refuse("training.checkpoint_every_steps", "must be a multiple of training.log_every_steps")
     for key, value in {
         "model.sequence_length": config.model.sequence_length,
         "corpus.epochs": config.corpus.epochs,
@@ -217,6 +230,8 @@ def _refuse_impossible(config: LadderConfig, path: str) -> None:
     }.items():
         if value < 1:
             refuse(key, f"{value} must be at least 1")
+    if config.training.checkpoint_every_steps % config.training.log_every_steps:
+        refuse("training.checkpoint_every_steps", "must be a multiple of training.log_every_steps")
     for kind in ("rungs", "targets"):
         for i, grid in enumerate(getattr(config, kind)):
             if not grid.sizes or not grid.token_multipliers:

@@ -1,0 +1,122 @@
+"""What tests share: generated text, a ladder small enough to train in seconds, where the shared fixtures lie."""
+
+import copy
+import os
+import pathlib
+
+# Before JAX is imported: tests must not depend on what the machine has plugged in, nor on how many tests run at once.
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+import numpy as np
+import pytest
+import yaml
+from etils import epath
+
+from ladder import config as configs
+from ladder import plan as plans
+from ladder.recipe import Hyperparameters
+from ladder.spec import RunSpec, Workdir
+from models.config import DecoderConfig
+
+REPOSITORY = pathlib.Path(__file__).parents[1]
+BYTES_SIZE = 259
+
+
+@pytest.fixture(scope="session")
+def shared() -> pathlib.Path:
+    """The folder of fixtures made by the peers' own code; tests that need it are skipped where it is absent."""
+    folder = pathlib.Path(os.environ.get("LADDER_SHARED", REPOSITORY.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"no shared fixtures at {folder}; name their folder in LADDER_SHARED")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory) -> pathlib.Path:
+    """A folder of text with something to learn: made-up names that come back within a few words."""
+    folder = tmp_path_factory.mktemp("text")
+    rng = np.random.default_rng(0)
+    names = ["".join(rng.choice(list("abcdefgh"), rng.integers(5, 8))) for _ in range(60)]
+    for i in range(60):
+        own = rng.choice(names, 4)
+        lines = [f"let {a} be the {b} of {a}; then {b} is {a}\n" for a, b in rng.choice(own, (60, 2))]
+        (folder / f"{i}.txt").write_text("".join(lines))
+    return folder
+
+
+@pytest.fixture
+def tree(text) -> dict:
+    """A tiny ladder as its YAML says it; a fresh one for every test to change."""
+    return copy.deepcopy(
+        {
+            "name": "tiny",
+            "sizes": {f"w{width}": {"width": width, "layers": 1, "heads": 1} for width in (4, 6, 8, 10, 12)},
+            "model": {"sequence_length": 16, "ffn_multiple": 8},
+            "rungs": [
+                {"sizes": ["w4", "w6", "w8", "w10"], "token_multipliers": [10]},
+                {"sizes": ["w4"], "token_multipliers": [30]},
+            ],
+            "targets": [{"sizes": ["w12"], "token_multipliers": [10]}],
+            "recipe": {"name": "tiny"},
+            "corpus": {"kind": "text", "options": {"path": str(text)}},
+            "evaluation": {"sequences": 70, "tasks": ["recall"], "questions": 40},
+            "training": {"checkpoint_every_steps": 10, "log_every_steps": 5},
+            "fit": {"loss": "loss/held_out", "error": "error/average"},
+        }
+    )
+
+
+@pytest.fixture
+def write_config(tmp_path):
+    """Writes a tree as YAML and gives its path."""
+
+    def write(tree: dict, name: str = "tiny.yaml") -> str:
+        path = tmp_path / name
+        path.write_text(yaml.safe_dump(tree, sort_keys=False))
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def ladder(tree, write_config):
+    """Plans a tree, with overrides: (config, specs)."""
+
+    def planned(*overrides: str, tree: dict = tree):
+        config = configs.load(write_config(tree), overrides)
+        return config, plans.plan(config, BYTES_SIZE)
+
+    return planned
+
+
+@pytest.fixture(scope="session")
+def token_RxT() -> np.ndarray:
+    """Records of tokens in which each follows from the one before, so that a step or two of training shows."""
+    start_R = np.random.default_rng(0).integers(0, 97, 300)
+    return ((start_R[:, None] + 7 * np.arange(17)) % 97).astype(np.uint16)
+
+
+@pytest.fixture
+def workdir(tmp_path, token_RxT) -> Workdir:
+    """A workdir with records to train on, made without TensorFlow."""
+    made = Workdir(epath.Path(tmp_path / "workdir"))
+    made.train_records.parent.mkdir(parents=True)
+    np.save(made.train_records, token_RxT)
+    return made
+
+
+@pytest.fixture
+def spec() -> RunSpec:
+    """25 steps of 8 sequences of 16 tokens, for a decoder of one block."""
+    return RunSpec(
+        run="w8-m1",
+        role="rung",
+        size="w8",
+        decoder=DecoderConfig(width=8, layers=1, heads=1, vocab_size=97, ffn_multiple=8),
+        sequence_length=16,
+        steps=25,
+        hyperparameters=Hyperparameters(
+            batch_size=8, learning_rate=0.03, final_learning_rate=0.0003, warmup_steps=3, weight_decay=0.033
+        ),
+        seed=0,
+    )
