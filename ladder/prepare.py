@@ -16,20 +16,23 @@ HELD_OUT_SEED = 0
 
 
 def prepare(config: LadderConfig, specs: Sequence[RunSpec], workdir: Workdir, say: Callable[[str], None]) -> None:
-    """Writes ladder.yaml, plan.json, every spec.json and the corpus, where they are not there yet.
+    """Writes the corpus, every spec.json, plan.json and ladder.yaml, where they are not there yet.
 
     Raises:
       ValueError: if another config made the workdir, or the corpus is missing or too small.
     """
-    if workdir.config.exists():
+    claimed = workdir.config.exists()
+    if claimed:
         _refuse_other_config(config, workdir)
-    write(workdir.config, configs.dump(config))
-    write(workdir.plan, json.dumps(plans.as_table(specs), indent=2) + "\n")
-    for spec in specs:
-        write(workdir.spec(spec.run), specs_.dump(spec))
-    if not workdir.corpus.exists():
+        _refuse_other_plan(specs, workdir)
+    if not (claimed and workdir.corpus.exists()):
         _write_corpus(config, specs, workdir, say)
     _refuse_repetition(config, specs, json.loads(workdir.corpus.read_text()))
+    for spec in specs:
+        write(workdir.spec(spec.run), specs_.dump(spec))
+    write(workdir.plan, json.dumps(plans.as_table(specs), indent=2) + "\n")
+    # Last: a config that is refused, or stopped on the way here, does not claim the workdir, so it can be put right.
+    write(workdir.config, configs.dump(config))
 
 
 def _write_corpus(config: LadderConfig, specs: Sequence[RunSpec], workdir: Workdir, say: Callable[[str], None]) -> None:
@@ -75,8 +78,8 @@ def _refuse_repetition(config: LadderConfig, specs: Sequence[RunSpec], summary: 
     epochs = -(-longest.tokens // summary["train_tokens"])
     if epochs > config.corpus.epochs:
         raise ValueError(
-            f"the corpus has {summary['train_tokens']:,} tokens and {longest.run} trains on {longest.tokens:,}: give more "
-            f"text, shorten the run, or ask for repetition with --set corpus.epochs={epochs}"
+            f"the corpus has {summary['train_tokens']:,} tokens and {longest.run} trains on {longest.tokens:,}: give "
+            f"more text, shorten the run, or ask for repetition with --set corpus.epochs={epochs}"
         )
 
 
@@ -89,6 +92,14 @@ def _refuse_other_config(config: LadderConfig, workdir: Workdir) -> None:
     ]
     if differing:
         raise ValueError(f"{workdir.root} was made by another config: {'; '.join(differing)}; choose another --workdir")
+
+
+def _refuse_other_plan(specs: Sequence[RunSpec], workdir: Workdir) -> None:
+    # The same config gives other runs where a recipe has changed since; their checkpoints must not be mixed.
+    for spec in specs:
+        path = workdir.spec(spec.run)
+        if not path.exists() or path.read_bytes() != specs_.dump(spec):
+            raise ValueError(f"{path} was planned by another version of this program; choose another --workdir")
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
