@@ -1,5 +1,6 @@
 """Many runs: one after another in this process, or side by side, each on cores of its own."""
 
+import contextlib
 import multiprocessing
 import os
 import threading
@@ -89,12 +90,12 @@ def _side_by_side(job: Job, config: LadderConfig, todo: Sequence[RunSpec], workd
             there.close()  # so that a worker's death ends its pipe
             workers.append(worker)
             busy[here] = waiting.pop(0)
-            here.send(busy[here])
+            _give(busy[here], here)
         while busy:
             for pipe in wait(list(busy)):
                 try:
                     event = pipe.recv()
-                except EOFError:
+                except (EOFError, ConnectionResetError):
                     raise RunFailed(f"the process that ran {busy[pipe].run} was killed; run again to go on") from None
                 if isinstance(event, str):
                     raise RunFailed(f"{busy[pipe].run} failed:\n{event}")
@@ -102,13 +103,18 @@ def _side_by_side(job: Job, config: LadderConfig, todo: Sequence[RunSpec], workd
                 if isinstance(event, Finished):
                     if waiting:
                         busy[pipe] = waiting.pop(0)
-                        pipe.send(busy[pipe])
+                        _give(busy[pipe], pipe)
                     else:
                         del busy[pipe]
     finally:
         for worker in workers:
             worker.kill()
             worker.join()
+
+
+def _give(spec: RunSpec, pipe: Connection) -> None:
+    with contextlib.suppress(BrokenPipeError):  # a dead worker's pipe says so when it is read
+        pipe.send(spec)
 
 
 def _work(job: Job, config: LadderConfig, workdir: Workdir, cores: set[int], pipe: Connection) -> None:
