@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fitting import testbed
 from fitting.testbed import Measurement, RunRecord
 from ladder import data
 from ladder.config import LadderConfig
@@ -29,7 +28,7 @@ def evaluate(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Call
       ValueError: if the run is not trained to its end.
     """
     if workdir.record(spec.run).exists():
-        return testbed.load_record(workdir.record(spec.run))
+        return RunRecord.load(workdir.record(spec.run))
     params = final_params(spec, workdir)
     report(Evaluating(spec.run))
     loss_sums = jax.jit(partial(span_loss_sums, Decoder(spec.decoder)))
@@ -57,9 +56,7 @@ def quarantine(config: LadderConfig, spec: RunSpec, workdir: Workdir, why: str) 
     return _write(config, spec, workdir, {}, {}, {}, why)
 
 
-def span_loss_sums(
-    decoder: Decoder, params, token_BxT: jax.Array, start_B: jax.Array, end_B: jax.Array
-) -> jax.Array:
+def span_loss_sums(decoder: Decoder, params, token_BxT: jax.Array, start_B: jax.Array, end_B: jax.Array) -> jax.Array:
     """Summed cross-entropy in nats of tokens [start, end) of each row, each given all tokens before it."""
     logits_BxLxV = decoder.apply({"params": params}, token_BxT[:, :-1])
     loss_BxL, _ = token_losses(logits_BxLxV, token_BxT[:, 1:])
@@ -100,5 +97,5 @@ def _write(
         chance_errors=chance_errors,
         quarantine=quarantine,
     )
-    testbed.save_record(record, workdir.record(spec.run))
+    record.save(workdir.record(spec.run))
     return record
