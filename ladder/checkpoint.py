@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import jax
 import orbax.checkpoint as ocp
 from etils import epath
 

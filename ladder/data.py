@@ -26,10 +26,9 @@ class Batches:
     def __call__(self, step: int) -> np.ndarray:
         """token_BxT, int32, of the step counted from 0."""
         position_B = np.arange(step * self._batch_size, (step + 1) * self._batch_size)
-        epoch_B, place_B = np.divmod(position_B, len(self._record_RxT))
-        index_B = [
-            _order(self._seed, epoch, len(self._record_RxT))[place] for epoch, place in zip(epoch_B, place_B, strict=True)
-        ]
+        records = len(self._record_RxT)
+        epoch_B, place_B = np.divmod(position_B, records)
+        index_B = [_order(self._seed, epoch, records)[place] for epoch, place in zip(epoch_B, place_B, strict=True)]
         return self._record_RxT[index_B].astype(np.int32)
 
 

@@ -27,8 +27,9 @@ def make(shape: tuple[int, int, int] | None = None) -> Mesh:
     devices = jax.devices()
     shape = shape or (len(devices), 1, 1)
     if np.prod(shape) != len(devices):
-        raise ValueError(f"mesh {dict(zip(AXES, shape, strict=True))} needs {np.prod(shape)} devices, "
-                         f"there are {len(devices)}")
+        raise ValueError(
+            f"mesh {dict(zip(AXES, shape, strict=True))} needs {np.prod(shape)} devices, there are {len(devices)}"
+        )
     return Mesh(np.asarray(devices).reshape(shape), AXES)
 
 

@@ -1,5 +1,6 @@
 """LadderConfig → RunSpecs, with what they will cost."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -102,6 +103,6 @@ def _runs(
 
 def _refuse_shrinking(decoders: dict[str, DecoderConfig]) -> None:
     names = list(decoders)
-    for smaller, larger in zip(names, names[1:], strict=False):
+    for smaller, larger in itertools.pairwise(names):
         if accounting.params(decoders[larger]) <= accounting.params(decoders[smaller]):
             raise ValueError(f"sizes do not grow: {larger} has no more parameters than {smaller}; list smallest first")

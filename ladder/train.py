@@ -53,6 +53,7 @@ def train(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Callabl
     """
     mesh = meshes.make()
     meshes.refuse_ragged(spec.hyperparameters.batch_size, mesh, spec.run)
+    tokens_per_step = spec.hyperparameters.batch_size * spec.sequence_length
     batches = Batches(workdir.train_records, spec.hyperparameters.batch_size, spec.seed)
     optimizer = make_optimizer(spec.hyperparameters, spec.steps)
     init = partial(init_state, spec, optimizer)
@@ -84,11 +85,10 @@ def train(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Callabl
 
             window = jax.tree.map(lambda *values: np.asarray(values, np.float64), *jax.device_get(pending))
             _refuse_divergence(spec.run, step, window)
-            tokens_per_step = spec.hyperparameters.batch_size * spec.sequence_length
-            tokens_per_second = len(pending) * tokens_per_step / (time.monotonic() - since)
             means = {name: float(values.mean()) for name, values in window.items()}
-            rows.append({"step": step, "tokens": step * tokens_per_step, **means, "tokens_per_second": tokens_per_second})
-            report(Trained(spec.run, step, means["loss_nats"], tokens_per_second))
+            speed = len(pending) * tokens_per_step / (time.monotonic() - since)
+            rows.append({"step": step, "tokens": step * tokens_per_step, **means, "tokens_per_second": speed})
+            report(Trained(spec.run, step, means["loss_nats"], speed))
             pending, since = [], time.monotonic()
 
             if step % config.training.checkpoint_every_steps == 0 or step == spec.steps:

@@ -1,0 +1,69 @@
+"""A run's figures, its name, the layout of a workdir, and files that are written whole or not at all."""
+
+import dataclasses
+import json
+
+import pytest
+from etils import epath
+
+from ladder import spec as specs
+from ladder.spec import Workdir, run_name
+
+
+def test_tokens_multiplier_and_flops_follow_from_what_is_trained(spec):
+    assert spec.tokens == 25 * 8 * 16
+    assert spec.token_multiplier == spec.tokens / spec.params
+    assert spec.flops == 6 * spec.params * spec.tokens
+    assert spec.params - spec.params_non_embedding == 2 * 97 * 8
+
+
+@pytest.mark.parametrize(("multiplier", "name"), [(20, "w8-m20"), (20.0, "w8-m20"), (0.25, "w8-m0.25")])
+def test_a_run_is_named_for_its_size_and_multiplier(multiplier, name):
+    assert run_name("w8", multiplier) == name
+
+
+def test_spec_json_holds_every_setting(spec):
+    tree = json.loads(specs.dump(spec))
+    assert tree == json.loads(json.dumps(dataclasses.asdict(spec)))
+    assert tree["hyperparameters"]["learning_rate"] == 0.03 and tree["schema_version"] == 1
+
+
+def test_a_workdir_is_laid_out_as_documented():
+    w = Workdir.at("gs://bucket/ladder")
+    assert str(w.config) == "gs://bucket/ladder/ladder.yaml"
+    assert [str(path.relative_to(w.root)) for path in (w.plan, w.spec("a"), w.checkpoints("a"), w.metrics("a"))] == [
+        "plan.json",
+        "runs/a/spec.json",
+        "runs/a/checkpoints",
+        "runs/a/metrics.jsonl",
+    ]
+    assert [str(path.relative_to(w.root)) for path in (w.record("a"), w.testbed, w.fit() / "law.json")] == [
+        "runs/a/record.json",
+        "testbed.csv",
+        "fits/default/law.json",
+    ]
+
+
+def test_the_home_folder_is_understood():
+    assert "~" not in str(Workdir.at("~/ladder").root)
+
+
+def test_writing_replaces_whole_files_and_leaves_nothing_beside(tmp_path):
+    path = epath.Path(tmp_path / "new" / "file.txt")
+    specs.write(path, "one")
+    specs.write(path, b"two")
+    assert path.read_text() == "two"
+    assert [p.name for p in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_a_write_that_breaks_off_leaves_the_old_file(tmp_path, monkeypatch):
+    path = epath.Path(tmp_path / "file.txt")
+    specs.write(path, "old")
+
+    def cut(self, content):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(type(path), "write_bytes", cut)
+    with pytest.raises(OSError, match="disk full"):
+        specs.write(path, "new")
+    assert path.read_text() == "old"
