@@ -15,7 +15,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
 from ladder import config as configs
 from ladder.launch import RunFailed
-from ladder.spec import RunSpec, Workdir, write
+from ladder.spec import RunSpec, Workdir
 
 ConfigPath = Annotated[Positional[str], arg(metavar="CONFIG", help="YAML file of a ladder, such as configs/demo.yaml")]
 Run = Annotated[str, arg(metavar="NAME", help="one run, as `ladder plan` names it")]
@@ -42,7 +42,7 @@ def main() -> None:
 
 @app.command
 def run(config: ConfigPath, *, workdir: WorkdirPath, overrides: Overrides = ()) -> None:
-    """Carry out a whole ladder: plan, train, evaluate, collect, fit, predict, report; run again to go on after a stop."""
+    """Carry out a whole ladder: plan, train, evaluate, collect, fit, report; run again to go on."""
     from ladder import launch
 
     c, specs = _planned(config, overrides)
@@ -180,25 +180,28 @@ def _launch(job, c: configs.LadderConfig, specs, todo, w: Workdir) -> None:
 
 
 def _collect(w: Workdir) -> None:
-    from fitting import testbed
+    from fitting.testbed import RunRecord, Testbed
 
     if not w.plan.exists():
-        raise ValueError(f"{w.root} is no workdir: it has no plan.json; make one with `ladder run CONFIG --workdir DIR`")
+        raise ValueError(
+            f"{w.root} is no workdir: it has no plan.json; make one with `ladder run CONFIG --workdir DIR`"
+        )
     runs = [row["run"] for row in json.loads(w.plan.read_text())["runs"]]
     missing = [run for run in runs if not w.record(run).exists()]
     if len(missing) == len(runs):
         raise ValueError(f"no run of {w.root} has a record.json yet; train and evaluate some first")
     if missing:
         to_person.print(f"not measured yet, so not in the table: {', '.join(missing)}")
-    records = [testbed.load_record(w.record(run)) for run in runs if run not in missing]
-    testbed.Testbed.from_records(records).write_csv(w.testbed)
+    records = [RunRecord.load(w.record(run)) for run in runs if run not in missing]
+    Testbed.from_records(records).write_csv(w.testbed)
 
 
 def _fit(table: epath.Path, out: epath.Path, **options) -> None:
-    from fitting import fit, fitted, testbed
+    from fitting import fit, fitted
+    from fitting.testbed import Testbed
 
     command = shlex.join(["ladder", *sys.argv[1:]])
-    law = fit.fit(testbed.Testbed.read_csv(table), command=command, **options)
+    law = fit.fit(Testbed.read_csv(table), command=command, **options)
     fitted.save(law, out / "law.json")
     for left_out in law.left_out:
         if not left_out.reason.startswith("not selected"):
@@ -221,8 +224,19 @@ def _report(folder: epath.Path) -> None:
             "settings_yaml": w.config.read_text(),
             "title": configs.load(str(w.config)).name,
             "curves": {row["run"]: _curve(w, row["run"]) for row in runs if w.metrics(row["run"]).exists()},
+            "chance_error": _chance_error(w, law),
         }
     to_person.print(f"report: {reports.write(law, folder, **context)}")
+
+
+def _chance_error(w: Workdir, law) -> float | None:
+    from fitting.testbed import RunRecord
+
+    if law.error is None:
+        return None
+    chance_errors = RunRecord.load(w.record(law.error.points[0].run)).chance_errors
+    average = sum(chance_errors.values()) / len(chance_errors)
+    return {"average": average, **chance_errors}[law.error.column.removeprefix("error/")]
 
 
 def _curve(w: Workdir, run: str) -> list[tuple[float, float]]:
@@ -250,7 +264,7 @@ def _print_plan(specs: tuple[RunSpec, ...]) -> None:
             row["role"],
             *counts,
             f"{row['token_multiplier']:.4g}",
-            f"{row['flops']:.2e}",
+            f"{row['flops']:.1e}".replace("e+", "e"),
             f"{row['steps']:,}",
             str(row["batch_size"]),
             f"{row['learning_rate']:.2g}",
