@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from fitting import drawing, laws
+from fitting import drawing
 from fitting.drawing import INK, MUTED
 from fitting.fitted import FittedLaw, LawFit
 
@@ -34,7 +34,7 @@ def reducible_loss(law: FittedLaw) -> Figure:
     inside = flops <= largest_rung_flops
     for kind in kinds:
         params = np.sqrt(flops / 6 / kind.token_multiplier)
-        curve = _curve(laws.LOSS_LAWS[fit.law], fit, law.level, params, kind.token_multiplier * params)
+        curve = _curve(fit, law.level, params, kind.token_multiplier * params)
         middle, low, high = (np.maximum(values - irreducible, floor) for values in curve)
         panel.fill_between(flops, low, high, color=kind.colour, alpha=0.14, linewidth=0)
         panel.plot(flops[inside], middle[inside], color=kind.colour)
@@ -48,7 +48,7 @@ def reducible_loss(law: FittedLaw) -> Figure:
         drawing.interval(panel, target.flops, max(target.loss - irreducible, floor), y_interval=ends)
     drawing.log_ticks(panel, "x", drawing.flops)
     drawing.log_ticks(panel, "y", drawing.number)
-    drawing.legend(panel, law, loc="lower left", beyond=True)
+    drawing.legend(panel, law, curve_per_family=True)
     return figure
 
 
@@ -71,10 +71,10 @@ def error_against_loss(law: FittedLaw, *, chance_error: float | None = None) -> 
     margin = 0.06 * (max(losses) - min(losses))
     figure, panel = drawing.axes()
     panel.set_xlim(min(losses) - margin, max(losses) + margin)
-    panel.set_xlabel(f"validation loss, {name_of(law.loss.column)} (nats per token)")
-    panel.set_ylabel(f"top-1 error, {name_of(fit.column)}")
+    panel.set_xlabel(f"validation loss, {name_of(law.loss.column)} (nats per token)", parse_math=False)
+    panel.set_ylabel(f"top-1 error, {name_of(fit.column)}", parse_math=False)
     loss = np.linspace(*panel.get_xlim(), 121)
-    middle, low, high = _curve(laws.ERROR_LAWS[fit.law], fit, law.level, loss)
+    middle, low, high = _curve(fit, law.level, loss)
     panel.fill_between(loss, low, high, color=MUTED, alpha=0.16, linewidth=0)
     panel.plot(loss, middle, color=MUTED)
     for point in fit.points:
@@ -89,7 +89,7 @@ def error_against_loss(law: FittedLaw, *, chance_error: float | None = None) -> 
         corner = {"xycoords": panel.get_yaxis_transform(), "xytext": (4, -3), "textcoords": "offset points"}
         panel.annotate("chance", (0, chance_error), **corner, color=MUTED, fontsize=8, va="top")
     panel.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g} %")
-    drawing.legend(panel, law, loc="best", beyond=False)
+    drawing.legend(panel, law, curve_per_family=False)
     return figure
 
 
@@ -113,7 +113,7 @@ def training_curves(law: FittedLaw, curves: Mapping[str, Sequence[tuple[float, f
         spent = tokens if against == "tokens" else 6 * known[run].params * tokens
         colour = drawing.family_of(known[run], kinds).colour if run in known else MUTED
         (line,) = panel.plot(spent, loss, color=colour, linewidth=1.9 if run in targets else 1)
-        line.set_gid(f"tip:{run}")
+        drawing.tooltip(line, run)
     drawing.log_ticks(panel, "x", drawing.short if against == "tokens" else drawing.flops)
     drawing.log_ticks(panel, "y", drawing.number)
     handles = [Line2D([], [], color=kind.colour, label=kind.label) for kind in kinds]
@@ -125,7 +125,7 @@ def training_curves(law: FittedLaw, curves: Mapping[str, Sequence[tuple[float, f
 
 @matplotlib.rc_context(drawing.STYLE)
 def residuals(law: FittedLaw, part: str, *, against: str) -> Figure:
-    """How far each run lies above the `loss` or `error` part of a law, in %, against `params`, `tokens` or `token_multiplier`."""
+    """How far runs lie above a law's `loss` or `error` part, in %, `against` params, tokens or token_multiplier."""
     fit, kinds = getattr(law, part), drawing.families(law)
     labels = {"params": "parameters, N", "tokens": "tokens, D", "token_multiplier": "tokens per parameter, M"}
     figure, panel = drawing.axes(width_inches=3.1, height_inches=2.4)
@@ -138,7 +138,7 @@ def residuals(law: FittedLaw, part: str, *, against: str) -> Figure:
     rungs = [(point, point.measured, point.fitted, drawing.rung) for point in fit.points]
     targets = [(p, getattr(p, f"measured_{part}"), getattr(p, part), drawing.star) for p in law.predictions]
     for run, measured, expected, mark in rungs + targets:
-        if expected is not None:
+        if expected:
             mark(panel, drawing.family_of(run, kinds), run, getattr(run, against), 100 * (measured / expected - 1))
     panel.margins(0.12)
     drawing.log_ticks(panel, "x", drawing.number if against == "token_multiplier" else drawing.short, at_most=6)
@@ -158,8 +158,11 @@ def name_of(column: str) -> str:
     return column.partition("/")[2] or column
 
 
-def _curve(form: laws.Law, fit: LawFit, level: float, *x_G: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _curve(fit: LawFit, level: float, *x_G: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The law on a grid: its value at theta, and the central interval of its draws, each [grid]."""
+    from fitting import laws  # brings jax, which `--help` need not wait for
+
+    form = {**laws.LOSS_LAWS, **laws.ERROR_LAWS}[fit.law]
     value_G = form.evaluate(tuple(fit.theta.values()), *x_G)
     if not fit.theta_draws:
         return value_G, value_G, value_G

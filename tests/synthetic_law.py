@@ -68,20 +68,28 @@ def synthetic_law(*, error: bool = True, targets: bool = True, rungs=RUNGS, seed
         predicted_error = error_of(error_theta, loss)
         predictions.append(
             Prediction(
-                f"target-n{params / 1000:g}k-m{multiplier:g}", params, tokens, LEVEL, loss, (loss * 0.982, loss * 1.019),
+                f"target-n{params / 1000:g}k-m{multiplier:g}",
+                params,
+                tokens,
+                LEVEL,
+                loss,
+                (loss * 0.982, loss * 1.019),
                 predicted_error if error else None,
                 (predicted_error - 0.021, predicted_error + 0.02) if error else None,
-                loss * (1 + miss), predicted_error + 0.011 if error else math.nan,
+                loss * (1 + miss),
+                predicted_error + 0.011 if error else math.nan,
             )
-        )  # fmt: skip
+        )
     return FittedLaw(
         method="default",
         loss=_fit("loss/code", "over_training", LOSS_THETA, draws, 0.005, True, loss_points),
         error=_fit("error/average", "exponential_decay", ERROR_THETA, error_draws, 0.009, False, error_points)
         if error
         else None,
-        left_out=(LeftOut("rung-n8k-m20", "not selected by `params > 10_000`"),
-                  LeftOut("rung-n26k-m320", "quarantined: loss became NaN at step 1,204")),
+        left_out=(
+            LeftOut("rung-n8k-m20", "not selected by `params > 10_000`"),
+            LeftOut("rung-n26k-m320", "quarantined: loss became NaN at step 1,204"),
+        ),
         predictions=tuple(predictions) if targets else (),
         level=LEVEL,
         seed=seed,
@@ -90,14 +98,25 @@ def synthetic_law(*, error: bool = True, targets: bool = True, rungs=RUNGS, seed
         command="ladder fit testbed.csv --loss code --error average --out fits/default",
         versions={"jax": "0.10.2", "jaxopt": "0.8.5", "numpy": "2.4.6", "python": "3.11.7"},
         created="2026-11-23T06:20:00+00:00",
-    )  # fmt: skip
+    )
 
 
 def _fit(column, law, theta, draws, noise, relative, points) -> LawFit:
     low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     intervals = {name: (lo, hi) for name, lo, hi in zip(theta, low.tolist(), high.tolist(), strict=True)}
     return LawFit(
-        column=column, law=law, theta=theta, theta_intervals=intervals, theta_draws=tuple(map(tuple, draws.tolist())),
-        noise=noise, noise_is_relative=relative, objective="mean squared residual of log loss", objective_value=2.1e-5,
-        starts=64, share_at_optimum=0.97, at_bound=(), points=tuple(points), degrees_of_freedom=len(points) - len(theta),
-    )  # fmt: skip
+        column=column,
+        law=law,
+        theta=theta,
+        theta_intervals=intervals,
+        theta_draws=tuple(map(tuple, draws.tolist())),
+        noise=noise,
+        noise_is_relative=relative,
+        objective="mean squared residual of log loss",
+        objective_value=2.1e-5,
+        starts=64,
+        share_at_optimum=0.97,
+        at_bound=(),
+        points=tuple(points),
+        degrees_of_freedom=len(points) - len(theta),
+    )

@@ -1,0 +1,224 @@
+"""What a report says, in words and numbers, as plain data: said once here, laid out by the templates.
+
+A *prediction* is of a target that has been measured, a *projection* of one that has not.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from statistics import fmean
+from typing import Any
+
+from fitting import figures
+from fitting.fitted import FittedLaw, LawFit, Prediction
+
+
+def summarise(law: FittedLaw, *, title: str) -> dict[str, Any]:
+    """Everything a report says in words and numbers, as JSON-ready data (NaN where unknown)."""
+    runs = list({point.run: point for fit in _fits(law).values() for point in fit.points}.values())
+    ladder = {
+        "runs": len(runs),
+        "total_flops": sum(run.flops for run in runs),
+        "params": _range(run.params for run in runs),
+        "tokens": _range(run.tokens for run in runs),
+        "token_multiplier": _range(run.token_multiplier for run in runs),
+        "flops": _range(run.flops for run in runs),
+    }
+    predictions = [_scored(prediction, ladder) for prediction in law.predictions]
+    summary = {
+        "title": title,
+        "created": law.created,
+        "method": law.method,
+        "level": law.level,
+        "ladder": ladder,
+        "predictions": predictions,
+        "laws": {part: _fit_summary(fit) for part, fit in _fits(law).items()},
+        "runs": _runs(law),
+        "left_out": [{"run": row.run, "reason": row.reason} for row in law.left_out],
+        "cautions": list(cautions(law)),
+        "provenance": {
+            "command": law.command,
+            "select": law.select,
+            "select_error": law.select_error,
+            "seed": law.seed,
+            "testbed_sha256": law.testbed_sha256,
+            "versions": dict(law.versions),
+        },
+    }
+    return {**summary, "headline": _headline(summary), "cards": _cards(summary)}
+
+
+def cautions(law: FittedLaw) -> Iterator[str]:
+    """What a reader should know before trusting the numbers, one sentence each."""
+    for part, fit in _fits(law).items():
+        for name in fit.at_bound:
+            yield f"Parameter {name} of the {part} law lies at its bound: the data do not determine it."
+        if fit.degrees_of_freedom <= 2:
+            yield (
+                f"The {part} law has {_count(fit.degrees_of_freedom, 'degree')} of freedom "
+                f"({_count(len(fit.points), 'run')}, {len(fit.theta)} parameters): its fit says little about its error."
+            )
+        if fit.share_at_optimum < 0.5:
+            yield (
+                f"Only {100 * fit.share_at_optimum:.0f} % of the {part} law's {fit.starts} starts reached the optimum: "
+                "there may be a better one."
+            )
+        for point in fit.points:
+            noise = fit.noise * (point.fitted if fit.noise_is_relative else 1)
+            deviations = abs(point.measured - point.fitted) / noise if noise > 0 else 0
+            if deviations > 3:
+                yield f"{point.run} lies {deviations:.1f} noise standard deviations off the {part} law."
+    fitted = {point.run: point.flops for point in law.loss.points}
+    for prediction in law.predictions:
+        if prediction.run in fitted:
+            yield f"{prediction.run} is among the runs that were fitted: its prediction proves nothing."
+        elif prediction.flops <= max(fitted.values()):
+            yield f"{prediction.run} takes no more compute than the largest run fitted: nothing is extrapolated."
+        for what, interval, measured in (
+            ("loss", prediction.loss_interval, prediction.measured_loss),
+            ("error", prediction.error_interval, prediction.measured_error),
+        ):
+            if interval and (measured < interval[0] or measured > interval[1]):
+                level = f"{100 * prediction.level:.3g} %"
+                yield f"The measured {what} of {prediction.run} lies outside its {level} interval."
+
+
+def _fits(law: FittedLaw) -> dict[str, LawFit]:
+    return {"loss": law.loss} | ({"error": law.error} if law.error else {})
+
+
+def _fit_summary(fit: LawFit) -> dict[str, Any]:
+    from fitting import laws  # brings jax, which `--help` need not wait for
+
+    form = {**laws.LOSS_LAWS, **laws.ERROR_LAWS}[fit.law]
+    return {
+        "column": fit.column,
+        "name": figures.name_of(fit.column),
+        "law": fit.law,
+        "citation": form.citation,
+        "latex_symbols": laws.latex_symbols(form),
+        "latex": laws.latex(fit),
+        "theta": {name: {"value": fit.theta[name], "interval": fit.theta_intervals[name]} for name in fit.theta},
+        "at_bound": list(fit.at_bound),
+        "noise": fit.noise,
+        "noise_is_relative": fit.noise_is_relative,
+        "objective": fit.objective,
+        "objective_value": fit.objective_value,
+        "starts": fit.starts,
+        "share_at_optimum": fit.share_at_optimum,
+        "points": len(fit.points),
+        "degrees_of_freedom": fit.degrees_of_freedom,
+        "draws": len(fit.theta_draws),
+        "rms_relative_residual": math.sqrt(fmean(_relative(p.measured, p.fitted) ** 2 for p in fit.points)),
+    }
+
+
+def _runs(law: FittedLaw) -> list[dict[str, Any]]:
+    """Each run fitted, once, with what was measured and fitted by either law."""
+    rows: dict[str, dict[str, Any]] = {}
+    for part, fit in _fits(law).items():
+        for point in sorted(fit.points, key=lambda point: point.flops):
+            row = rows.setdefault(
+                point.run,
+                {name: getattr(point, name) for name in ("run", "params", "tokens", "token_multiplier", "flops")},
+            )
+            row[part] = {
+                "measured": point.measured,
+                "stderr": point.measured_stderr,
+                "fitted": point.fitted,
+                "relative_residual": _relative(point.measured, point.fitted),
+            }
+    return list(rows.values())
+
+
+def _scored(prediction: Prediction, ladder: Mapping[str, Any]) -> dict[str, Any]:
+    def outcome(value: float, interval: tuple[float, float], measured: float) -> dict[str, Any]:
+        return {
+            "value": value,
+            "interval": interval,
+            "measured": measured,
+            "relative_error": _relative(value, measured),
+            "absolute_error": value - measured,
+            "covered": interval[0] <= measured <= interval[1] if math.isfinite(measured) else None,
+        }
+
+    error = prediction.error
+    return {
+        "run": prediction.run,
+        "kind": "prediction" if math.isfinite(prediction.measured_loss) else "projection",
+        "params": prediction.params,
+        "tokens": prediction.tokens,
+        "token_multiplier": prediction.token_multiplier,
+        "flops": prediction.flops,
+        "loss": outcome(prediction.loss, prediction.loss_interval, prediction.measured_loss),
+        "error": None if error is None else outcome(error, prediction.error_interval, prediction.measured_error),
+        "beyond_ladder": {
+            "flops": _beyond(prediction.flops, ladder["flops"]),
+            "params": _beyond(prediction.params, ladder["params"]),
+            "token_multiplier": _beyond(prediction.token_multiplier, ladder["token_multiplier"]),
+        },
+        "times_ladder_flops": prediction.flops / ladder["total_flops"],
+    }
+
+
+def _relative(value: float, reference: float) -> float:
+    return value / reference - 1 if reference else math.nan
+
+
+def _range(values: Iterable[float]) -> tuple[float, float]:
+    values = list(values)
+    return min(values), max(values)
+
+
+def _beyond(value: float, ladder: tuple[float, float]) -> float:
+    """How many times beyond the ladder's range: above 1 beyond its largest, below 1 beneath its smallest, 1 within."""
+    low, high = ladder
+    return value / high if value > 1.01 * high else value / low if value < low / 1.01 else 1.0
+
+
+def _headline(summary: Mapping[str, Any]) -> str:
+    ladder, loss, targets = summary["ladder"], summary["laws"]["loss"], summary["predictions"]
+    if not targets:
+        return (
+            f"A law of the loss on {loss['name']}, fitted to {_count(ladder['runs'], 'run')} within "
+            f"{100 * loss['rms_relative_residual']:.2g}\u00a0% root mean square. No target has been predicted yet."
+        )
+    measured = [p for p in targets if p["kind"] == "prediction"]
+    runs, larger = _count(ladder["runs"], "small run"), _count(len(measured or targets), "larger run")
+    ratio = min(p["times_ladder_flops"] for p in measured or targets)
+    takes = {1: "it takes", 2: "either takes"}.get(len(measured or targets), "any of them takes")
+    cost = f"{ratio:.2g} times less compute than {takes}" if ratio > 1 else f"{1 / ratio:.2g} times the compute {takes}"
+    if not measured:
+        return f"{runs} project the loss of {larger}, with {cost}."
+    worst = max(abs(p["loss"]["relative_error"]) for p in measured)
+    return f"{runs} predicted the loss of {larger} to within {100 * worst:.2g}\u00a0%, with {cost}."
+
+
+def _cards(summary: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The few numbers to remember, large on the page."""
+    loss, targets = summary["laws"]["loss"], summary["predictions"]
+    measured = [p for p in targets if p["kind"] == "prediction"]
+    cards = []
+    if measured:
+        worst = max(abs(p["loss"]["relative_error"]) for p in measured)
+        covered = sum(p["loss"]["covered"] for p in measured)
+        cards.append((f"{100 * worst:.2g} %", "largest miss of a predicted loss"))
+        cards.append((f"{covered} of {len(measured)}", f"losses inside their {100 * summary['level']:.3g} % intervals"))
+        misses = [abs(p["error"]["absolute_error"]) for p in measured if p["error"]]
+        if misses := [miss for miss in misses if math.isfinite(miss)]:
+            cards.append((f"{100 * max(misses):.2g} points", "largest miss of a predicted top-1 error"))
+    for p in [p for p in targets if p["kind"] == "projection"][: 3 - len(cards)]:
+        cards.append((f"{p['loss']['value']:.4g}", f"projected loss of {p['run']}, nats per token"))
+    if targets:
+        cheapest = min(targets, key=lambda p: p["flops"])
+        ratio = cheapest["times_ladder_flops"]
+        words = "less compute for the whole ladder than for" if ratio > 1 else "the compute, for the whole ladder, of"
+        cards.append((f"{max(ratio, 1 / ratio):.2g}×", f"{words} {cheapest['run']}"))
+    else:
+        cards.append((str(summary["ladder"]["runs"]), "runs fitted"))
+        cards.append((f"{100 * loss['rms_relative_residual']:.2g} %", "root mean square residual of the loss"))
+        cards.append((str(loss["degrees_of_freedom"]), "degrees of freedom of the loss law"))
+    return [{"number": number, "words": words} for number, words in cards]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
