@@ -95,7 +95,8 @@ def test_predictions_are_scored_against_measurements(tmp_path):
     assert near["times_ladder_flops"] == pytest.approx(6 * 250_000 * 5_000_000 / total_flops)
     assert near["beyond_ladder"] == pytest.approx({"flops": 7.5 / 1.728, "params": 250 / 110, "token_multiplier": 1})
     assert data["headline"].replace("\u00a0", " ") == (
-        "8 small runs predicted the loss of 2 larger runs to within 3.2 %, with 1.7 times less compute than either takes."
+        "8 small runs predicted the loss of 2 larger runs to within 3.2 %, "
+        "with 1.7 times less compute than either takes."
     )
     for text in (page.text, markdown.replace("\u00a0", " ")):
         assert "−0.40 %" in text and "+3.20 %" in text
