@@ -52,7 +52,7 @@ STYLE = {
     "ytick.major.size": 3,
 }
 _FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-_MARKERS = "osD^vPXp"
+_MARKERS = "osD^vp<>"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -36,7 +36,7 @@ def reducible_loss(law: FittedLaw) -> Figure:
         params = np.sqrt(flops / 6 / kind.token_multiplier)
         curve = _curve(fit, law.level, params, kind.token_multiplier * params)
         middle, low, high = (np.maximum(values - irreducible, floor) for values in curve)
-        panel.fill_between(flops, low, high, color=kind.colour, alpha=0.14, linewidth=0)
+        panel.fill_between(flops, low, high, color=kind.colour, alpha=min(0.14, 0.4 / len(kinds)), linewidth=0)
         panel.plot(flops[inside], middle[inside], color=kind.colour)
         panel.plot(flops[~inside], middle[~inside], color=kind.colour, linestyle=drawing.DASHES)
     for point in fit.points:

@@ -122,7 +122,7 @@ def _render(template: str, **context: Any) -> str:
         undefined=jinja2.StrictUndefined,
     )
     words = {"number": drawing.number, "short": drawing.short, "flops": drawing.flops}
-    environment.filters |= words | {"fixed": _fixed, "percent": _percent, "cell": _cell}
+    environment.filters |= words | {"fixed": _fixed, "percent": _percent, "plus_minus": _plus_minus, "cell": _cell}
     return environment.get_template(template).render(**context)
 
 
@@ -132,6 +132,10 @@ def _fixed(value: float, decimals: int, sign: str = "") -> str:
 
 def _percent(value: float, decimals: int = 2, sign: str = "") -> str:
     return _fixed(100 * value, decimals, sign) + ("\u00a0%" if math.isfinite(value) else "")
+
+
+def _plus_minus(shown: str) -> str:
+    return "" if shown == "–" else f" ± {shown}"
 
 
 def _cell(value: Any) -> str:

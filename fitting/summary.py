@@ -4,7 +4,7 @@ A *prediction* is of a target that has been measured, a *projection* of one that
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -14,16 +14,15 @@ from fitting.fitted import FittedLaw, LawFit, Prediction
 
 def summarise(law: FittedLaw, *, title: str) -> dict[str, Any]:
     """Everything a report says in words and numbers, as JSON-ready data (NaN where unknown)."""
-    runs = list({point.run: point for fit in _fits(law).values() for point in fit.points}.values())
+    points = law.loss.points
     ladder = {
-        "runs": len(runs),
-        "total_flops": sum(run.flops for run in runs),
-        "params": _range(run.params for run in runs),
-        "tokens": _range(run.tokens for run in runs),
-        "token_multiplier": _range(run.token_multiplier for run in runs),
-        "flops": _range(run.flops for run in runs),
+        "runs": len(points),
+        "params": _range(point.params for point in points),
+        "tokens": _range(point.tokens for point in points),
+        "token_multiplier": _range(point.token_multiplier for point in points),
+        "flops": _range(point.flops for point in points),
     }
-    predictions = [_scored(prediction, ladder) for prediction in law.predictions]
+    predictions = [_scored(prediction, law, ladder) for prediction in law.predictions]
     summary = {
         "title": title,
         "created": law.created,
@@ -105,7 +104,8 @@ def _fit_summary(fit: LawFit) -> dict[str, Any]:
         "objective_value": fit.objective_value,
         "starts": fit.starts,
         "share_at_optimum": fit.share_at_optimum,
-        "points": len(fit.points),
+        "runs": len(fit.points),
+        "total_flops": _total_flops(fit),
         "degrees_of_freedom": fit.degrees_of_freedom,
         "draws": len(fit.theta_draws),
         "rms_relative_residual": math.sqrt(fmean(_relative(p.measured, p.fitted) ** 2 for p in fit.points)),
@@ -130,34 +130,36 @@ def _runs(law: FittedLaw) -> list[dict[str, Any]]:
     return list(rows.values())
 
 
-def _scored(prediction: Prediction, ladder: Mapping[str, Any]) -> dict[str, Any]:
-    def outcome(value: float, interval: tuple[float, float], measured: float) -> dict[str, Any]:
-        return {
-            "value": value,
-            "interval": interval,
-            "measured": measured,
-            "relative_error": _relative(value, measured),
-            "absolute_error": value - measured,
-            "covered": interval[0] <= measured <= interval[1] if math.isfinite(measured) else None,
-        }
-
-    error = prediction.error
-    return {
+def _scored(prediction: Prediction, law: FittedLaw, ladder: Mapping[str, Any]) -> dict[str, Any]:
+    scored = {
         "run": prediction.run,
         "kind": "prediction" if math.isfinite(prediction.measured_loss) else "projection",
         "params": prediction.params,
         "tokens": prediction.tokens,
         "token_multiplier": prediction.token_multiplier,
         "flops": prediction.flops,
-        "loss": outcome(prediction.loss, prediction.loss_interval, prediction.measured_loss),
-        "error": None if error is None else outcome(error, prediction.error_interval, prediction.measured_error),
         "beyond_ladder": {
-            "flops": _beyond(prediction.flops, ladder["flops"]),
-            "params": _beyond(prediction.params, ladder["params"]),
-            "token_multiplier": _beyond(prediction.token_multiplier, ladder["token_multiplier"]),
+            name: _beyond(getattr(prediction, name), ladder[name]) for name in ("flops", "params", "token_multiplier")
         },
-        "times_ladder_flops": prediction.flops / ladder["total_flops"],
+        "error": None,
     }
+    for part, fit in _fits(law).items():
+        value, interval = getattr(prediction, part), getattr(prediction, f"{part}_interval")
+        measured = getattr(prediction, f"measured_{part}")
+        scored[part] = {
+            "value": value,
+            "interval": interval,
+            "measured": measured,
+            "relative_error": _relative(value, measured),
+            "absolute_error": value - measured,
+            "covered": interval[0] <= measured <= interval[1] if math.isfinite(measured) else None,
+            "times_fitted_flops": prediction.flops / _total_flops(fit),
+        }
+    return scored
+
+
+def _total_flops(fit: LawFit) -> float:
+    return sum(point.flops for point in fit.points)
 
 
 def _relative(value: float, reference: float) -> float:
@@ -176,21 +178,25 @@ def _beyond(value: float, ladder: tuple[float, float]) -> float:
 
 
 def _headline(summary: Mapping[str, Any]) -> str:
-    ladder, loss, targets = summary["ladder"], summary["laws"]["loss"], summary["predictions"]
+    loss, targets = summary["laws"]["loss"], summary["predictions"]
     if not targets:
         return (
-            f"A law of the loss on {loss['name']}, fitted to {_count(ladder['runs'], 'run')} within "
-            f"{100 * loss['rms_relative_residual']:.2g}\u00a0% root mean square. No target has been predicted yet."
+            f"A law of the loss on {loss['name']}, fitted to {_count(loss['runs'], 'run')} within "
+            f"{100 * loss['rms_relative_residual']:.2f}\u00a0% root mean square. No target has been predicted yet."
         )
     measured = [p for p in targets if p["kind"] == "prediction"]
-    runs, larger = _count(ladder["runs"], "small run"), _count(len(measured or targets), "larger run")
-    ratio = min(p["times_ladder_flops"] for p in measured or targets)
+    runs, larger = _count(loss["runs"], "small run"), _count(len(measured or targets), "larger run")
     takes = {1: "it takes", 2: "either takes"}.get(len(measured or targets), "any of them takes")
-    cost = f"{ratio:.2g} times less compute than {takes}" if ratio > 1 else f"{1 / ratio:.2g} times the compute {takes}"
+    cost = _cost(measured or targets, "loss")
     if not measured:
-        return f"{runs} project the loss of {larger}, with {cost}."
-    worst = max(abs(p["loss"]["relative_error"]) for p in measured)
-    return f"{runs} predicted the loss of {larger} to within {100 * worst:.2g}\u00a0%, with {cost}."
+        return f"{runs} project the loss of {larger}, with {cost} {takes}."
+    said = f"{runs} predicted the loss of {larger} to within {_largest_miss(measured, 'loss')}, with {cost} {takes}"
+    if miss := _largest_miss(measured, "error"):
+        error = summary["laws"]["error"]
+        alike = error["total_flops"] == loss["total_flops"]
+        said += f"; their top-1 error to within {miss}"
+        said += "" if alike else f", from {_count(error['runs'], 'run')} with {_cost(measured, 'error')} {takes}"
+    return said + "."
 
 
 def _cards(summary: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -199,25 +205,42 @@ def _cards(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     measured = [p for p in targets if p["kind"] == "prediction"]
     cards = []
     if measured:
-        worst = max(abs(p["loss"]["relative_error"]) for p in measured)
         covered = sum(p["loss"]["covered"] for p in measured)
-        cards.append((f"{100 * worst:.2g} %", "largest miss of a predicted loss"))
+        cards.append((_largest_miss(measured, "loss"), "largest miss of a predicted loss"))
         cards.append((f"{covered} of {len(measured)}", f"losses inside their {100 * summary['level']:.3g} % intervals"))
-        misses = [abs(p["error"]["absolute_error"]) for p in measured if p["error"]]
-        if misses := [miss for miss in misses if math.isfinite(miss)]:
-            cards.append((f"{100 * max(misses):.2g} points", "largest miss of a predicted top-1 error"))
+        if miss := _largest_miss(measured, "error"):
+            cards.append((miss, "largest miss of a predicted top-1 error"))
     for p in [p for p in targets if p["kind"] == "projection"][: 3 - len(cards)]:
         cards.append((f"{p['loss']['value']:.4g}", f"projected loss of {p['run']}, nats per token"))
     if targets:
         cheapest = min(targets, key=lambda p: p["flops"])
-        ratio = cheapest["times_ladder_flops"]
+        ratio = cheapest["loss"]["times_fitted_flops"]
         words = "less compute for the whole ladder than for" if ratio > 1 else "the compute, for the whole ladder, of"
-        cards.append((f"{max(ratio, 1 / ratio):.2g}×", f"{words} {cheapest['run']}"))
+        cards.append((f"{_two_digits(max(ratio, 1 / ratio))}×", f"{words} {cheapest['run']}"))
     else:
-        cards.append((str(summary["ladder"]["runs"]), "runs fitted"))
-        cards.append((f"{100 * loss['rms_relative_residual']:.2g} %", "root mean square residual of the loss"))
+        cards.append((str(loss["runs"]), "runs fitted"))
+        cards.append((f"{100 * loss['rms_relative_residual']:.2f} %", "root mean square residual of the loss"))
         cards.append((str(loss["degrees_of_freedom"]), "degrees of freedom of the loss law"))
     return [{"number": number, "words": words} for number, words in cards]
+
+
+def _largest_miss(measured: Sequence[Mapping[str, Any]], part: str) -> str:
+    """Of losses in %, of errors in points; empty where none was measured."""
+    kind, unit = {"loss": ("relative_error", "%"), "error": ("absolute_error", "points")}[part]
+    misses = [abs(p[part][kind]) for p in measured if p[part]]
+    misses = [miss for miss in misses if math.isfinite(miss)]
+    return f"{100 * max(misses):.2f}\u00a0{unit}" if misses else ""
+
+
+def _cost(targets: Sequence[Mapping[str, Any]], part: str) -> str:
+    ratio = min(p[part]["times_fitted_flops"] for p in targets)
+    words = "times less compute than" if ratio > 1 else "times the compute"
+    return f"{_two_digits(max(ratio, 1 / ratio))} {words}"
+
+
+def _two_digits(value: float) -> str:
+    """Such as 1.7, 240, 12,000."""
+    return f"{float(f'{value:.2g}'):,g}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -74,6 +74,16 @@ def test_the_page_stands_alone(tmp_path):
     assert sorted(pictures) == sorted(f"figures/{path.name}" for path in (tmp_path / "figures").iterdir())
 
 
+@pytest.mark.parametrize("error", [True, False])
+def test_markdown_tables_have_a_header_and_equally_many_cells_in_every_row(tmp_path, error):
+    _, markdown, _ = write(tmp_path, synthetic_law(error=error), plan=PLAN)
+    tables = [block.strip().splitlines() for block in markdown.split("\n\n") if block.lstrip().startswith("|")]
+    assert len(tables) == 6 + error
+    for _, rule, *rows in tables:
+        assert re.fullmatch(r"\|(-+:?\|)+", rule)
+        assert rows and {row.count("|") for row in rows} == {rule.count("|")}
+
+
 def test_the_same_law_gives_the_same_bytes_and_nothing_half_written(tmp_path):
     for _ in range(2):
         write(tmp_path / "a", synthetic_law(), plan=PLAN)
@@ -92,11 +102,11 @@ def test_predictions_are_scored_against_measurements(tmp_path):
     assert (near["loss"]["covered"], far["loss"]["covered"]) == (True, False)
     assert near["error"]["absolute_error"] == pytest.approx(-0.011)
     total_flops = sum(6 * point.params * point.tokens for point in law.loss.points)
-    assert near["times_ladder_flops"] == pytest.approx(6 * 250_000 * 5_000_000 / total_flops)
+    assert near["loss"]["times_fitted_flops"] == pytest.approx(6 * 250_000 * 5_000_000 / total_flops)
     assert near["beyond_ladder"] == pytest.approx({"flops": 7.5 / 1.728, "params": 250 / 110, "token_multiplier": 1})
     assert data["headline"].replace("\u00a0", " ") == (
-        "8 small runs predicted the loss of 2 larger runs to within 3.2 %, "
-        "with 1.7 times less compute than either takes."
+        "8 small runs predicted the loss of 2 larger runs to within 3.20 %, "
+        "with 1.7 times less compute than either takes; their top-1 error to within 1.10 points."
     )
     for text in (page.text, markdown.replace("\u00a0", " ")):
         assert "−0.40 %" in text and "+3.20 %" in text
@@ -142,14 +152,15 @@ def test_unknown_sampling_errors_and_an_error_of_zero_are_shown_as_unknown(tmp_p
     page, _, data = write(tmp_path, dataclasses.replace(law, loss=dataclasses.replace(law.loss, points=points)))
     assert data["runs"][0]["loss"]["stderr"] is None
     assert data["predictions"][0]["error"]["relative_error"] is None
-    assert "± –" in page.text and "nan" not in page.text
+    assert "± –" not in page.text and "± 1.20 %" in page.text and "nan" not in page.text
 
 
 def test_runs_of_only_one_law_are_listed_once(tmp_path):
     law = synthetic_law()
     fewer = dataclasses.replace(law.loss, points=law.loss.points[:-1])
     _, _, data = write(tmp_path, dataclasses.replace(law, loss=fewer))
-    assert len(data["runs"]) == data["ladder"]["runs"] == 8
+    assert len(data["runs"]) == 8 and data["ladder"]["runs"] == 7
+    assert "7 small runs predicted" in data["headline"] and ", from 8 runs with 1.7 times less" in data["headline"]
     assert sum("loss" not in row for row in data["runs"]) == 1
 
 
