@@ -4,11 +4,14 @@ import collections.abc
 import dataclasses
 import json
 import math
+import re
 import types
 import typing
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+_NUMBERS = re.compile(r"\[\n[\s\d.,eE+-]*\n\s*\]")  # no string has a bare newline, so this is never inside one
 
 
 def write_text(path: Any, text: str) -> None:
@@ -36,8 +39,10 @@ def read_text(path: Any) -> str:
 
 
 def save(artifact: Any, path: Any) -> None:
-    """Writes a dataclass as JSON: floats exactly, NaN as null, keys in the order of the fields."""
-    write_text(path, json.dumps(_encode(artifact), indent=1, allow_nan=False) + "\n")
+    """Writes a dataclass as JSON: floats exactly, NaN as null, keys in the fields' order, a row of numbers a line."""
+    text = json.dumps(_encode(artifact), indent=1, allow_nan=False)
+    text = _NUMBERS.sub(lambda match: re.sub(r"\n\s*", " ", match[0]).replace("[ ", "[").replace(" ]", "]"), text)
+    write_text(path, text + "\n")
 
 
 def load(kind: type[T], path: Any) -> T:

@@ -153,7 +153,7 @@ def _fit_error(
 ) -> LawFit:
     # Sampling decides each question's answer anew for every run, so unlike a loss an error does carry it as noise.
     stderr_N = _stderr(testbed, rows, column)
-    noise = math.hypot(uncertainty.NOISE_MEDIAN, math.sqrt(np.mean(np.nan_to_num(stderr_N) ** 2)))
+    noise = math.hypot(uncertainty.NOISE_MEDIAN, np.linalg.norm(np.nan_to_num(stderr_N)) / math.sqrt(max(len(rows), 1)))
     x = (rows[loss_column].to_numpy(float),)
     fitted = _fit(laws.EXPONENTIAL_DECAY, column, rows, x, False, noise, method, level, seed)
     points = _points(testbed, rows, fitted, x)
@@ -221,14 +221,13 @@ def _refuse_too_few(law: Law, column: str, x: Sequence[np.ndarray], y_N: np.ndar
 
 
 def _points(testbed: Testbed, rows: "pd.DataFrame", fitted: LawFit, x: Sequence[np.ndarray]) -> tuple[Point, ...]:
-    law = {**laws.LOSS_LAWS, **laws.ERROR_LAWS}[fitted.law]
     columns = (
         rows["run"],
         rows["params"].astype(float),
         rows["tokens"].astype(float),
         rows[fitted.column],
         _stderr(testbed, rows, fitted.column),
-        law.evaluate(tuple(fitted.theta.values()), *x),
+        laws.named(fitted.law).evaluate(tuple(fitted.theta.values()), *x),
     )
     return tuple(Point(*values) for values in zip(*(np.asarray(c).tolist() for c in columns), strict=True))
 

@@ -129,6 +129,14 @@ ERROR_LAWS: Mapping[str, Law] = {law.name: law for law in [EXPONENTIAL_DECAY]}
 _GREEK = {"eta": r"\eta", "eps": r"\varepsilon", "gamma": r"\gamma"}
 
 
+def named(name: str) -> Law:
+    """The law of that name. Raises ValueError where there is none."""
+    known = {**LOSS_LAWS, **ERROR_LAWS}
+    if name not in known:
+        raise ValueError(f"law {name!r} is unknown to this version; it knows {', '.join(known)}")
+    return known[name]
+
+
 def latex_symbols(law: Law) -> str:
     """The law in symbols, as LaTeX that matplotlib's mathtext also reads, without dollar signs."""
     return law.latex.format(**{name: _GREEK.get(name, name) for name in law.parameters})
@@ -136,8 +144,7 @@ def latex_symbols(law: Law) -> str:
 
 def latex(fit: LawFit, digits: int = 4) -> str:
     """The fitted law with its numbers, as LaTeX that matplotlib's mathtext also reads, without dollar signs."""
-    law = {**LOSS_LAWS, **ERROR_LAWS}[fit.law]
-    text = law.latex.format(**{name: _number(value, digits) for name, value in fit.theta.items()})
+    text = named(fit.law).latex.format(**{name: _number(value, digits) for name, value in fit.theta.items()})
     return text.replace("+ -", "- ").replace("- -", "+ ")
 
 

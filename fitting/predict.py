@@ -20,13 +20,13 @@ def predict(law: FittedLaw, params: float, tokens: float, run: str = "") -> Pred
     for name, value in (("params", params), ("tokens", tokens)):
         if not (math.isfinite(value) and value > 0):
             raise ValueError(f"{name} is {value}: it must be a positive number")
-    loss_law = laws.LOSS_LAWS[law.loss.law]
+    loss_law = laws.named(law.loss.law)
     loss = float(loss_law.evaluate(tuple(law.loss.theta.values()), params, tokens))
     rng = np.random.default_rng(law.seed)
     loss_S = _scattered(law.loss, loss_law.evaluate(np.asarray(law.loss.theta_draws).T, params, tokens), rng)
     error = error_interval = None
     if law.error is not None:
-        error_law = laws.ERROR_LAWS[law.error.law]
+        error_law = laws.named(law.error.law)
         error = _fraction(float(error_law.evaluate(tuple(law.error.theta.values()), loss)))
         error_S = _scattered(law.error, error_law.evaluate(np.asarray(law.error.theta_draws).T, loss_S), rng)
         error_interval = tuple(_fraction(bound) for bound in _interval(error_S, law.level))

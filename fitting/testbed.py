@@ -11,6 +11,7 @@ from typing import Any
 from fitting import artifact
 
 if typing.TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 TEXT_COLUMNS = ("run", "role", "corpus", "model", "quarantine")
@@ -154,8 +155,8 @@ class Testbed:
         """`loss_stderr/c4_val` for `loss/c4_val`; it need not exist."""
         return column.replace("/", "_stderr/", 1)
 
-    def select(self, expression: str) -> "pd.Series":
-        """Which rows a pandas query holds for, as a Boolean series: `role == 'rung' and token_multiplier <= 320`.
+    def select(self, expression: str) -> "np.ndarray":
+        """Which rows a pandas query holds for, as Booleans: `role == 'rung' and token_multiplier <= 320`.
 
         Raises:
           ValueError: a malformed expression, or one that no row satisfies.
@@ -215,14 +216,14 @@ def _checked(table: "pd.DataFrame") -> "pd.DataFrame":
     for name in numeric:
         table[name] = _numbers(table, name)
     for name in ("params", "tokens"):
-        _refuse(table, name, ~(table[name] > 0), "must be positive")
+        _refuse(table, name, ~_positive(table[name]), "must be positive and finite")
     if "token_multiplier" not in table:
         table["token_multiplier"] = table["tokens"] / table["params"]
     if "flops" not in table:
         table["flops"] = 6.0 * table["params"] * table["tokens"]
     for name in numeric:
         if _kind(name) == "loss":
-            _refuse(table, name, ~((table[name] > 0) | table[name].isna()), "a loss must be positive")
+            _refuse(table, name, ~(_positive(table[name]) | table[name].isna()), "a loss must be positive and finite")
         elif _kind(name) == "error":
             _refuse(table, name, ~(table[name].between(0, 1) | table[name].isna()), "an error is a fraction, 0 to 1")
     first = [name for name in COLUMNS if name in table]
@@ -252,9 +253,14 @@ def _numbers(table: "pd.DataFrame", name: str) -> "pd.Series":
 
 def _is_number(cell: Any) -> bool:
     try:
-        return cell == "" or math.isfinite(float(cell)) or True
+        float(cell or "nan")
+        return True
     except (TypeError, ValueError):
         return False
+
+
+def _positive(column: "pd.Series") -> "pd.Series":
+    return (column > 0) & (column < math.inf)
 
 
 def _refuse(table: "pd.DataFrame", name: str, bad: "pd.Series", why: str) -> None:

@@ -1,0 +1,76 @@
+"""A prediction comes from the artifact alone, and its interval is of what one run would measure."""
+
+import dataclasses
+import math
+
+import pytest
+from synthetic_law import ERROR_THETA, LOSS_THETA, error_of, loss_of, synthetic_law
+
+from fitting import fitted
+from fitting.predict import predict
+
+PARAMS, TOKENS = 2.5e5, 5e6
+
+
+def _certain(law):
+    """The law with its parameters known exactly: only the noise of a run is left."""
+    loss = dataclasses.replace(law.loss, theta_draws=(tuple(law.loss.theta.values()),) * 1000)
+    error = dataclasses.replace(law.error, theta_draws=(tuple(law.error.theta.values()),) * 1000)
+    return dataclasses.replace(law, loss=loss, error=error)
+
+
+def test_the_point_is_the_law_and_the_error_is_fed_the_predicted_loss():
+    prediction = predict(synthetic_law(), PARAMS, TOKENS, "big")
+    assert prediction.loss == pytest.approx(loss_of(tuple(LOSS_THETA.values()), PARAMS, TOKENS), rel=1e-12)
+    assert prediction.error == pytest.approx(error_of(tuple(ERROR_THETA.values()), prediction.loss), rel=1e-12)
+    assert (prediction.run, prediction.params, prediction.tokens) == ("big", PARAMS, TOKENS)
+    assert math.isnan(prediction.measured_loss)
+
+
+def test_the_file_alone_predicts_the_same(tmp_path):
+    fitted.save(synthetic_law(), tmp_path / "law.json")
+    from_file = predict(fitted.load(tmp_path / "law.json"), PARAMS, TOKENS)
+    assert repr(from_file) == repr(predict(synthetic_law(), PARAMS, TOKENS))
+
+
+def test_with_known_parameters_the_interval_is_the_noise_of_one_run():
+    law = dataclasses.replace(_certain(synthetic_law()), level=0.9)
+    law = dataclasses.replace(law, loss=dataclasses.replace(law.loss, noise=0.01, noise_is_relative=True))
+    prediction = predict(law, PARAMS, TOKENS)
+    low, high = prediction.loss_interval
+    assert low == pytest.approx(prediction.loss * (1 - 0.01645), rel=2e-4)
+    assert high == pytest.approx(prediction.loss * (1 + 0.01645), rel=2e-4)
+
+
+def test_the_errors_interval_carries_the_losss():
+    """Error noise 0: what is left of its interval is the slope of the error law times the loss's."""
+    law = _certain(synthetic_law())
+    law = dataclasses.replace(law, error=dataclasses.replace(law.error, noise=0.0))
+    prediction = predict(law, PARAMS, TOKENS)
+    expected = [error_of(tuple(ERROR_THETA.values()), loss) for loss in prediction.loss_interval]
+    assert prediction.error_interval == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_higher_level_is_a_wider_interval_around_the_point():
+    narrow, wide = (predict(dataclasses.replace(synthetic_law(), level=level), PARAMS, TOKENS) for level in (0.5, 0.99))
+    for interval in ("loss_interval", "error_interval"):
+        inner, outer = getattr(narrow, interval), getattr(wide, interval)
+        assert outer[0] < inner[0] < inner[1] < outer[1]
+
+
+def test_errors_stay_fractions():
+    law = synthetic_law()
+    law = dataclasses.replace(law, error=dataclasses.replace(law.error, noise=2.0))
+    assert predict(law, PARAMS, TOKENS).error_interval == (0.0, 1.0)
+    assert predict(law, 1e30, 1e30).error == 0.0
+
+
+def test_without_an_error_law_there_is_no_error():
+    prediction = predict(synthetic_law(error=False), PARAMS, TOKENS)
+    assert prediction.error is None and prediction.error_interval is None
+
+
+@pytest.mark.parametrize(("params", "tokens"), [(0, 1e6), (1e5, -1), (math.nan, 1e6), (1e5, math.inf)])
+def test_impossible_sizes_are_refused(params, tokens):
+    with pytest.raises(ValueError, match="must be a positive number"):
+        predict(synthetic_law(), params, tokens)

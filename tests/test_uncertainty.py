@@ -1,0 +1,158 @@
+"""Do the intervals hold what they promise? Simulated ladders with a known truth, and the published held-out targets."""
+
+import gadre2024
+import numpy as np
+import pandas as pd
+import pytest
+
+from fitting import fit, laws, predict, uncertainty
+from fitting.testbed import Testbed
+
+# Ladders like the demo's: sizes over an 8-fold range of N at M = 20, the smallest also far over-trained.
+SIZES = np.geomspace(13e3, 104e3, 6)
+LADDERS = {
+    "four_sizes": [*((n, 20) for n in SIZES[[0, 2, 4, 5]]), (SIZES[0], 320)],
+    "six_sizes": [*((n, 20) for n in SIZES), (SIZES[0], 80), (SIZES[0], 320)],
+}
+TARGETS = [(2.7e5, 20), (8e4, 240)]  # 7 and 5 times the compute of the largest rung
+TRUTH = {"E": 0.6, "at_largest": 0.9, "tokens_share": 0.4}
+
+
+def _truth(eta: float) -> np.ndarray:
+    """Parameters with which the largest rung's loss is E plus 0.9 nats, 40 % of them for want of tokens."""
+    size, tokens = SIZES[-1], 20 * SIZES[-1]
+    _, size_term, token_term = laws.OVER_TRAINING.evaluate_terms([eta], size, tokens)
+    at_largest, share = TRUTH["at_largest"], TRUTH["tokens_share"]
+    return np.array([TRUTH["E"], at_largest * (1 - share) / size_term, at_largest * share / token_term, eta])
+
+
+def _simulated(ladder, eta, noise, rng) -> tuple[Testbed, np.ndarray]:
+    """A ladder with noise, and what its targets will measure."""
+    params, multiplier = np.array([*ladder, *TARGETS], float).T
+    loss = laws.OVER_TRAINING.evaluate(_truth(eta), params, params * multiplier)
+    loss = loss * (1 + noise * rng.standard_normal(len(loss)))
+    rungs = len(ladder)
+    names = [f"run{i}" for i in range(rungs)]
+    table = {"run": names, "params": params[:rungs], "tokens": (params * multiplier)[:rungs], "loss/x": loss[:rungs]}
+    return Testbed(pd.DataFrame(table)), loss[rungs:]
+
+
+def _coverage(ladder, eta, noise, *, repeats, level, seed=0):
+    """Share of targets covered, and the median half-width relative to the loss."""
+    rng = np.random.default_rng(seed)
+    covered, widths, errors = [], [], []
+    for _ in range(repeats):
+        testbed, truth = _simulated(ladder, eta, noise, rng)
+        law = fit.fit(testbed, loss="x", level=level)
+        for (params, multiplier), measured in zip(TARGETS, truth, strict=True):
+            prediction = predict.predict(law, params, params * multiplier)
+            low, high = prediction.loss_interval
+            covered.append(low <= measured <= high)
+            widths.append((high - low) / 2 / measured)
+            errors.append(abs(prediction.loss / measured - 1))
+    return np.mean(covered), np.median(widths), np.median(errors)
+
+
+def test_a_simulated_ladder_covers_its_targets():
+    covered, width, _ = _coverage(LADDERS["six_sizes"], eta=0.15, noise=0.005, repeats=20, level=0.9)
+    assert covered >= 0.85
+    assert width < 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ladder", LADDERS)
+@pytest.mark.parametrize("eta", [0.11, 0.14, 0.17, 0.22, 0.28])
+@pytest.mark.parametrize("noise", [0.002, 0.005, 0.01])
+def test_every_simulated_ladder_covers_its_targets(ladder, eta, noise):
+    """Nominal 95 %: never much less, and the interval's half-width no more than 15 times the typical miss."""
+    covered, width, miss = _coverage(LADDERS[ladder], eta, noise, repeats=60, level=0.95)
+    assert covered >= 0.9
+    assert width < 15 * miss
+
+
+def test_intervals_cover_the_published_held_out_runs():
+    """Targets of 280 times the largest rung's compute, one degree of freedom, sets unlike the training corpus."""
+    inside = []
+    for corpus in gadre2024.CORPORA:
+        for loss in gadre2024.SETS:
+            law = fit.fit(gadre2024.testbed(corpus), loss=loss, select=gadre2024.FIVE, level=0.8)
+            inside += [p.loss_interval[0] <= p.measured_loss <= p.loss_interval[1] for p in law.predictions]
+    assert len(inside) == 48
+    assert 0.7 <= np.mean(inside) <= 0.9
+
+
+def _posterior(testbed, **changes):
+    table = testbed.table
+    x = (table["params"].to_numpy(float), table["tokens"].to_numpy(float))
+    loss = table["loss/x"].to_numpy()
+    return uncertainty.posterior(laws.OVER_TRAINING, x, loss, loss, **changes)
+
+
+def test_posterior_agrees_with_markov_chain_monte_carlo():
+    """An independent sampler of the same density, in the parameters themselves: random-walk Metropolis."""
+    testbed, _ = _simulated(LADDERS["six_sizes"], 0.15, 0.005, np.random.default_rng(1))
+    params, tokens, loss = testbed.table[["params", "tokens", "loss/x"]].to_numpy(float).T
+    best = loss.argmin()
+
+    def log_density(z):
+        *share, log_eta, log_noise = z
+        if min(share) <= 0 or not np.log(0.02) < log_eta < 0:
+            return -np.inf
+        eta = np.exp(log_eta)
+        fitted = (
+            share[0]
+            + share[1] * (params / params[best]) ** (-2 * eta)
+            + share[2] * (tokens / tokens[best]) ** (-2 * eta)
+        )
+        residual = (fitted * loss[best] - loss) / loss
+        return (
+            -len(loss) * log_noise
+            - (residual @ residual) / (2 * np.exp(2 * log_noise))
+            - (np.log(eta / 0.17) / 0.25) ** 2 / 2
+            - ((log_noise - np.log(0.01)) / 0.7) ** 2 / 2
+        )
+
+    posterior = _posterior(testbed)
+    rng = np.random.default_rng(2)
+    eta_S = posterior.theta_SxP[:, 3]
+    E_S = posterior.theta_SxP[:, 0] / loss[best]
+    unit = [(params[best] ** 2 * 6) ** -eta_S, (tokens[best] ** 2 * 6) ** -eta_S]
+    share_SxJ = np.stack(
+        [E_S, *(c * u / loss[best] for c, u in zip(posterior.theta_SxP[:, 1:3].T, unit, strict=True))], -1
+    )
+    draws = np.column_stack([share_SxJ, np.log(eta_S)])
+    step = np.linalg.cholesky(np.cov(np.column_stack([draws, rng.normal(0, 0.3, len(draws))]).T)) * 0.9
+    z = np.array([*draws.mean(0), np.log(0.006)])
+    value, chain = log_density(z), []
+    for _ in range(60_000):
+        proposal = z + step @ rng.standard_normal(5)
+        if np.log(rng.random()) < (proposed := log_density(proposal)) - value:
+            z, value = proposal, proposed
+        chain.append(z)
+    chain = np.array(chain[5000:])
+    np.testing.assert_allclose(draws.mean(0), chain[:, :4].mean(0), atol=0.15 * chain[:, :4].std(0).max())
+    np.testing.assert_allclose(draws.std(0), chain[:, :4].std(0), rtol=0.12)
+    assert posterior.noise == pytest.approx(np.sqrt(np.mean(np.exp(2 * chain[:, 4]))), rel=0.1)
+
+
+def test_more_runs_and_less_noise_mean_narrower_intervals():
+    def spread(ladder, noise):
+        return np.log(
+            _posterior(_simulated(LADDERS[ladder], 0.15, noise, np.random.default_rng(0))[0]).theta_SxP[:, 3]
+        ).std()
+
+    assert spread("six_sizes", 0.001) < spread("six_sizes", 0.01) < spread("four_sizes", 0.03)
+
+
+def test_draws_depend_on_the_seed_and_the_centre_does_not():
+    testbed, _ = _simulated(LADDERS["four_sizes"], 0.15, 0.005, np.random.default_rng(0))
+    first, other = _posterior(testbed, seed=0), _posterior(testbed, seed=1)
+    assert (first.shape_Q == other.shape_Q).all() and first.noise == other.noise
+    assert (first.theta_SxP != other.theta_SxP).any()
+
+
+def test_runs_that_contradict_the_law_are_refused():
+    table = pd.DataFrame({"run": list("abcde"), "params": SIZES[:5], "tokens": SIZES[[4, 1, 3, 0, 2]] * 20})
+    table["loss/x"] = 2 + np.log(table["params"] / 1e4) + np.log(table["tokens"] / 1e5)
+    with pytest.raises(ValueError, match="the runs contradict the law over_training"):
+        _posterior(Testbed(table))
