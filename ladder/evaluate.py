@@ -12,8 +12,9 @@ from ladder import data
 from ladder.config import LadderConfig
 from ladder.progress import Evaluating
 from ladder.spec import RunSpec, Workdir
-from ladder.train import final_params, token_losses
+from ladder.train import final_params
 from models.decoder import Decoder
+from models.loss import token_losses
 from tasks import questions, scoring
 
 ROWS_PER_BATCH = 64

@@ -22,6 +22,7 @@ from ladder.progress import Trained
 from ladder.recipe import Hyperparameters
 from ladder.spec import RunSpec, Workdir, write
 from models.decoder import Decoder
+from models.loss import token_losses
 
 
 class Diverged(RuntimeError):
@@ -147,13 +148,6 @@ def train_step(
     params = optax.apply_updates(state.params, updates)
     metrics = {"loss_nats": loss, "grad_norm": optax.global_norm(grads)}
     return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics
-
-
-def token_losses(logits_BxLxV: jax.Array, target_BxL: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Cross-entropy of every target in nats, and the log of the softmax's normaliser."""
-    log_normaliser_BxL = jax.nn.logsumexp(logits_BxLxV, axis=-1)
-    target_logit_BxL = jnp.take_along_axis(logits_BxLxV, target_BxL[..., None], axis=-1)[..., 0]
-    return log_normaliser_BxL - target_logit_BxL, log_normaliser_BxL
 
 
 def make_optimizer(h: Hyperparameters, steps: int) -> optax.GradientTransformation:
