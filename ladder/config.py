@@ -57,7 +57,7 @@ class Corpus:
     Attributes:
       kind: `python_sources` (the Python files of this machine), `text`, `jsonl` or `tfds`.
       options: of that kind, such as `path`, a local or gs:// file, folder or glob; see `tasks.corpora`.
-      vocabulary: `bytes`, or the path of a SentencePiece model.
+      vocabulary: `bytes`, `ascii`, or the path of a SentencePiece model.
       epochs: how often the corpus may be repeated; repetition bends the laws, so it must be asked for.
     """
 

@@ -1,7 +1,9 @@
 """Vocabularies, as seqio knows them.
 
 `bytes` is seqio's ByteVocabulary (ByT5, Xue et al. 2021): 0 pads, 1 ends a text, 2 is unknown, byte b is b + 3, which
-makes 259 ids. Any other name is the path of a SentencePiece model, local or gs://.
+makes 259 ids. `ascii` is 97 printable characters, tab and newline among them, after the same three, 100 ids in all; all
+other characters are unknown. It leaves tiny models more of their parameters outside the embeddings. Any other name is the
+path of a SentencePiece model, local or gs://.
 """
 
 from __future__ import annotations
@@ -15,20 +17,23 @@ if typing.TYPE_CHECKING:
     import seqio
 
 BYTES = "bytes"
-BYTES_SIZE = 3 + 256
+ASCII = "ascii"
+ASCII_CODEPOINTS = (*map(ord, "\t\n"), *range(ord(" "), ord("~") + 1))
+SPECIAL_IDS = 3  # padding, end of text, unknown
 
 
 def size(name_or_path: str) -> int:
     """Gives V, the number of ids of the vocabulary of that name; see `load`."""
     # Known without TensorFlow, which takes seconds to import: `ladder plan` should answer at once.
-    return BYTES_SIZE if name_or_path == BYTES else load(name_or_path).vocab_size
+    known = {BYTES: SPECIAL_IDS + 256, ASCII: SPECIAL_IDS + len(ASCII_CODEPOINTS)}
+    return known.get(name_or_path) or load(name_or_path).vocab_size
 
 
 def load(name_or_path: str) -> seqio.Vocabulary:
     """Gives the vocabulary of that name.
 
     Args:
-      name_or_path: `bytes`, or the path of a SentencePiece model.
+      name_or_path: `bytes`, `ascii`, or the path of a SentencePiece model.
 
     Raises:
       ValueError: there is no such file, it is no SentencePiece model, or its vocabulary cannot end a text.
@@ -37,10 +42,12 @@ def load(name_or_path: str) -> seqio.Vocabulary:
 
     if name_or_path == BYTES:
         return seqio.ByteVocabulary()
+    if name_or_path == ASCII:
+        return seqio.PartialCodepointVocabulary(ASCII_CODEPOINTS)
     path = epath.Path(name_or_path)
     if not path.is_file():
         raise ValueError(
-            f"vocabulary {name_or_path!r}: no such file; give {BYTES!r} or the path of a SentencePiece .model file"
+            f"vocabulary {name_or_path!r}: no such file; give {BYTES!r}, {ASCII!r} or the path of a SentencePiece .model file"
         )
     vocabulary = seqio.SentencePieceVocabulary(str(path))
     try:
