@@ -2,8 +2,8 @@
 
 `bytes` is seqio's ByteVocabulary (ByT5, Xue et al. 2021): 0 pads, 1 ends a text, 2 is unknown, byte b is b + 3, which
 makes 259 ids. `ascii` is 97 printable characters, tab and newline among them, after the same three, 100 ids in all; all
-other characters are unknown. It leaves tiny models more of their parameters outside the embeddings. Any other name is the
-path of a SentencePiece model, local or gs://.
+other characters are unknown. It leaves tiny models more of their parameters outside the embeddings. Any other name is
+the path of a SentencePiece model, local or gs://.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def load(name_or_path: str) -> seqio.Vocabulary:
     path = epath.Path(name_or_path)
     if not path.is_file():
         raise ValueError(
-            f"vocabulary {name_or_path!r}: no such file; give {BYTES!r}, {ASCII!r} or the path of a SentencePiece .model file"
+            f"vocabulary {name_or_path!r}: no such file; give {BYTES!r}, {ASCII!r} or the path of a SentencePiece model"
         )
     vocabulary = seqio.SentencePieceVocabulary(str(path))
     try:
