@@ -1,0 +1,55 @@
+import jax
+import jax.numpy as jnp
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models import accounting
+from models.config import DecoderConfig
+from models.decoder import Decoder
+
+PUBLISHED = {
+    "d=96_l=8_h=4": (DecoderConfig(96, 8, 4, 50432), 10_569_312, 10_570_848),
+    "d=512_l=8_h=4": (DecoderConfig(512, 8, 4, 50432), 78_914_048, 78_922_240),
+    "d=576_l=24_h=8": (DecoderConfig(576, 24, 8, 50432), 153_677_376, 153_705_024),
+    "d=1024_l=24_h=8": (DecoderConfig(1024, 24, 8, 50432), 411_616_256, 411_665_408),
+    "open_lm_1b": (DecoderConfig(2048, 24, 16, 50432), 1_439_795_200, 1_439_893_504),
+    "open_lm_7b": (DecoderConfig(4096, 32, 32, 50432), 6_889_410_560, 6_889_672_704),
+}
+
+
+def parameters(config: DecoderConfig) -> int:
+    tree = jax.eval_shape(Decoder(config).init, jax.random.key(0), jnp.zeros((1, 4), jnp.int32))
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_counts_are_the_published_ones(name):
+    config, published, existing = PUBLISHED[name]
+    assert accounting.as_the_paper_counts(config) == published
+    assert accounting.params(config) == existing
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    half_head=st.integers(1, 9),
+    heads=st.integers(1, 3),
+    layers=st.integers(1, 3),
+    vocab_size=st.integers(1, 300),
+    ffn_multiple=st.sampled_from([1, 8, 256]),
+    qk_norm=st.booleans(),
+)
+def test_counts_are_of_the_parameters_that_exist(half_head, heads, layers, vocab_size, ffn_multiple, qk_norm):
+    config = DecoderConfig(2 * half_head * heads, layers, heads, vocab_size, ffn_multiple, qk_norm)
+    assert accounting.params(config) == parameters(config)
+    assert accounting.params_non_embedding(config) == parameters(config) - 2 * vocab_size * config.width
+
+
+def test_flops_are_the_papers_convention():
+    assert accounting.training_flops(params=411_616_256, tokens=8_232_325_120) == 6 * 411_616_256 * 8_232_325_120
+
+
+def test_products_flops_equal_a_hand_count():
+    config = DecoderConfig(width=4, layers=1, heads=1, vocab_size=10, ffn_multiple=8)
+    projections, ffn, attention, head = 4 * 4 * 4, 3 * 4 * 16, 2 * 5 * 4, 4 * 10
+    assert accounting.matmul_flops_per_token(config, length=5) == 2 * (projections + ffn + attention + head)
