@@ -157,7 +157,8 @@ def from_tfds(
         raise ValueError(f"corpus tfds {name!r}: no feature {field!r}; it has {', '.join(builder.info.features)}")
     own = [split for split in (VALIDATION, "test") if split in builder.info.splits]
     splits = {TRAIN: TRAIN, VALIDATION: own[0]} if own else {TRAIN: "train[:90%]", VALIDATION: "train[90%:]"}
-    source = seqio.TfdsDataSource(name, tfds_data_dir=data_dir, splits=splits, read_only=True)
+    versioned = builder.get_reference().tfds_name(include_version=True)
+    source = seqio.TfdsDataSource(versioned, tfds_data_dir=data_dir, splits=splits, read_only=True)
     rekey = functools.partial(seqio.preprocessors.rekey, key_map={"targets": field})
     task = _text_task("tfds", source, vocabulary, rekey)
     return Corpus(train=task, validation={HELD_OUT: task})

@@ -2,10 +2,12 @@
 
 Each is a seqio Task of four-choice questions, whose score metric gives the top-1 error:
 
-  continuation: which text goes on from here? All four choices follow the same two characters in their own files.
-  recall: which name comes next? The right one stands in the context already; the others, as long, do not.
-  order: which line is written right? The others have two of its words swapped.
+  continuation: which eight characters come next, the context ending anywhere?
+  recall: how does the name go on, whose first letter the context ends with, and which stands in the context before?
+  order: which four words or marks come next? In the wrong choices two neighbours are swapped.
 
+Answers are short, for a choice's score is its mean loss: how common an answer is by itself varies more the longer it
+is, while what the context tells is mostly about its first characters. Long answers would bury a small model's signal.
 In continuation and recall, questions come in fours that share their four choices, each of which is right once: knowing
 which answers are common, without reading the context, is worth nothing, and a blind guess errs 3/4 of the time.
 An example of a Task is one choice of one question: `inputs` (context) and `targets` (answer), as token ids, and
@@ -27,11 +29,15 @@ from tasks.questions import Questions
 CHOICES = 4
 CHANCE_ERROR = 1 - 1 / CHOICES
 SPLIT = "test"
-CONTEXT_CHARACTERS = 96
-CONTINUATION_CHARACTERS = 20
-MATCHED_CHARACTERS = 2
+CONTEXT_CHARACTERS = 80
+CONTINUATION_CHARACTERS = 8
+RECALLED_CHARACTERS = 6
+ORDERED_WORDS = 4
+ORDERED_CHARACTERS = 32
 DRAWS_PER_QUESTION = 40
 POOL_DOCUMENTS = 400
+NAME = re.compile(rf"\b[^\W\d]\w{{{RECALLED_CHARACTERS},}}")
+WORD_OR_MARK = re.compile(r"\w+|[^\w\s]")
 
 Candidate = tuple[int, str, str]  # document, context, answer
 Question = tuple[str, list[str]]  # context, answers with the right one first
@@ -71,45 +77,37 @@ def build(
 
 
 def continuation(documents: Sequence[str], rng: np.random.Generator, questions: int) -> Iterator[Question]:
-    """Asks for the next 20 characters, the context ending anywhere in a line."""
-    candidates = defaultdict(list)
-    for document, cut in _draws(documents, rng, questions, margin=CONTINUATION_CHARACTERS):
-        context = documents[document][cut - CONTEXT_CHARACTERS : cut]
-        answer = documents[document][cut : cut + CONTINUATION_CHARACTERS]
-        candidates[context[-MATCHED_CHARACTERS:]].append((document, context, answer))
-    return _fours(candidates, rng)
-
-
-NAME = re.compile(r"\b[^\W\d]\w{4,}")
+    """Asks for the next eight characters; the wrong choices come next in other documents."""
+    draws = _draws(documents, rng, questions)
+    return _fours(
+        [(document, *_cut(documents[document], at, at + CONTINUATION_CHARACTERS)) for document, at in draws], rng
+    )
 
 
 def recall(documents: Sequence[str], rng: np.random.Generator, questions: int) -> Iterator[Question]:
-    """Asks for a name that the context has held before."""
-    candidates = defaultdict(list)
-    for document, cut in _draws(documents, rng, questions, margin=0):
+    """Asks for the rest of a begun name that the context has held before; the wrong choices go on with other names."""
+    candidates = []
+    for document, at in _draws(documents, rng, questions):
         text = documents[document]
-        name = NAME.search(text, cut)
-        if not name:
-            continue
-        context = text[name.start() - CONTEXT_CHARACTERS : name.start()]
-        if name.group() in NAME.findall(context):
-            candidates[len(name.group())].append((document, context, name.group()))
+        if name := NAME.search(text, at):
+            context, answer = _cut(text, name.start() + 1, name.start() + 1 + RECALLED_CHARACTERS)
+            if name.group() in NAME.findall(context):
+                candidates.append((document, context, answer))
     return _fours(candidates, rng)
 
 
 def order(documents: Sequence[str], rng: np.random.Generator, questions: int) -> Iterator[Question]:
-    """Asks for a line whose words stand in their right order."""
-    for document, cut in _draws(documents, rng, questions, margin=0):
+    """Asks for the next four words or marks in their order; in each wrong choice, two neighbours are swapped."""
+    for document, at in _draws(documents, rng, questions):
         text = documents[document]
-        start = text.find("\n", cut) + 1
-        line = text[start:].partition("\n")[0]
-        words = [word.span() for word in NAME.finditer(line)]
-        if not start or len(line) > CONTEXT_CHARACTERS:
+        # The first may be cut by the draw.
+        words = list(itertools.islice(WORD_OR_MARK.finditer(text, at), 1, ORDERED_WORDS + 1))
+        if len(words) < ORDERED_WORDS or words[-1].end() - words[0].start() > ORDERED_CHARACTERS:
             continue
-        swapped = {_swap(line, a, b) for a, b in itertools.combinations(words, 2)} - {line}
-        if len(swapped) >= CHOICES - 1:
-            wrong = rng.choice(sorted(swapped), CHOICES - 1, replace=False).tolist()
-            yield text[max(0, start - CONTEXT_CHARACTERS) : start], [line, *wrong]
+        context, right = _cut(text, words[0].start(), words[-1].end())
+        wrong = [_swapped(text, words, index) for index in range(ORDERED_WORDS - 1)]
+        if len({right, *wrong}) == CHOICES:
+            yield context, [right, *wrong]
 
 
 SUITES: Mapping[str, Callable[[Sequence[str], np.random.Generator, int], Iterator[Question]]] = {
@@ -119,54 +117,62 @@ SUITES: Mapping[str, Callable[[Sequence[str], np.random.Generator, int], Iterato
 }
 
 
-def questions(task: seqio.Task) -> Questions:
-    """Gives a task's rows as arrays: context and answer tokenised apart, then joined."""
+def questions(task: seqio.Task, max_tokens: int | None = None) -> Questions:
+    """Gives a task's rows as arrays: context and answer tokenised apart, then joined.
+
+    Args:
+      task: made by `build`.
+      max_tokens: of a row; a longer one loses the start of its context, as in llm-foundry.
+
+    Raises:
+      ValueError: an answer longer than `max_tokens`.
+    """
     rows = list(task.get_dataset(None, SPLIT, shuffle=False).as_numpy_iterator())
-    start_N = np.array([len(row["inputs"]) for row in rows], np.int32)
-    end_N = start_N + np.array([len(row["targets"]) for row in rows], np.int32)
+    longest = max(len(row["targets"]) for row in rows)
+    if max_tokens is not None and longest >= max_tokens:
+        raise ValueError(f"suite {task.name!r}: an answer of {longest} tokens leaves no context in {max_tokens}")
+    joined = [np.concatenate([row["inputs"], row["targets"]])[-(max_tokens or 0) :] for row in rows]
+    end_N = np.array([len(tokens) for tokens in joined], np.int32)
+    start_N = end_N - np.array([len(row["targets"]) for row in rows], np.int32)
     tokens_NxL = np.zeros((len(rows), end_N.max()), np.int32)
-    for tokens_L, row, end in zip(tokens_NxL, rows, end_N, strict=True):
-        tokens_L[:end] = np.concatenate([row["inputs"], row["targets"]])
+    for tokens_L, tokens in zip(tokens_NxL, joined, strict=True):
+        tokens_L[: len(tokens)] = tokens
     columns = {f"{key}_N": np.array([row[key] for row in rows], np.int32) for key in ("question", "choice", "gold")}
     return Questions(task.name, CHANCE_ERROR, tokens_NxL, start_N, end_N, **columns)
 
 
-def _draws(
-    documents: Sequence[str], rng: np.random.Generator, questions: int, margin: int
-) -> Iterator[tuple[int, int]]:
-    """Gives (document, position) uniformly over the text, with a whole context before and `margin` characters after."""
-    room = np.array([max(0, len(text) - CONTEXT_CHARACTERS - margin) for text in documents])
+def _draws(documents: Sequence[str], rng: np.random.Generator, questions: int) -> Iterator[tuple[int, int]]:
+    """Gives (document, position) uniformly over the text, a whole context before it and a continuation after."""
+    room = np.array([max(0, len(text) - CONTEXT_CHARACTERS - CONTINUATION_CHARACTERS) for text in documents], int)
     ends = np.cumsum(room)
-    if not ends.size or not ends[-1]:
+    if not room.any():
         return
     for draw in rng.integers(ends[-1], size=DRAWS_PER_QUESTION * questions):
         document = int(np.searchsorted(ends, draw, side="right"))
         yield document, int(CONTEXT_CHARACTERS + draw - (ends[document] - room[document]))
 
 
-def _fours(candidates: Mapping[object, Sequence[Candidate]], rng: np.random.Generator) -> Iterator[Question]:
-    """Groups candidates of one key by fours, of four documents and answers, and asks each of a four's contexts."""
+def _cut(text: str, start: int, end: int) -> tuple[str, str]:
+    return text[start - CONTEXT_CHARACTERS : start], text[start:end]
+
+
+def _fours(candidates: Sequence[Candidate], rng: np.random.Generator) -> Iterator[Question]:
+    """Groups candidates by fours, of four documents and answers, and asks each of a four's contexts."""
     fours = []
-    for alike in candidates.values():
-        four = []
-        for candidate in alike:
-            if all(_may_share(candidate, other) for other in four):
-                four.append(candidate)
-            if len(four) == CHOICES:
-                fours.append(four)
-                four = []
-    for index in rng.permutation(len(fours)):
-        four = fours[index]
-        for _, context, answer in four:
+    for candidate in candidates:
+        if not fours or len(fours[-1]) == CHOICES:
+            fours.append([])
+        if all(candidate[0] != other[0] and candidate[2] != other[2] for other in fours[-1]):
+            fours[-1].append(candidate)
+    for four in fours:
+        for _, context, answer in four if len(four) == CHOICES else ():
             yield context, [answer, *(other for _, _, other in four if other != answer)]
 
 
-def _may_share(a: Candidate, b: Candidate) -> bool:
-    return a[0] != b[0] and a[2] not in b[1] + b[2] and b[2] not in a[1] + a[2]
-
-
-def _swap(line: str, a: tuple[int, int], b: tuple[int, int]) -> str:
-    return line[: a[0]] + line[slice(*b)] + line[a[1] : b[0]] + line[slice(*a)] + line[b[1] :]
+def _swapped(text: str, words: Sequence[re.Match], index: int) -> str:
+    first, second = words[index], words[index + 1]
+    start, between, end = words[0].start(), text[first.end() : second.start()], words[-1].end()
+    return text[start : first.start()] + second.group() + between + first.group() + text[second.end() : end]
 
 
 def _task(name: str, asked: Sequence[Question], vocabulary: seqio.Vocabulary, seed: int) -> seqio.Task:
