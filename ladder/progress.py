@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from ladder.spec import RunSpec
@@ -83,7 +84,7 @@ class Display:
                 row = self._rows.pop(event.run, None)
                 if row is not None:
                     self._progress.remove_task(row)
-                state = f"[red]quarantined[/red]: {event.quarantine}" if event.quarantine else "done"
+                state = f"[red]quarantined[/red]: {escape(event.quarantine)}" if event.quarantine else "done"
                 self._console.print(f"{event.run}  {state}  ({self._finished} of {len(self._specs)} runs)")
         self._progress.update(self._total, completed=self._flops_done(), note=self._overall())
 

@@ -1,0 +1,50 @@
+"""Progress: one line a run where nobody watches; which of how many, speed and time left where somebody does."""
+
+import dataclasses
+import io
+
+import pytest
+from rich.console import Console
+
+from ladder.progress import Display, Evaluating, Finished, Trained
+
+
+@pytest.fixture
+def specs(spec):
+    return [dataclasses.replace(spec, run=name) for name in ("a", "b", "c")]
+
+
+def _shown(specs, events, done=(), terminal=False):
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=terminal, width=120, highlight=False, color_system=None)
+    with Display(specs, done, console) as display:
+        for event in events:
+            display(event)
+    return out.getvalue()
+
+
+def test_without_a_terminal_there_is_one_line_a_run(specs):
+    events = [Trained("a", 5, 3.0, 1e5), Trained("a", 25, 2.0, 1e5), Evaluating("a"), Finished("a", "")]
+    assert _shown(specs, events).splitlines() == ["a  done  (1 of 3 runs)"]
+
+
+def test_a_quarantined_run_is_shown_with_its_reason(specs):
+    assert "b  quarantined: b diverged at step 3: loss nan" in _shown(
+        specs, [Finished("b", "b diverged at step 3: loss nan")]
+    )
+
+
+def test_runs_that_were_done_before_are_counted(specs):
+    assert "(3 of 3 runs)" in _shown(specs, [Finished("c", "")], done=["a", "b"])
+
+
+def test_a_terminal_sees_loss_speed_how_many_and_time_left(specs):
+    shown = _shown(
+        specs, [Trained("a", 5, 3.25, 123456.0), Trained("a", 10, 3.125, 123456.0), Evaluating("a")], terminal=True
+    )
+    assert "0 of 3 runs" in shown and "left" in shown
+    assert "evaluating" in shown
+
+
+def test_a_reason_with_brackets_is_shown_as_it_is(specs):
+    assert "loss [nan]" in _shown(specs, [Finished("b", "loss [nan]")])
