@@ -34,7 +34,7 @@ def main() -> None:
     """The console script: one clear line on stderr and exit code 1 where a command is refused."""
     try:
         app.cli(prog="ladder", description="Train a ladder of small runs, fit its laws, know the large run beforehand.")
-    except (ValueError, RunFailed) as e:
+    except (ValueError, OSError, RunFailed) as e:
         sys.exit(f"ladder: {e}")
     except KeyboardInterrupt:
         sys.exit("ladder: stopped; the same command goes on from the last checkpoints")
@@ -135,7 +135,11 @@ def predict(
 
     prediction = predict(fitted.load(epath.Path(law)), params, tokens)
     if json:
-        _print_json(dataclasses.asdict(prediction))
+        # Nothing was measured of a run that is only asked about.
+        told = [
+            f.name for f in dataclasses.fields(prediction) if f.name not in ("run", "measured_loss", "measured_error")
+        ]
+        _print_json({name: getattr(prediction, name) for name in told})
     else:
         _print_predictions([prediction])
 
@@ -245,7 +249,7 @@ def _curve(w: Workdir, run: str) -> list[tuple[float, float]]:
 
 
 def _print_json(value) -> None:
-    print(json.dumps(value, indent=2))
+    print(json.dumps(value, indent=2, allow_nan=False))
 
 
 def _print_plan(specs: tuple[RunSpec, ...]) -> None:
