@@ -1,11 +1,17 @@
 """What tests share: generated text, a ladder small enough to train in seconds, where the shared fixtures lie."""
 
 import copy
+import json
 import os
 import pathlib
+import tempfile
+import types
 
-# Before JAX is imported: tests must not depend on what the machine has plugged in, nor on how many tests run at once.
+# Before JAX is imported: tests must not depend on what the machine has plugged in, and what many of them compile, in
+# this process or in others, is compiled once.
 os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="ladder_tests_")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import numpy as np
 import pytest
@@ -14,6 +20,7 @@ from etils import epath
 
 from ladder import config as configs
 from ladder import plan as plans
+from ladder.config import Training
 from ladder.recipe import Hyperparameters
 from ladder.spec import RunSpec, Workdir
 from models.config import DecoderConfig
@@ -44,26 +51,30 @@ def text(tmp_path_factory) -> pathlib.Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def tiny_tree(text) -> dict:
+    """A tiny ladder as its YAML says it."""
+    return {
+        "name": "tiny",
+        "sizes": {f"w{width}": {"width": width, "layers": 1, "heads": 1} for width in (4, 6, 8, 10, 12)},
+        "model": {"sequence_length": 16, "ffn_multiple": 8},
+        "rungs": [
+            {"sizes": ["w4", "w6", "w8", "w10"], "token_multipliers": [10]},
+            {"sizes": ["w4"], "token_multipliers": [30]},
+        ],
+        "targets": [{"sizes": ["w12"], "token_multipliers": [10]}],
+        "recipe": {"name": "tiny"},
+        "corpus": {"kind": "text", "options": {"path": str(text)}},
+        "evaluation": {"sequences": 70, "tasks": ["recall"], "questions": 40},
+        "training": {"checkpoint_every_steps": 100, "log_every_steps": 50},
+        "fit": {"loss": "loss/held_out", "error": "error/average"},
+    }
+
+
 @pytest.fixture
-def tree(text) -> dict:
-    """A tiny ladder as its YAML says it; a fresh one for every test to change."""
-    return copy.deepcopy(
-        {
-            "name": "tiny",
-            "sizes": {f"w{width}": {"width": width, "layers": 1, "heads": 1} for width in (4, 6, 8, 10, 12)},
-            "model": {"sequence_length": 16, "ffn_multiple": 8},
-            "rungs": [
-                {"sizes": ["w4", "w6", "w8", "w10"], "token_multipliers": [10]},
-                {"sizes": ["w4"], "token_multipliers": [30]},
-            ],
-            "targets": [{"sizes": ["w12"], "token_multipliers": [10]}],
-            "recipe": {"name": "tiny"},
-            "corpus": {"kind": "text", "options": {"path": str(text)}},
-            "evaluation": {"sequences": 70, "tasks": ["recall"], "questions": 40},
-            "training": {"checkpoint_every_steps": 10, "log_every_steps": 5},
-            "fit": {"loss": "loss/held_out", "error": "error/average"},
-        }
-    )
+def tree(tiny_tree) -> dict:
+    """The tiny ladder, for a test to change."""
+    return copy.deepcopy(tiny_tree)
 
 
 @pytest.fixture
@@ -120,3 +131,36 @@ def spec() -> RunSpec:
         ),
         seed=0,
     )
+
+
+@pytest.fixture
+def train_here():
+    """Trains in this process; `stop_at` breaks off in the report of that step, as a kill would between two saves."""
+    from ladder import train
+
+    def run(spec, workdir, *, log_every_steps=5, checkpoint_every_steps=10, stop_at=None) -> list:
+        events = []
+
+        def report(event):
+            events.append(event)
+            if event.step == stop_at:
+                raise KeyboardInterrupt
+
+        training = Training(log_every_steps=log_every_steps, checkpoint_every_steps=checkpoint_every_steps)
+        try:
+            train.train(types.SimpleNamespace(training=training), spec, workdir, report)
+        except KeyboardInterrupt:
+            assert stop_at
+        return events
+
+    return run
+
+
+@pytest.fixture
+def losses_of():
+    """The losses in a run's metrics.jsonl."""
+
+    def losses(workdir, spec) -> list[float]:
+        return [json.loads(line)["loss_nats"] for line in workdir.metrics(spec.run).read_text().splitlines()]
+
+    return losses

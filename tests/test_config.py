@@ -100,7 +100,7 @@ def test_a_wrong_type_is_refused(load, override):
         ("evaluation.questions=-1", "evaluation.questions"),
         ("training.checkpoint_every_steps=0", "training.checkpoint_every_steps"),
         ("training.log_every_steps=0", "training.log_every_steps"),
-        ("training.log_every_steps=3", "training.checkpoint_every_steps"),
+        ("training.log_every_steps=30", "training.checkpoint_every_steps"),
         ("training.cores_per_run=-1", "training.cores_per_run"),
         ("fit.level=1", "fit.level"),
     ],
