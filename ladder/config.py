@@ -31,6 +31,7 @@ class Model:
     sequence_length: int = 2048
     ffn_multiple: int = 256
     qk_norm: bool = True
+    rope_theta: float = 10_000.0
     dtype: Literal["float32", "bfloat16"] = "float32"
 
 
@@ -222,6 +223,7 @@ def _refuse_impossible(config: LadderConfig, path: str) -> None:
         refuse("training.cores_per_run", "must be 0 or more")
     for key, value in {
         "model.sequence_length": config.model.sequence_length,
+        "model.rope_theta": config.model.rope_theta,
         "corpus.epochs": config.corpus.epochs,
         "evaluation.sequences": config.evaluation.sequences,
         "evaluation.questions": config.evaluation.questions,

@@ -38,6 +38,7 @@ def decoder(config: LadderConfig, size: str, vocab_size: int) -> DecoderConfig:
             vocab_size=vocab_size,
             ffn_multiple=m.ffn_multiple,
             qk_norm=m.qk_norm,
+            rope_theta=m.rope_theta,
             dtype=m.dtype,
         )
     except ValueError as e:

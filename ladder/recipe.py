@@ -52,15 +52,21 @@ def gadre2024(params: int, tokens: float, sequence_length: int) -> Hyperparamete
 
 
 def tiny(params: int, tokens: float, sequence_length: int) -> Hyperparameters:
-    """For models of 10^4 to 10^6 parameters on bytes."""
-    batch_size = max(1, round(2048 / sequence_length))
+    """For models of 10^4 to 10^6 parameters on characters.
+
+    The learning rate falls with N and the batch grows with D, each by a power, as Bi et al. 2024 (DeepSeek LLM) and Li et
+    al. 2025 (Step Law) find at large scale; the batch's exponent is theirs. The other constants are a sweep's over widths
+    16 to 72 at M = 20 and 160 on Python sources. Small batches matter most: with few tokens to spend, steps are scarce.
+    """
+    batch_tokens = 300 * (tokens / 5e5) ** 0.6
+    batch_size = max(1, round(batch_tokens / sequence_length))
     steps = tokens / (batch_size * sequence_length)
-    learning_rate = 0.02 * (params / 20_000) ** -0.5
+    learning_rate = 0.0115 * (params / 25_000) ** -0.45
     return Hyperparameters(
         batch_size=batch_size,
         learning_rate=learning_rate,
         final_learning_rate=0.01 * learning_rate,
-        warmup_steps=max(1, round(0.1 * steps)),
+        warmup_steps=max(1, round(0.05 * steps)),
         weight_decay=0.033,
     )
 
