@@ -19,7 +19,8 @@ def prepare(config: LadderConfig, specs: Sequence[RunSpec], workdir: Workdir, sa
     """Writes the corpus, every spec.json, plan.json and ladder.yaml, where they are not there yet.
 
     Raises:
-      ValueError: if another config made the workdir, or the corpus is missing or too small.
+      ValueError: if another config made the workdir, the corpus is missing or too small, or it does not measure what is
+        to be fitted.
     """
     claimed = workdir.config.exists()
     if claimed:
@@ -27,7 +28,9 @@ def prepare(config: LadderConfig, specs: Sequence[RunSpec], workdir: Workdir, sa
         _refuse_other_plan(specs, workdir)
     if not (claimed and workdir.corpus.exists()):
         _write_corpus(config, specs, workdir, say)
-    _refuse_repetition(config, specs, json.loads(workdir.corpus.read_text()))
+    summary = json.loads(workdir.corpus.read_text())
+    _refuse_repetition(config, specs, summary)
+    _refuse_unmeasured(config, summary)
     for spec in specs:
         write(workdir.spec(spec.run), specs_.dump(spec))
     write(workdir.plan, json.dumps(plans.as_table(specs), indent=2) + "\n")
@@ -64,7 +67,7 @@ def _write_corpus(config: LadderConfig, specs: Sequence[RunSpec], workdir: Workd
     held_out = next(iter(corpus.validation.values()))
     asked = config.evaluation.questions
     for name, task in suites.build(config.evaluation.tasks, held_out, questions=asked, seed=HELD_OUT_SEED).items():
-        questions.save(suites.questions(task), workdir.questions(name))
+        questions.save(suites.questions(task, max_tokens=length + 1), workdir.questions(name))
     summary = {
         "train_tokens": train_records * length,
         "validation_tokens": {name: count * length for name, count in validation_records.items()},
@@ -81,6 +84,15 @@ def _refuse_repetition(config: LadderConfig, specs: Sequence[RunSpec], summary: 
             f"the corpus has {summary['train_tokens']:,} tokens and {longest.run} trains on {longest.tokens:,}: give "
             f"more text, shorten the run, or ask for repetition with --set corpus.epochs={epochs}"
         )
+
+
+def _refuse_unmeasured(config: LadderConfig, summary: Mapping[str, Any]) -> None:
+    # The fit would refuse it too, after hours of training.
+    losses = [f"loss/{name}" for name in summary["validation_tokens"]]
+    errors = [f"error/{name}" for name in (*config.evaluation.tasks, "average")] if config.evaluation.tasks else []
+    for kind, asked, measured in (("loss", config.fit.loss, losses), ("error", config.fit.error, errors)):
+        if asked is not None and f"{kind}/{asked.removeprefix(f'{kind}/')}" not in measured:
+            raise ValueError(f"fit.{kind}: {asked!r} is not measured; there are {', '.join(measured) or 'no tasks'}")
 
 
 def _refuse_other_config(config: LadderConfig, workdir: Workdir) -> None:

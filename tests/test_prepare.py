@@ -1,0 +1,155 @@
+"""A workdir: claimed by one config, refused to others, its corpus whole or not there."""
+
+import json
+import pathlib
+import re
+
+import numpy as np
+import pytest
+
+from ladder import prepare as preparing
+from ladder.prepare import prepare
+from ladder.spec import Workdir
+
+
+@pytest.fixture
+def at(tmp_path):
+    return Workdir.at(str(tmp_path / "w"))
+
+
+def _say(line):
+    del line
+
+
+def _files(workdir):
+    root = pathlib.Path(workdir.root)
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def prepared(ladder, at):
+    config, specs = ladder()
+    prepare(config, specs, at, _say)
+    return at
+
+
+def test_a_prepared_workdir_holds_config_plan_specs_and_corpus(prepared, ladder):
+    _, specs = ladder()
+    assert _files(prepared) == {
+        "ladder.yaml",
+        "plan.json",
+        *(f"runs/{spec.run}/spec.json" for spec in specs),
+        "corpus/corpus.json",
+        "corpus/train.npy",
+        "corpus/validation/held_out.npy",
+        "corpus/tasks/recall.npz",
+    }
+    summary = json.loads(prepared.corpus.read_text())
+    train_RxT = np.load(prepared.train_records)
+    assert summary["train_tokens"] == len(train_RxT) * 16 >= max(spec.tokens for spec in specs)
+    assert summary["validation_tokens"] == {"held_out": 70 * 16}
+    assert np.load(prepared.validation_records("held_out")).shape == (70, 17)
+
+
+def test_preparing_again_changes_nothing(prepared, ladder, monkeypatch):
+    contents = {name: (prepared.root / name).read_bytes() for name in _files(prepared)}
+    monkeypatch.setattr(preparing, "_write_corpus", lambda *_: pytest.fail("the corpus is there"))
+    prepare(*ladder(), prepared, _say)
+    assert {name: (prepared.root / name).read_bytes() for name in _files(prepared)} == contents
+
+
+def test_another_config_is_refused_with_the_keys_that_differ_and_leaves_the_workdir_alone(prepared, ladder):
+    before = prepared.config.read_bytes()
+    with pytest.raises(ValueError) as refusal:
+        prepare(*ladder("seed=1", "sizes.w12.layers=2", "training.log_every_steps=2", "fit.level=0.5"), prepared, _say)
+    message = str(refusal.value)
+    assert "seed is 0 there and 1 here" in message
+    assert "sizes.w12.layers is 1 there and 2 here" in message
+    assert "training" not in message and "fit" not in message
+    assert prepared.config.read_bytes() == before
+
+
+def test_how_runs_are_carried_out_and_read_may_change(prepared, ladder):
+    prepare(*ladder("training.cores_per_run=1", "training.log_every_steps=2", "fit.error=null"), prepared, _say)
+    assert "cores_per_run: 1" in prepared.config.read_text()
+
+
+def test_a_plan_that_a_changed_recipe_made_is_refused(prepared, ladder):
+    spec = prepared.spec("w4-m10")
+    spec.write_text(spec.read_text().replace('"steps": ', '"steps": 1'))
+    with pytest.raises(ValueError, match=r"w4-m10/spec\.json was planned by another version"):
+        prepare(*ladder(), prepared, _say)
+
+
+def test_a_corpus_that_is_too_small_says_how_small_and_repetition_must_be_asked_for(ladder, at, tmp_path):
+    (tmp_path / "short").mkdir()
+    for i in range(30):
+        (tmp_path / "short" / f"{i}.txt").write_text(f"{i} little text of little use, again and again " * 20)
+    short = [f"corpus.options.path={tmp_path / 'short'}", "evaluation.tasks=[]", "fit.error=null"]
+    with pytest.raises(ValueError, match=r"the corpus has [\d,]+ tokens and \S+ trains on [\d,]+") as refusal:
+        prepare(*ladder(*short), at, _say)
+    asked = str(refusal.value).rpartition("--set ")[2]
+    assert asked.startswith("corpus.epochs=")
+    epochs = int(asked.partition("=")[2])
+    with pytest.raises(ValueError, match="ask for repetition"):
+        prepare(*ladder(*short, f"corpus.epochs={epochs - 1}"), at, _say)
+    prepare(*ladder(*short, asked), at, _say)
+    assert at.config.exists()
+
+
+def test_a_missing_corpus_is_refused_and_leaves_the_workdir_free_for_the_right_one(ladder, at, tmp_path):
+    with pytest.raises(ValueError, match=r"no file at .*absent"):
+        prepare(*ladder(f"corpus.options.path={tmp_path / 'absent'}"), at, _say)
+    with pytest.raises(ValueError, match="unknown corpus kind 'txt'"):
+        prepare(*ladder("corpus.kind=txt"), at, _say)
+    with pytest.raises(ValueError, match="argument: 'path'"):
+        prepare(*ladder("corpus.options={pth: here}"), at, _say)
+    assert not at.config.exists() and not at.corpus.exists()
+    prepare(*ladder(), at, _say)
+
+
+def test_a_kill_while_the_corpus_is_written_leaves_no_corpus_json_and_the_next_command_builds_it(
+    ladder, at, monkeypatch
+):
+    from tasks import questions
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(questions, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(*ladder(), at, _say)
+    assert at.train_records.exists() and not at.corpus.exists() and not at.config.exists()
+    prepare(*ladder(), at, _say)
+    assert at.questions("recall").exists() and at.corpus.exists()
+
+
+def test_the_corpus_of_a_config_that_claimed_nothing_is_not_taken_over(ladder, at, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(preparing.configs, "dump", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            prepare(*ladder(), at, _say)
+    first = np.load(at.train_records)
+    other = tmp_path / "other"
+    other.mkdir()
+    for i in range(30):
+        (other / f"{i}.txt").write_text(f"other words {i} " * 800)
+    prepare(
+        *ladder(f"corpus.options.path={other}", "evaluation.tasks=[]", "fit.error=null", "corpus.epochs=100"), at, _say
+    )
+    assert not np.array_equal(np.load(at.train_records)[:5], first[:5])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "why"),
+    [
+        (["fit.loss=code"], "fit.loss: 'code' is not measured; there are loss/held_out"),
+        (["fit.error=error/order"], "fit.error: 'error/order' is not measured; there are error/recall, error/average"),
+        (["evaluation.tasks=[]"], "fit.error: 'error/average' is not measured; there are no tasks"),
+    ],
+)
+def test_a_fit_of_what_is_not_measured_is_refused_before_the_training(ladder, at, overrides, why):
+    with pytest.raises(ValueError, match=re.escape(why)):
+        prepare(*ladder(*overrides), at, _say)
+    prepare(*ladder(*overrides, "fit.loss=held_out", "fit.error=null"), at, _say)
