@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 import os
+import signal
 import threading
 import traceback
 from collections.abc import Callable, Sequence
@@ -50,7 +51,7 @@ def train_and_evaluate(config: LadderConfig, spec: RunSpec, workdir: Workdir, re
 
 
 def train(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Report) -> None:
-    """Trains a run; if it diverges, its quarantined record says so."""
+    """Trains a run that has no record yet; if it diverges, its quarantined record says so."""
     report(Finished(spec.run, _train(config, spec, workdir, report)))
 
 
@@ -63,9 +64,12 @@ def evaluate(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Repo
 
 
 def _train(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Report) -> str:
+    from fitting.testbed import RunRecord
     from ladder.evaluate import quarantine
     from ladder.train import Diverged, train
 
+    if workdir.record(spec.run).exists():
+        return RunRecord.load(workdir.record(spec.run)).quarantine
     try:
         train(config, spec, workdir, report)
     except Diverged as e:
@@ -119,6 +123,7 @@ def _give(spec: RunSpec, pipe: Connection) -> None:
 
 def _work(job: Job, config: LadderConfig, workdir: Workdir, cores: set[int], pipe: Connection) -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent stops its workers
     os.environ["JAX_PLATFORMS"] = "cpu"
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)

@@ -110,8 +110,9 @@ def test_more_cores_than_there_are_is_refused(run):
 
 
 ORPHANING = """
-import pathlib, sys, types
+import signal, sys, types
 sys.path.insert(0, sys.argv[1])
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from etils import epath
 import test_launch
 from ladder import launch
