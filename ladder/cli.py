@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 import shlex
 import sys
 from typing import Annotated, Literal
@@ -32,6 +33,7 @@ to_person = Console(stderr=True, highlight=False)
 
 def main() -> None:
     """The console script: one clear line on stderr and exit code 1 where a command is refused."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow tells at length of the GPUs it did not find
     try:
         app.cli(prog="ladder", description="Train a ladder of small runs, fit its laws, know the large run beforehand.")
     except (ValueError, OSError, RunFailed) as e:

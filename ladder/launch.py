@@ -1,6 +1,7 @@
 """Many runs: one after another in this process, or side by side, each on cores of its own."""
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import signal
@@ -124,6 +125,7 @@ def _give(spec: RunSpec, pipe: Connection) -> None:
 def _work(job: Job, config: LadderConfig, workdir: Workdir, cores: set[int], pipe: Connection) -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent stops its workers
+    logging.getLogger("absl").setLevel(logging.ERROR)  # the parent tells what a person wants to know
     os.environ["JAX_PLATFORMS"] = "cpu"
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
