@@ -54,9 +54,9 @@ def gadre2024(params: int, tokens: float, sequence_length: int) -> Hyperparamete
 def tiny(params: int, tokens: float, sequence_length: int) -> Hyperparameters:
     """For models of 10^4 to 10^6 parameters on characters.
 
-    The learning rate falls with N and the batch grows with D, each by a power, as in Li et al. 2025 (Step Law; its batch
-    grows with D^0.57). The constants are a sweep's over widths 16 to 72 at M = 20 and 160 on Python sources. Small
-    batches matter most: with few tokens to spend, steps are scarce.
+    The learning rate falls with N and the batch grows with D, each by a power, as in Li et al. 2025 (Step Law: its
+    batch grows with D^0.57). The constants are a sweep's over widths 16 to 72 at M = 20 and 160 on Python sources.
+    Small batches matter most: with few tokens to spend, steps are scarce.
     """
     batch_tokens = 300 * (tokens / 5e5) ** 0.6
     batch_size = max(1, round(batch_tokens / sequence_length))
