@@ -209,6 +209,8 @@ def _refuse_too_few(law: Law, column: str, x: Sequence[np.ndarray], y_N: np.ndar
             f"{column}: {len(y_N)} runs cannot fit the {count} parameters ({', '.join(law.parameters)}) of {law.name}; "
             f"select at least {count}"
         )
+    if not y_N.any():
+        raise ValueError(f"{column} is 0 for all {len(y_N)} runs: there is nothing to fit")
     middle = [shape.median for shape in law.shapes.values()]
     columns = [np.broadcast_to(term, y_N.shape) for term in law.evaluate_terms(middle, *x)]
     columns_NxJ = np.stack([term / np.abs(term).max() for term in columns], -1)

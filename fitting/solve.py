@@ -1,8 +1,8 @@
 """Batched least squares: many datasets, many starts, one compiled call. The only file that imports jaxopt.
 
-A law is solved in scaled coordinates: for each linear parameter its term's share of the best run's value, which is of
-order one, and for each shape its logarithm. Starts come from variable projection: for every shape on a grid the best
-linear parameters are a linear solve. The best of them are polished by Levenberg-Marquardt, in float64.
+A law is solved in scaled coordinates: for each linear parameter its term at the best run over the largest value, which
+is of order one, and for each shape its logarithm. Starts come from variable projection: for every shape on a grid the
+best linear parameters are a linear solve. The best of them are polished by Levenberg-Marquardt, in float64.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ import numpy as np
 from fitting.laws import Law
 
 _POSITIVE_FLOOR = 1e-4  # the least share of a term that a positive start may have: at zero the logarithm has no slope
-_BOUND = 1e-6  # a term with a smaller share than this of the best run's value has vanished
+_BOUND = 1e-6  # a term with a smaller share than this has vanished
 _SAME_OPTIMUM = 1e-6  # relative difference of objectives
 
 
@@ -81,7 +81,7 @@ def minimise(
         "y": y_BxN.astype(float),
         "scale": scale_BxN.astype(float),
         "best_x": tuple(np.asarray(v, float)[best_B] for v in x),
-        "best_y": y_BxN.min(1).astype(float),
+        "largest_y": y_BxN.max(1).astype(float),
     }
     starts = min(starts, len(shapes_GxQ))
     with jax.enable_x64(True):
@@ -105,7 +105,7 @@ def _program(law: Law, positive: bool, free: bool, starts: int):
     low, high = np.log(shape_ranges(law)).T
 
     def scales(shape_Q, data):
-        return [data["best_y"] / jnp.abs(term) for term in law.terms(shape_Q, *data["best_x"])]
+        return [data["largest_y"] / jnp.abs(term) for term in law.terms(shape_Q, *data["best_x"])]
 
     def columns(shape_Q, data):
         terms = zip(law.terms(shape_Q, *data["x"]), scales(shape_Q, data), strict=True)

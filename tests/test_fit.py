@@ -206,6 +206,15 @@ def test_what_cannot_be_fitted_is_refused(arguments, message):
     assert message in str(error.value)
 
 
+def test_an_error_of_zero_can_be_fitted_and_errors_of_nothing_but_zero_cannot():
+    table = _table(0.005)
+    table.loc[table["loss/x"] < 2.2, "error/average"] = 0.0
+    law = fit.fit(Testbed(table), loss="x", error="average")
+    assert all(np.isfinite(list(law.error.theta.values())))
+    with pytest.raises(ValueError, match="error/average is 0 for all 6 runs"):
+        fit.fit(Testbed(table.assign(**{"error/average": 0.0})), loss="x", error="average")
+
+
 def test_runs_of_one_size_cannot_tell_the_parameters_apart():
     table = pd.DataFrame(
         {"run": list("abcd"), "params": 1e7, "tokens": [1e8, 2e8, 4e8, 8e8], "loss/x": [4, 3.5, 3.2, 3.0]}
