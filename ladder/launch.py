@@ -111,6 +111,7 @@ def _side_by_side(job: Job, config: LadderConfig, todo: Sequence[RunSpec], workd
                         _give(busy[pipe], pipe)
                     else:
                         del busy[pipe]
+                        pipe.close()
     finally:
         for worker in workers:
             worker.kill()
@@ -129,12 +130,13 @@ def _work(job: Job, config: LadderConfig, workdir: Workdir, cores: set[int], pip
     os.environ["JAX_PLATFORMS"] = "cpu"
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
-    while True:
-        spec = pipe.recv()
-        try:
-            job(config, spec, workdir, pipe.send)
-        except Exception:
-            pipe.send(traceback.format_exc())
+    with contextlib.suppress(EOFError):  # the parent closes the pipe when no run is left
+        while True:
+            spec = pipe.recv()
+            try:
+                job(config, spec, workdir, pipe.send)
+            except Exception:
+                pipe.send(traceback.format_exc())
 
 
 def _die_with_parent() -> None:
