@@ -3,7 +3,7 @@
 from setuptools import setup
 
 FITTING = [
-    "jax>=0.6,<1",
+    "jax>=0.8,<1",
     "jaxopt>=0.8.5,<1",
     "numpy>=1.26,<3",
     "pandas>=2.2,<4",
@@ -16,7 +16,7 @@ FITTING = [
     "etils[epath]>=1.10,<2",
 ]
 TRAIN = [
-    "flax>=0.10.6,<1",
+    "flax>=0.12,<1",
     "optax>=0.2.4,<1",
     "orbax-checkpoint>=0.11,<1",
     "seqio>=0.0.19,<1",
