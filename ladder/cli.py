@@ -28,7 +28,7 @@ Overrides = Annotated[
 ]
 
 app = tyro.extras.SubcommandApp()
-to_person = Console(stderr=True, highlight=False)
+to_person = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def main() -> None:
@@ -106,7 +106,7 @@ def fit(
         str | None, arg(metavar="EXPR", help="rows to fit the error law on, where they differ")
     ] = None,
     method: Annotated[Literal["default", "paper"], arg(help="`paper` is Gadre et al.'s procedure exactly")] = "default",
-    level: Annotated[float, arg(help="nominal coverage of the intervals")] = 0.9,
+    level: Annotated[float, arg(help="nominal coverage of the intervals")] = 0.95,
     seed: Annotated[int, arg(help="of the intervals' random draws")] = 0,
 ) -> None:
     """Fit a loss law, and an error law on top of it, to a table of runs."""
@@ -261,7 +261,7 @@ def _print_plan(specs: tuple[RunSpec, ...]) -> None:
     tree = plans.as_table(specs)
     for name in ("run", "role"):
         table.add_column(name)
-    for name in ("N", "N non-emb.", "D tokens", "M", "C FLOPs", "steps", "batch", "l. rate"):
+    for name in ("N", "N no emb.", "D", "M", "C FLOPs", "steps", "batch", "lr"):
         table.add_column(name, justify="right")
     for row in tree["runs"]:
         counts = (_short(row[key]) for key in ("params", "params_non_embedding", "tokens"))
@@ -275,7 +275,7 @@ def _print_plan(specs: tuple[RunSpec, ...]) -> None:
             str(row["batch_size"]),
             f"{row['learning_rate']:.2g}",
         )
-    to_person.print(table)
+    to_person.print(table, soft_wrap=False)
     share = tree["totals"]["ladder_share_of_smallest_target"]
     if share is not None:
         to_person.print(f"the rungs cost {share:.0%} of the smallest target's FLOPs")
@@ -293,7 +293,7 @@ def _print_predictions(predictions) -> None:
 def _short(count: int) -> str:
     for suffix, unit in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
         if count >= unit:
-            return f"{count / unit:.3g} {suffix}"
+            return f"{count / unit:.3g}{suffix}"
     return str(count)
 
 

@@ -96,7 +96,7 @@ class Fit:
 
     loss: str
     error: str | None = None
-    level: float = 0.9
+    level: float = 0.95
 
 
 @strict
