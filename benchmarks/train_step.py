@@ -1,7 +1,7 @@
 """Training a ladder's runs here against PyTorch: tokens/s, share of this machine's matmul peak, and the ratio.
 
 Every run of a config is stepped with its own shape and batch by `ladder.train`'s own step, as the ladder trains it:
-runs side by side, a process a core. PyTorch steps transformers' Llama of the same shape (untied, without QK-norm, AdamW,
+runs side by side, a process a core. PyTorch steps transformers' Llama of the same shape (untied, no QK-norm, AdamW,
 clipping) in whichever way it likes best: a process a core, or one process with a thread a core. All take turns in one
 run of this script, and each is judged by its best turn, because machines are noisy.
 
