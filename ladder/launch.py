@@ -18,6 +18,11 @@ Report = Callable[[Event], None]
 Job = Callable[[LadderConfig, RunSpec, Workdir, Report], None]
 
 
+# Has glibc, when a process starts, ask for huge pages. XLA takes fresh memory for every step, and on small pages a
+# sixth of a step goes into mapping it.
+HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+
+
 class RunFailed(RuntimeError):
     """A run broke off for another reason than divergence."""
 
@@ -85,6 +90,7 @@ def _evaluate(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Rep
 
 
 def _side_by_side(job: Job, config: LadderConfig, todo: Sequence[RunSpec], workdir: Workdir, report: Report) -> None:
+    os.environ |= {name: value for name, value in HUGE_PAGES.items() if name not in os.environ}
     context = multiprocessing.get_context("spawn")
     waiting, workers, busy = list(todo), [], {}
     try:
