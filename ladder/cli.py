@@ -52,8 +52,7 @@ def run(config: ConfigPath, *, workdir: WorkdirPath, overrides: Overrides = ()) 
     _print_plan(specs)
     _prepare(c, specs, w)
     todo = [spec for spec in specs if not w.record(spec.run).exists()]
-    # Rungs before targets, and among each the dearest first, so that no core waits long at the end.
-    todo.sort(key=lambda spec: (spec.role == "target", -spec.flops))
+    todo.sort(key=lambda spec: -spec.flops)  # the dearest first, so that no core waits long at the end
     _launch(launch.train_and_evaluate, c, specs, todo, w)
     _collect(w)
     _fit(w.testbed, w.fit(), loss=c.fit.loss, error=c.fit.error, level=c.fit.level, seed=c.seed)
