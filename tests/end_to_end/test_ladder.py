@@ -1,0 +1,235 @@
+"""The whole path at a tiny size: one command to a report, and the same report whatever was killed on the way."""
+
+import csv
+import dataclasses
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import yaml
+from etils import epath
+
+from fitting.testbed import RunRecord
+from ladder import config as configs
+from ladder import launch
+from ladder import plan as plans
+from ladder.progress import Finished
+from ladder.spec import Workdir
+
+if not hasattr(os, "sched_getaffinity"):
+    pytest.skip("this system cannot give a process cores of its own", allow_module_level=True)
+
+LADDER = [sys.executable, "-c", "from ladder.cli import main; main()"]
+
+
+@pytest.fixture(scope="module")
+def command(tiny_tree, tmp_path_factory):
+    """Gives the command that runs the tiny ladder in a workdir, two runs side by side where there are two cores."""
+    path = tmp_path_factory.mktemp("config") / "tiny.yaml"
+    tree = {**tiny_tree, "training": {**tiny_tree["training"], "cores_per_run": 1}}
+    path.write_text(yaml.safe_dump(tree, sort_keys=False))
+    return lambda workdir, *more: [*LADDER, "run", str(path), "--workdir", str(workdir), *more]
+
+
+def _start(command):
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def _finish(command):
+    process = _start(command)
+    out, err = process.communicate(timeout=1800)
+    assert process.returncode == 0, err
+    return out, err
+
+
+@pytest.fixture(scope="module")
+def finished(command, tmp_path_factory):
+    """The workdir of a ladder that nothing interrupted, what it printed, and how long it took."""
+    workdir = tmp_path_factory.mktemp("finished") / "w"
+    start = time.monotonic()
+    out, err = _finish(command(workdir))
+    return workdir, out, err, time.monotonic() - start
+
+
+def _runs(workdir):
+    return [row["run"] for row in json.loads((workdir / "plan.json").read_text())["runs"]]
+
+
+def _params(workdir, run):
+    """Every array of a run's last checkpoint."""
+    import orbax.checkpoint as ocp
+
+    folder = Workdir(epath.Path(workdir)).checkpoints(run)
+    with ocp.CheckpointManager(folder) as manager:
+        step = manager.latest_step()
+        assert step == next(
+            row["steps"] for row in json.loads((workdir / "plan.json").read_text())["runs"] if row["run"] == run
+        )
+        return manager.restore(step, args=ocp.args.StandardRestore())
+
+
+def _same_results(workdir, other):
+    import jax
+
+    for run in _runs(other):
+        jax.tree.map(np.testing.assert_array_equal, _params(workdir, run), _params(other, run))
+        name = f"runs/{run}/record.json"
+        assert (workdir / name).read_bytes() == (other / name).read_bytes()
+        rows, expected = (
+            [json.loads(line) for line in (w / f"runs/{run}/metrics.jsonl").read_text().splitlines()]
+            for w in (workdir, other)
+        )
+        for row in (*rows, *expected):
+            del row["tokens_per_second"]
+        assert rows == expected
+    assert (workdir / "testbed.csv").read_bytes() == (other / "testbed.csv").read_bytes()
+    law, expected = (json.loads((w / "fits/default/law.json").read_text()) for w in (workdir, other))
+    for artifact in (law, expected):
+        for key in ("command", "created", "versions"):
+            del artifact[key]
+    assert law == expected
+
+
+def _descendants(pid: int) -> list[int]:
+    children = {}
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if fields[0] != "Z":
+            children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+    found = list(children.get(pid, ()))
+    for child in found:
+        found += children.get(child, ())
+    return found
+
+
+def _workers(pid: int) -> list[int]:
+    def is_worker(child):
+        try:
+            return b"spawn_main" in pathlib.Path(f"/proc/{child}/cmdline").read_bytes()
+        except OSError:
+            return False
+
+    return [child for child in _descendants(pid) if is_worker(child)]
+
+
+def _all_gone(pids, seconds=30):
+    deadline = time.monotonic() + seconds
+    while alive := [pid for pid in pids if _is_alive(pid)]:
+        assert time.monotonic() < deadline, f"left behind: {alive}"
+        time.sleep(0.05)
+
+
+def _is_alive(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _kill(command, workdir, after_s, whole):
+    """Starts the command and kills it, or one of its workers, that long after its runs have begun."""
+    process = _start(command)
+    while process.poll() is None and not ((workdir / "ladder.yaml").exists() and _workers(process.pid)):
+        time.sleep(0.02)
+    time.sleep(after_s)
+    family = _descendants(process.pid)
+    workers = _workers(process.pid)
+    victim = process.pid if whole or not workers else workers[0]
+    if process.poll() is None:
+        os.kill(victim, signal.SIGKILL)
+    _, err = process.communicate(timeout=600)
+    _all_gone(family)
+    if victim in workers and process.returncode:
+        assert "was killed; run again to go on" in err.splitlines()[-1]
+    return process.returncode
+
+
+def test_one_command_goes_from_a_config_to_a_report(finished):
+    workdir, out, err, _ = finished
+    assert out == ""
+    runs = _runs(workdir)
+    assert f"({len(runs)} of {len(runs)} runs)" in err
+    for name in ("ladder.yaml", "plan.json", "testbed.csv", "fits/default/law.json", "fits/default/report.html"):
+        assert (workdir / name).stat().st_size
+    assert (workdir / "fits/default/report.md").exists()
+    with (workdir / "testbed.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["run"] for row in rows] == runs
+    assert all(0 < float(row["loss/held_out"]) < 6 and 0 <= float(row["error/average"]) <= 1 for row in rows)
+    law = json.loads((workdir / "fits/default/law.json").read_text())
+    assert [prediction["run"] for prediction in law["predictions"]] == ["w12-m10"]
+    assert "w12-m10" not in [point["run"] for point in law["loss"]["points"]]
+    html = (workdir / "fits/default/report.html").read_text()
+    assert "w12-m10" in html and "<svg" in html
+
+
+def test_a_finished_ladder_is_not_trained_again(finished, command):
+    workdir, _, _, _ = finished
+    kept = {
+        path: path.stat().st_mtime_ns
+        for run in _runs(workdir)
+        for path in (workdir / "runs" / run).rglob("*")
+        if path.is_file() and path.name != "spec.json"
+    }
+    law = json.loads((workdir / "fits/default/law.json").read_text())
+    _finish(command(workdir))
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert json.loads((workdir / "fits/default/law.json").read_text())["loss"] == law["loss"]
+
+
+def test_a_ladder_that_was_killed_ends_as_one_that_was_not(finished, command, tmp_path):
+    reference, _, _, took_s = finished
+    rng = random.Random(0)
+    for whole in (True, False):
+        _kill(command(tmp_path / "w"), tmp_path / "w", rng.uniform(0, took_s / 3), whole)
+    _finish(command(tmp_path / "w"))
+    _same_results(tmp_path / "w", reference)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_a_ladder_that_was_killed_many_times_ends_as_one_that_was_not(finished, command, tmp_path, seed):
+    reference, _, _, took_s = finished
+    rng = random.Random(seed)
+    while _kill(command(tmp_path / "w"), tmp_path / "w", rng.uniform(0, took_s / 6), rng.random() < 0.5):
+        pass
+    _same_results(tmp_path / "w", reference)
+
+
+def test_a_run_that_diverges_is_quarantined_while_the_others_go_on_and_the_fit_says_so(finished, command, tmp_path):
+    workdir = tmp_path / "w"
+    shutil.copytree(finished[0], workdir)
+    for run in ("w6-m10", "w8-m10"):
+        shutil.rmtree(workdir / "runs" / run / "checkpoints")
+        (workdir / "runs" / run / "metrics.jsonl").unlink()
+        (workdir / "runs" / run / "record.json").unlink()
+    config = configs.load(str(workdir / "ladder.yaml"), ["training.cores_per_run=0"])
+    specs = plans.plan(config, 259)
+    bad, good = plans.find(specs, "w6-m10"), plans.find(specs, "w8-m10")
+    bad = dataclasses.replace(bad, hyperparameters=bad.hyperparameters.scaled(1e30))
+    events = []
+    launch.launch(launch.train_and_evaluate, config, [bad, good], Workdir(epath.Path(workdir)), events.append)
+
+    ended = {event.run: event.quarantine for event in events if isinstance(event, Finished)}
+    assert "w6-m10 diverged at step " in ended["w6-m10"] and not ended["w8-m10"]
+    record = RunRecord.load(workdir / "runs/w6-m10/record.json")
+    assert record.quarantine == ended["w6-m10"] and not record.losses
+    assert not (workdir / "runs/w6-m10/metrics.jsonl").exists()
+
+    _, err = _finish(command(workdir))
+    assert "left out: w6-m10" in err and "diverged at step" in err
+    law = json.loads((workdir / "fits/default/law.json").read_text())
+    assert "w6-m10" in [row["run"] for row in law["left_out"] if "diverged" in row["reason"]]
+    assert "w6-m10" not in [point["run"] for point in law["loss"]["points"]]
+    assert not (workdir / "runs/w6-m10/metrics.jsonl").exists()  # and it was not trained again
