@@ -54,12 +54,11 @@ def gadre2024(params: int, tokens: float, sequence_length: int) -> Hyperparamete
 def tiny(params: int, tokens: float, sequence_length: int) -> Hyperparameters:
     """For models of 10^4 to 10^6 parameters on characters.
 
-    The learning rate falls with N and the batch grows with D, each by a power, as in Li et al. 2025 (Step Law: its
-    batch grows with D^0.57). The constants are a sweep's over widths 16 to 72 at M = 20 and 160 on Python sources.
-    Small batches matter most: with few tokens to spend, steps are scarce.
+    The batch grows with D, so that every run takes about 4000 steps: the first few hundred teach a model to look one
+    character back, and where they are a larger share of a smaller run, they bend the law. The learning rate falls with
+    N by a power, as in Li et al. 2025 (Step Law); its constants are a sweep's over widths 16 to 72 on Python sources.
     """
-    batch_tokens = 300 * (tokens / 5e5) ** 0.6
-    batch_size = max(1, round(batch_tokens / sequence_length))
+    batch_size = max(1, round(tokens / (4000 * sequence_length)))
     steps = tokens / (batch_size * sequence_length)
     learning_rate = 0.0115 * (params / 25_000) ** -0.45
     return Hyperparameters(

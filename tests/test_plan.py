@@ -69,8 +69,10 @@ def test_a_ladder_without_targets_has_no_share(ladder):
 
 def test_the_demo_costs_at_most_a_third_of_either_target_and_has_the_papers_shape(request):
     from ladder import config as configs
+    from tasks import vocab
 
-    specs = plans.plan(configs.load(str(request.config.rootpath / "configs" / "demo.yaml")), 259)
+    demo = configs.load(str(request.config.rootpath / "configs" / "demo.yaml"))
+    specs = plans.plan(demo, vocab.size(demo.corpus.vocabulary))
     totals = plans.as_table(specs)["totals"]
     assert totals["ladder_share_of_smallest_target"] <= 1 / 3
     multipliers = {}
@@ -106,8 +108,8 @@ def test_sizes_that_do_not_grow_are_refused(ladder):
 
 
 def test_a_run_of_less_than_one_step_is_refused(ladder):
-    with pytest.raises(ValueError, match=r"w4-m0\.1.*less than one batch"):
-        ladder("rungs.1.token_multipliers=[0.1]")
+    with pytest.raises(ValueError, match=r"w4-m0\.001.*less than one batch"):
+        ladder("rungs.1.token_multipliers=[0.001]")
 
 
 @pytest.mark.parametrize("override", ["sizes.w6.heads=4", "sizes.w6.width=0", "sizes.w6.layers=-1", "sizes.w6.heads=0"])
