@@ -69,7 +69,7 @@ def _gone(pid: int) -> bool:
     return status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
-def _until(condition, seconds=60):
+def _until(condition, seconds=300):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -133,7 +133,11 @@ def test_workers_do_not_outlive_their_parent(tmp_path, sent):
     with subprocess.Popen(
         [sys.executable, "-c", ORPHANING, tests, str(tmp_path)], stderr=subprocess.DEVNULL, start_new_session=True
     ) as parent:
-        _until(lambda: len(list(tmp_path.glob("?.*"))) == runs)
-        parent.send_signal(sent)
+        try:
+            _until(lambda: len(list(tmp_path.glob("?.*"))) == runs)
+            parent.send_signal(sent)
+            parent.wait(60)
+        finally:
+            parent.kill()  # or leaving the block would wait for it forever
     workers = [int(path.suffix[1:]) for path in tmp_path.glob("?.*")]
     _until(lambda: all(_gone(pid) for pid in workers), seconds=20)
