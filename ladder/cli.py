@@ -38,6 +38,8 @@ def main() -> None:
         app.cli(prog="ladder", description="Train a ladder of small runs, fit its laws, know the large run beforehand.")
     except (ValueError, OSError, RunFailed) as e:
         sys.exit(f"ladder: {e}")
+    except ModuleNotFoundError as e:
+        sys.exit(f"ladder: {e.name} is not installed; training and evaluating need pip install 'scaling-ladder[train]'")
     except KeyboardInterrupt:
         sys.exit("ladder: stopped; the same command goes on from the last checkpoints")
 

@@ -131,6 +131,12 @@ def test_a_workdir_that_cannot_be_written_is_refused_in_one_line(ladder_, tree, 
     assert isinstance(exit_.value.code, str) and "\n" not in exit_.value.code
 
 
+def test_training_without_its_extra_says_what_to_install(ladder_, tree, write_config, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ladder.prepare", None)  # as if an import of it failed
+    with pytest.raises(SystemExit, match=r"not installed.*scaling-ladder\[train\]"):
+        ladder_("train", write_config(tree), "--run", "w4-m10", "--workdir", str(tmp_path / "W"))
+
+
 def test_a_law_is_fitted_told_to_predict_and_reported(ladder_, testbed_csv, tmp_path, capsys):
     out = tmp_path / "fits" / "one"
     ladder_("fit", str(testbed_csv), "--loss", "code", "--error", "average", "--out", str(out))

@@ -10,11 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from etils import epath
+from flax import linen as nn
 
 from ladder import evaluate as evaluation
 from ladder.config import Corpus, Evaluation
 from ladder.spec import Workdir
 from ladder.train import init_state, make_optimizer
+from models.decoder import Decoder
 from tasks import questions
 from tasks.questions import Questions
 
@@ -28,15 +30,14 @@ def config():
 
 @pytest.fixture
 def params(spec):
-    from flax import linen as nn
-
-    return nn.unbox(init_state(spec, make_optimizer(spec.hyperparameters, spec.steps))).params
+    optimizer = make_optimizer(spec.hyperparameters, spec.steps)
+    return jax.jit(lambda: nn.unbox(init_state(spec, optimizer)))().params
 
 
 @pytest.fixture
 def evaluated(config, spec, workdir, token_RxT, params, monkeypatch):
     """Evaluates `params`, or others, on a workdir that holds a validation set and a task: (record, events)."""
-    records_RxT = np.tile(token_RxT, (1, 1))[:ROWS]
+    records_RxT = token_RxT[:ROWS]
     workdir.validation_records("held_out").parent.mkdir(parents=True)
     np.save(workdir.validation_records("held_out"), records_RxT)
     workdir.corpus.write_text(json.dumps({"train_tokens": 4800, "validation_tokens": {"held_out": ROWS * 16}}))
@@ -77,12 +78,10 @@ def test_sums_of_spans_are_the_hand_computed_ones():
 
 
 def test_the_recorded_loss_is_numpys_mean_over_all_tokens_of_the_ragged_set(spec, workdir, evaluated, params):
-    from models.decoder import Decoder
-
     record, _ = evaluated()
     record_RxT = np.load(workdir.validation_records("held_out")).astype(np.int32)
     loss_RxL = _numpy_losses(
-        np.asarray(Decoder(spec.decoder).apply({"params": params}, record_RxT[:, :-1])), record_RxT[:, 1:]
+        np.asarray(jax.jit(Decoder(spec.decoder).apply)({"params": params}, record_RxT[:, :-1])), record_RxT[:, 1:]
     )
     measured = record.losses["held_out"]
     assert measured.value == pytest.approx(loss_RxL.mean(), rel=1e-6)

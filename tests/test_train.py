@@ -33,7 +33,7 @@ GOLDEN = pathlib.Path(__file__).parent / "golden" / "first_steps.json"
 
 def _init(spec):
     optimizer = make_optimizer(spec.hyperparameters, spec.steps)
-    return optimizer, nn.unbox(init_state(spec, optimizer))
+    return optimizer, jax.jit(lambda: nn.unbox(init_state(spec, optimizer)))()
 
 
 def _state(spec, workdir, step):
@@ -52,7 +52,7 @@ def _rows(spec, workdir):
 
 
 def _schedule(h, steps):
-    return [float(learning_rate(h, steps, jnp.int32(step))) for step in range(steps)]
+    return jax.jit(lambda step: learning_rate(h, steps, step))(jnp.arange(steps))
 
 
 def test_the_schedule_is_the_hand_computed_one():
@@ -140,14 +140,16 @@ def test_ten_steps_are_those_of_the_real_open_lm(shared):
         norms.append(float(metrics["grad_norm"]))
     np.testing.assert_allclose(losses, expected["loss"], rtol=0, atol=2e-4)
     np.testing.assert_allclose(norms, expected["gnorm"], rtol=1e-3)
-    logits_BxLxV = decoder.apply({"params": state.params}, jnp.asarray(expected["batches"][0][:, :-1], jnp.int32))
+    token_BxL = jnp.asarray(expected["batches"][0][:, :-1], jnp.int32)
+    logits_BxLxV = jax.jit(decoder.apply)({"params": state.params}, token_BxL)
     np.testing.assert_allclose(logits_BxLxV, expected["final_logits_on_batch0"], rtol=0, atol=5e-3)
 
 
 def test_the_z_loss_is_added_to_what_is_minimised_and_not_to_what_is_reported(spec, workdir):
     optimizer, state = _init(spec)
     batch = Batches(workdir.train_records, 8, 0)(0)
-    (_, plain), (_, with_z) = (train_step(Decoder(spec.decoder), optimizer, z, state, batch) for z in (0.0, 1.0))
+    step = jax.jit(lambda z_loss: train_step(Decoder(spec.decoder), optimizer, z_loss, state, batch))
+    (_, plain), (_, with_z) = step(0.0), step(1.0)
     assert plain["loss_nats"] == with_z["loss_nats"]
     assert plain["grad_norm"] != with_z["grad_norm"]
 
