@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import pathlib
+import shutil
 import tempfile
 import types
 
@@ -27,6 +28,10 @@ from models.config import DecoderConfig
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 BYTES_SIZE = 259
+
+
+def pytest_unconfigure():
+    shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
