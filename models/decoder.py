@@ -45,7 +45,8 @@ def attend(q_BxHxLxK: jax.Array, k_BxHxMxK: jax.Array, v_BxHxMxK: jax.Array) -> 
     """Causal softmax attention; scores and their sums in float32."""
     score_BxHxLxM = jnp.einsum("BHLK,BHMK->BHLM", q_BxHxLxK, k_BxHxMxK, preferred_element_type=jnp.float32)
     causal_LxM = jnp.tril(jnp.ones(score_BxHxLxM.shape[-2:], bool))
-    score_BxHxLxM = jnp.where(causal_LxM, score_BxHxLxM, -jnp.inf)
+    # Added rather than selected: a sum needs no pass of its own over the scores, nor over their gradient.
+    score_BxHxLxM += jnp.where(causal_LxM, 0, -jnp.inf)
     weight_BxHxLxM = jnp.exp(score_BxHxLxM - jax.lax.stop_gradient(score_BxHxLxM.max(-1, keepdims=True)))
     # Normalising after the product with the values divides L x K numbers instead of L x M.
     mixed_BxHxLxK = jnp.einsum("BHLM,BHMK->BHLK", weight_BxHxLxM.astype(v_BxHxMxK.dtype), v_BxHxMxK)
