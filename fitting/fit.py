@@ -156,9 +156,7 @@ def _fit_error(
     noise = math.hypot(uncertainty.NOISE_MEDIAN, np.linalg.norm(np.nan_to_num(stderr_N)) / math.sqrt(max(len(rows), 1)))
     x = (rows[loss_column].to_numpy(float),)
     fitted = _fit(laws.EXPONENTIAL_DECAY, column, rows, x, False, noise, method, level, seed)
-    points = _points(testbed, rows, fitted, x)
-    points = tuple(dataclasses.replace(point, loss=loss) for point, loss in zip(points, x[0].tolist(), strict=True))
-    return dataclasses.replace(fitted, objective=method.objective_error, points=points)
+    return dataclasses.replace(fitted, objective=method.objective_error, points=_points(testbed, rows, fitted, x))
 
 
 def _fit(
@@ -223,15 +221,27 @@ def _refuse_too_few(law: Law, column: str, x: Sequence[np.ndarray], y_N: np.ndar
 
 
 def _points(testbed: Testbed, rows: "pd.DataFrame", fitted: LawFit, x: Sequence[np.ndarray]) -> tuple[Point, ...]:
-    columns = (
-        rows["run"],
-        rows["params"].astype(float),
-        rows["tokens"].astype(float),
-        rows[fitted.column],
-        _stderr(testbed, rows, fitted.column),
-        laws.named(fitted.law).evaluate(tuple(fitted.theta.values()), *x),
+    law = laws.named(fitted.law)
+    given = {name: values for name, values in zip(law.inputs, x, strict=True) if name not in ("params", "tokens")}
+    stderr_N, fitted_N = _stderr(testbed, rows, fitted.column), law.evaluate(tuple(fitted.theta.values()), *x)
+    return tuple(
+        Point(
+            run=row["run"],
+            params=float(row["params"]),
+            tokens=float(row["tokens"]),
+            measured=float(row[fitted.column]),
+            measured_stderr=float(stderr_N[i]),
+            fitted=float(fitted_N[i]),
+            columns=_other_columns(row) | {name: float(values[i]) for name, values in given.items()},
+        )
+        for i, row in enumerate(rows.to_dict("records"))
     )
-    return tuple(Point(*values) for values in zip(*(np.asarray(c).tolist() for c in columns), strict=True))
+
+
+def _other_columns(row: Mapping[str, typing.Any]) -> dict[str, float]:
+    """What else the table counts of a run's size, where it does."""
+    counted = {name: float(row[name]) for name in ("params_non_embedding", "flops") if name in row}
+    return {name: value for name, value in counted.items() if math.isfinite(value)}
 
 
 def _stderr(testbed: Testbed, rows: "pd.DataFrame", column: str) -> np.ndarray:
@@ -248,6 +258,11 @@ def _score(law: FittedLaw, testbed: Testbed, loss: str, error: str | None) -> tu
         prediction = predict.predict(law, float(row["params"]), float(row["tokens"]), row["run"])
         measured_error = float(row[error]) if error else math.nan
         predictions.append(
-            dataclasses.replace(prediction, measured_loss=float(row[loss]), measured_error=measured_error)
+            dataclasses.replace(
+                prediction,
+                measured_loss=float(row[loss]),
+                measured_error=measured_error,
+                columns=_other_columns(row),
+            )
         )
     return tuple(predictions)

@@ -7,14 +7,15 @@ from typing import Any
 
 from fitting import artifact
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Point:
     """One run as the law sees it. Losses in nats a token, errors as fractions; NaN where unknown.
 
-    `loss` is the measured loss that an error law was given; NaN in a loss law, which is given `params` and `tokens`.
+    `columns` are the run's other numbers: what the law was given beside `params` and `tokens`, such as an error law's
+    `loss`, the measured one; and what it might have been given in their place, `params_non_embedding` and `flops`.
     """
 
     run: str
@@ -23,7 +24,12 @@ class Point:
     measured: float
     measured_stderr: float
     fitted: float
-    loss: float = math.nan
+    columns: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def loss(self) -> float:
+        """The measured loss that an error law was given; NaN in a loss law."""
+        return self.columns.get("loss", math.nan)
 
     @property
     def token_multiplier(self) -> float:
@@ -86,7 +92,8 @@ class LeftOut:
 class Prediction:
     """What the laws say of a run of `params` parameters and `tokens` tokens, intervals at `level`.
 
-    `measured_loss` and `measured_error` are NaN for a projection: a run that does not yet exist.
+    `measured_loss` and `measured_error` are NaN for a projection: a run that does not yet exist. `columns` are the
+    run's other numbers, as those of a `Point`, where known.
     """
 
     run: str
@@ -99,6 +106,7 @@ class Prediction:
     error_interval: tuple[float, float] | None
     measured_loss: float
     measured_error: float
+    columns: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def token_multiplier(self) -> float:

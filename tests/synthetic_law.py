@@ -58,7 +58,7 @@ def synthetic_law(*, error: bool = True, targets: bool = True, rungs=RUNGS, seed
                 fitted + 0.008 * random.standard_normal(),
                 0.012,
                 fitted,
-                measured,
+                {"loss": measured},
             )
         )
     predictions = []

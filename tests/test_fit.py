@@ -172,6 +172,14 @@ def test_what_was_fitted_and_what_was_not_is_recorded():
     assert not np.isnan(law.predictions[0].measured_loss) and np.isnan(law.predictions[1].measured_loss)
 
 
+def test_the_artifact_keeps_what_else_the_table_counts_of_a_run():
+    table = _table().assign(params_non_embedding=5e6)
+    law = fit.fit(Testbed(table), loss="x", error="average")
+    assert set(law.loss.points[0].columns) == {"params_non_embedding", "flops"}
+    assert law.error.points[0].columns["loss"] == law.loss.points[0].measured
+    assert law.predictions[0].columns == {"params_non_embedding": 5e6, "flops": 6 * 5e8 * 1e10}
+
+
 def test_error_law_has_its_own_rows_and_records_the_loss_it_was_given():
     law = fit.fit(
         Testbed(_table()), loss="x", error="average", select_error="role == 'rung' and token_multiplier == 20"
