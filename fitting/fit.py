@@ -115,11 +115,15 @@ def fit(
         | {name: importlib.metadata.version(name) for name in ("jax", "jaxopt", "numpy", "pandas")},
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
-    return dataclasses.replace(law, predictions=_score(law, testbed, loss_column, error_column))
+    corpora = set(loss_rows["corpus"]) if "corpus" in loss_rows else set()
+    return dataclasses.replace(law, predictions=_score(law, testbed, loss_column, error_column, corpora))
 
 
 def _rows(testbed: Testbed, select: str, columns: Sequence[str]) -> tuple["pd.DataFrame", dict[str, str]]:
-    """The rows to fit, and for every other rung the reason why not."""
+    """The rows to fit, and for every other rung the reason why not.
+
+    A selection that names `quarantine` decides on quarantined rows itself, and one that names `corpus` may mix corpora.
+    """
     table = testbed.table
     selected = testbed.select(select)
     if (targets := table["run"][selected & (table["role"] == "target")]).size:
@@ -130,15 +134,22 @@ def _rows(testbed: Testbed, select: str, columns: Sequence[str]) -> tuple["pd.Da
     reasons = {}
     for row, chosen in zip(table.to_dict("records"), selected, strict=True):
         missing = [column for column in columns if math.isnan(row[column])]
-        if row["quarantine"]:
+        if row["quarantine"] and "quarantine" not in select:
             reasons[row["run"]] = f"quarantined: {row['quarantine']}"
-        elif row["role"] == "target":
+        elif row["role"] in ("target", "checkpoint") and not chosen:
             continue
         elif not chosen:
             reasons[row["run"]] = f"not selected by {select}"
         elif missing:
             reasons[row["run"]] = f"no {' and no '.join(missing)}"
-    return table[selected & ~table["run"].isin(list(reasons))], reasons
+    rows = table[selected & ~table["run"].isin(list(reasons))]
+    corpora = sorted(set(rows["corpus"])) if "corpus" in rows else []
+    if len(corpora) > 1 and "corpus" not in select:
+        raise ValueError(
+            f"select {select!r} mixes runs on {len(corpora)} corpora ({', '.join(corpora)}), and a law is of one; "
+            f"add \"and corpus == '{corpora[0]}'\""
+        )
+    return rows, reasons
 
 
 def _fit_loss(testbed: Testbed, rows: "pd.DataFrame", column: str, method: Method, level: float, seed: int) -> LawFit:
@@ -249,10 +260,16 @@ def _stderr(testbed: Testbed, rows: "pd.DataFrame", column: str) -> np.ndarray:
     return rows[stderr_column].to_numpy(float) if stderr_column in rows else np.full(len(rows), math.nan)
 
 
-def _score(law: FittedLaw, testbed: Testbed, loss: str, error: str | None) -> tuple[Prediction, ...]:
-    """Every target that is not in quarantine, predicted, with what was measured beside it."""
+def _score(law: FittedLaw, testbed: Testbed, loss: str, error: str | None, corpora: set[str]) -> tuple[Prediction, ...]:
+    """Every target, of the corpora fitted where those are known, predicted, with what was measured beside it.
+
+    Quarantine keeps a run out of the fit, not from being predicted: a published target is scored though its record is
+    flawed, and one that diverged has no measurement and so becomes a projection.
+    """
     table = testbed.table
-    targets = table[(table["role"] == "target") & (table["quarantine"] == "")]
+    targets = table[table["role"] == "target"]
+    if corpora:
+        targets = targets[targets["corpus"].isin(corpora)]
     predictions = []
     for row in targets.to_dict("records"):
         prediction = predict.predict(law, float(row["params"]), float(row["tokens"]), row["run"])

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import io
 import math
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,8 +17,17 @@ if typing.TYPE_CHECKING:
 
 TEXT_COLUMNS = ("run", "role", "corpus", "model", "quarantine")
 SIZE_COLUMNS = ("params", "params_non_embedding", "tokens", "token_multiplier", "flops")
+# What else a law may be a function of, and what the quality gates look at.
+SETTING_COLUMNS = (
+    *("unique_tokens", "width", "depth", "weight_bits", "lr_area", "lr_annealing"),
+    *("learning_rate", "batch_size", "warmup_steps", "steps", "tokens_seen"),
+)
 COLUMNS = ("run", "role", "corpus", "model", *SIZE_COLUMNS)
-ROLES = ("rung", "target")
+ROLES = ("rung", "target", "checkpoint")
+LOSS_KINDS = ("loss", "bpb")
+
+
+_REMARKS = re.compile(r"\A(#[^\n]*\n)+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,10 +87,19 @@ class RunRecord:
 class Testbed:
     """A checked table of runs; `table` is a pandas DataFrame with one row a run.
 
-    Columns: `run`, `role` (rung or target), `corpus`, `model`, `params`, `params_non_embedding`, `tokens`,
-    `token_multiplier`, `flops`, then `loss/<set>` (nats a token), `loss_stderr/<set>`, `error/<task or average>`
-    (fractions), `error_stderr/<…>`, last `quarantine` (empty, or why). Only `run`, `params` and `tokens` are required;
-    `role` is rung where absent, and M and C follow from N and D.
+    Columns, of which only `run`, `params` and `tokens` are required:
+
+    - `run`, its name, each once; `role`: rung (the default), target, or checkpoint (a measurement within a run);
+      `corpus`; `model`.
+    - `params` (N, embeddings counted), `params_non_embedding`, `tokens` (D), `token_multiplier` (M = D/N where absent),
+      `flops` (C = 6ND where absent).
+    - `unique_tokens`, `width`, `depth`, `weight_bits`, `lr_area`, `lr_annealing`: what some laws are functions of.
+    - `learning_rate`, `batch_size`, `warmup_steps`, `steps`, `tokens_seen`: what the quality gates look at.
+    - `loss/<set>` (nats a token), `bpb/<task>` (bits a byte), `error/<task or average>` (fractions, 0 to 1), and
+      `loss_stderr/<set>` and so on, their sampling standard errors; an empty cell was not measured.
+    - `quarantine`: empty, or why the run must not be fitted.
+
+    Lines before the header that begin with # are remarks.
     """
 
     __test__ = False  # the name looks like a test to pytest
@@ -122,7 +141,8 @@ class Testbed:
 
         text = artifact.read_text(path)
         try:
-            cells = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, skipinitialspace=True)
+            table = io.StringIO(_REMARKS.sub("", text, count=1))
+            cells = pd.read_csv(table, dtype=str, keep_default_na=False, skipinitialspace=True)
         except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
             raise ValueError(f"{path}: not a table of comma-separated values: {str(error).strip()}") from None
         try:
@@ -144,8 +164,12 @@ class Testbed:
         return hashlib.sha256(self.to_csv().encode()).hexdigest()
 
     def column(self, name: str, kind: str) -> str:
-        """The full name of a measured column: `c4_val` and `loss/c4_val` are both `loss/c4_val`, for kind `loss`."""
-        full = name if name.startswith(f"{kind}/") else f"{kind}/{name}"
+        """The full name of a measured column: `c4_val` and `loss/c4_val` are both `loss/c4_val`, for kind `loss`.
+
+        A loss may also be given as `bpb/<task>`.
+        """
+        kinds = LOSS_KINDS if kind == "loss" else (kind,)
+        full = name if name.partition("/")[0] in kinds else f"{kind}/{name}"
         if full not in self.table:
             there = [column for column in self.table if column.startswith(f"{kind}/")]
             raise ValueError(f"no column {full!r} in the testbed; it has {', '.join(there) or f'no {kind} columns'}")
@@ -173,6 +197,43 @@ class Testbed:
         if rows.empty:
             raise ValueError(f"select {expression!r} holds for none of the {len(self.table)} runs")
         return self.table.index.isin(rows)
+
+
+def gated(testbed: Testbed) -> Testbed:
+    """The testbed with every run that breaks a quality gate in `quarantine`, with the reason or reasons.
+
+    A gate judges the runs whose columns it needs: a batch of one sequence, a warm-up longer than the run, tokens seen
+    that are not those the run is said to have had, a loss no better than guessing. The numbers stay: a quarantined rung
+    is fitted only by a selection that names `quarantine`, a quarantined target is still predicted and scored.
+    """
+    table = testbed.table.copy()
+    for row, why in zip(table.index, table.to_dict("records"), strict=True):
+        reasons = [table.loc[row, "quarantine"], *(reason for gate in _GATES if (reason := gate(why)))]
+        table.loc[row, "quarantine"] = "; ".join(filter(None, reasons))
+    return Testbed(table)
+
+
+def _batch_of_one(run: Mapping[str, Any]) -> str:
+    return "batch of 1 sequence" if run.get("batch_size") == 1 else ""
+
+
+def _warmup_outlasts_run(run: Mapping[str, Any]) -> str:
+    warmup, steps = run.get("warmup_steps", math.nan), run.get("steps", math.nan)
+    return f"warm-up of {warmup:,.0f} steps in a run of {steps:,.0f}" if warmup > steps else ""
+
+
+def _other_tokens(run: Mapping[str, Any]) -> str:
+    seen, tokens = run.get("tokens_seen", math.nan), run["tokens"]
+    return f"tokens do not match: {tokens:.4g} said, {seen:.4g} trained" if abs(seen / tokens - 1) > 0.01 else ""
+
+
+def _diverged(run: Mapping[str, Any]) -> str:
+    worst = max((value for name, value in run.items() if _kind(name) == "loss"), default=0)
+    return f"diverged: a loss of {worst:.4g} nats a token" if worst > _GUESSING_NATS else ""
+
+
+_GUESSING_NATS = math.log(2**18)  # of the largest vocabularies in use: 262,144 tokens, all equally likely
+_GATES = (_batch_of_one, _warmup_outlasts_run, _other_tokens, _diverged)
 
 
 def _names(mappings: Any) -> list[str]:
@@ -208,11 +269,10 @@ def _checked(table: "pd.DataFrame") -> "pd.DataFrame":
     if (twice := table["run"][table["run"].duplicated()].unique()).size:
         raise ValueError(f"run named twice: {', '.join(twice)}; a run has one row")
     if odd := sorted(set(table["role"]) - set(ROLES)):
-        raise ValueError(
-            f"role {odd[0]!r} of run {table['run'][table['role'] == odd[0]].iloc[0]!r}: it is rung or target"
-        )
+        run = table["run"][table["role"] == odd[0]].iloc[0]
+        raise ValueError(f"role {odd[0]!r} of run {run!r}: it is rung, target or checkpoint")
 
-    numeric = [name for name in table if name in SIZE_COLUMNS or _kind(name)]
+    numeric = [name for name in table if name in (*SIZE_COLUMNS, *SETTING_COLUMNS) or _kind(name)]
     for name in numeric:
         table[name] = _numbers(table, name)
     for name in ("params", "tokens"):
@@ -222,7 +282,7 @@ def _checked(table: "pd.DataFrame") -> "pd.DataFrame":
     if "flops" not in table:
         table["flops"] = 6.0 * table["params"] * table["tokens"]
     for name in numeric:
-        if _kind(name) == "loss":
+        if _kind(name) in LOSS_KINDS:
             _refuse(table, name, ~(_positive(table[name]) | table[name].isna()), "a loss must be positive and finite")
         elif _kind(name) == "error":
             _refuse(table, name, ~(table[name].between(0, 1) | table[name].isna()), "an error is a fraction, 0 to 1")
@@ -232,7 +292,7 @@ def _checked(table: "pd.DataFrame") -> "pd.DataFrame":
 
 def _kind(column: str) -> str:
     kind, slash, _ = column.partition("/")
-    return kind if slash and kind in ("loss", "loss_stderr", "error", "error_stderr") else ""
+    return kind if slash and kind.removesuffix("_stderr") in (*LOSS_KINDS, "error") else ""
 
 
 def _numbers(table: "pd.DataFrame", name: str) -> "pd.Series":

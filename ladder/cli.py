@@ -95,9 +95,32 @@ def collect(workdir: Annotated[Positional[str], arg(metavar="DIR", help="workdir
     _collect(Workdir.at(workdir))
 
 
+@app.command(name="import")
+def import_(
+    kind: Annotated[
+        Positional[Literal["gadre2024", "olmo-ladder", "chinchilla", "datablations", "csv"]],
+        arg(metavar="KIND", help="gadre2024, olmo-ladder, chinchilla, datablations, or csv: `fitting.testbed.Testbed`"),
+    ],
+    path: Annotated[Positional[str], arg(metavar="PATH", help="the published folder or file")],
+    *,
+    out: Annotated[str, arg(metavar="CSV", help="the table to write, such as testbed.csv")],
+) -> None:
+    """Read a published testbed into a table of runs; broken records are marked in its column `quarantine`."""
+    from fitting import importers
+
+    testbed = importers.read(kind, path)
+    testbed.write_csv(epath.Path(out))
+    for row in testbed.table[testbed.table["quarantine"] != ""].to_dict("records"):
+        to_person.print(f"quarantined: {row['run']}, {row['quarantine']}")
+    to_person.print(f"{len(testbed.table)} runs: {out}")
+
+
 @app.command
 def fit(
-    testbed: Annotated[Positional[str], arg(metavar="TESTBED", help="table of runs, such as a workdir's testbed.csv")],
+    testbed: Annotated[
+        Positional[str],
+        arg(metavar="TESTBED", help="table of runs, such as a workdir's testbed.csv, or gadre2024, which is built in"),
+    ],
     *,
     loss: Annotated[str, arg(metavar="COLUMN", help="loss to fit, such as loss/code")],
     out: Annotated[str, arg(metavar="DIR", help="folder that law.json goes to")],
@@ -204,10 +227,12 @@ def _collect(w: Workdir) -> None:
 
 
 def _fit(table: epath.Path, out: epath.Path, **options) -> None:
-    from fitting import fit, fitted
+    from fitting import fit, fitted, importers
     from fitting.testbed import Testbed
 
     command = shlex.join(["ladder", *sys.argv[1:]])
+    if not table.exists():
+        table = importers.shipped(str(table)) or table
     law = fit.fit(Testbed.read_csv(table), command=command, **options)
     fitted.save(law, out / "law.json")
     for left_out in law.left_out:

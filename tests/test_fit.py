@@ -49,7 +49,7 @@ def _published(corpus: str, loss: str, method: str):
     return fit.fit(
         gadre2024.testbed(corpus),
         loss=loss,
-        error="average",
+        error="average_17",
         select=gadre2024.FIVE,
         select_error=gadre2024.SIX,
         method=method,
@@ -178,6 +178,26 @@ def test_the_artifact_keeps_what_else_the_table_counts_of_a_run():
     assert set(law.loss.points[0].columns) == {"params_non_embedding", "flops"}
     assert law.error.points[0].columns["loss"] == law.loss.points[0].measured
     assert law.predictions[0].columns == {"params_non_embedding": 5e6, "flops": 6 * 5e8 * 1e10}
+
+
+def test_a_selection_that_names_quarantine_decides_on_quarantined_runs():
+    testbed = _changed(quarantine=(0, "batch of 1 sequence"))
+    law = fit.fit(testbed, loss="x", select="role == 'rung' and quarantine in ['', 'batch of 1 sequence']")
+    assert law.loss.points[0].run == "n10m-m20" and law.left_out == ()
+
+
+def test_a_quarantined_target_is_predicted_and_scored():
+    law = fit.fit(_changed(quarantine=(6, "batch of 1 sequence")), loss="x")
+    assert [prediction.run for prediction in law.predictions] == ["n500m-m20", "n100m-m320"]
+    assert not np.isnan(law.predictions[0].measured_loss)
+
+
+def test_a_law_is_of_one_corpus_and_predicts_that_corpus_alone():
+    table = pd.concat([_table().assign(corpus=name, run=lambda t, c=name: c + t["run"]) for name in ("web", "code")])
+    with pytest.raises(ValueError, match=r"mixes runs on 2 corpora \(code, web\)"):
+        fit.fit(Testbed(table), loss="x")
+    law = fit.fit(Testbed(table), loss="x", select="role == 'rung' and corpus == 'web'")
+    assert [prediction.run for prediction in law.predictions] == ["webn500m-m20", "webn100m-m320"]
 
 
 def test_error_law_has_its_own_rows_and_records_the_loss_it_was_given():

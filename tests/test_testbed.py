@@ -113,7 +113,7 @@ def test_a_foreign_table_needs_only_run_params_and_tokens(tmp_path):
         ("run,params,tokens,loss/x\na,1,2,0\n", "column loss/x, run 'a': 0: a loss must be positive"),
         ("run,params,tokens,loss/x\na,1,2,diverged\n", "column loss/x, run 'a': 'diverged' is not a number"),
         ("run,params,tokens,error/x\na,1,2,45\n", "column error/x, run 'a': 45: an error is a fraction"),
-        ("run,role,params,tokens\na,big,1,2\n", "role 'big' of run 'a': it is rung or target"),
+        ("run,role,params,tokens\na,big,1,2\n", "role 'big' of run 'a': it is rung, target or checkpoint"),
     ],
 )
 def test_what_is_no_testbed_is_refused(tmp_path, text, message):
