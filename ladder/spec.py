@@ -67,6 +67,21 @@ def dump(spec: RunSpec) -> bytes:
     return pydantic.TypeAdapter(RunSpec).dump_json(spec, indent=2) + b"\n"
 
 
+def load(path: epath.Path) -> RunSpec:
+    """Reads spec.json.
+
+    Raises:
+      ValueError: if it does not hold a run that this version knows.
+    """
+    try:
+        spec = pydantic.TypeAdapter(RunSpec).validate_json(path.read_bytes())
+    except pydantic.ValidationError as e:
+        raise ValueError(f"{path} is no spec.json: {'; '.join(str(e).splitlines())}") from e
+    if spec.schema_version != SCHEMA_VERSION:
+        raise ValueError(f"{path} has schema {spec.schema_version}; this version reads {SCHEMA_VERSION}")
+    return spec
+
+
 @dataclasses.dataclass(frozen=True)
 class Workdir:
     """A ladder's folder, local or gs://."""
