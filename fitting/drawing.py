@@ -21,6 +21,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from fitting.fitted import FittedLaw, Point, Prediction
+from fitting.words import short
 
 INK, MUTED, GRID, PAPER = "#1b1f24", "#667080", "#e4e7eb", "#ffffff"
 DARK = {INK: "#e6e9ee", MUTED: "#98a2b0", GRID: "#2a3039", PAPER: "#14171c"}
@@ -193,34 +194,6 @@ def svg(figure: Figure, name: str) -> str:
         lambda found: f"<g><title>{html.escape(urllib.parse.unquote(found[1]))}</title>",
         text,
     )
-
-
-def short(value: float) -> str:
-    """Such as 15k, 1.4B, 138B."""
-    for size, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if value >= 0.9995 * size:
-            return f"{value / size:.3g}{suffix}"
-    return f"{value:.3g}"
-
-
-def number(value: float, digits: int = 4) -> str:
-    """Such as 0.2714, −3.1×10⁻⁵; a dash where there is none."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    digits_, _, exponent = f"{value:.{digits}g}".replace("-", "−").partition("e")
-    return f"{digits_}×{_power_of_ten(exponent)}" if exponent else digits_
-
-
-def flops(value: float) -> str:
-    """Such as 3×10¹², or 10¹²."""
-    digits, _, exponent = f"{value:.1e}".partition("e")
-    digits = digits.removesuffix(".0")
-    return _power_of_ten(exponent) if digits == "1" else f"{digits}×{_power_of_ten(exponent)}"
-
-
-def _power_of_ten(exponent: str) -> str:
-    digits = str(int(exponent.replace("−", "-")))
-    return "10" + digits.translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def _sizes(run: Point | Prediction) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from fitting import drawing
+from fitting import drawing, words
 from fitting.drawing import INK, MUTED
 from fitting.fitted import FittedLaw, LawFit
 
@@ -46,8 +46,8 @@ def reducible_loss(law: FittedLaw) -> Figure:
         drawing.star(panel, drawing.family_of(target, kinds), target, target.flops, measured)
         ends = [max(end - irreducible, floor) for end in target.loss_interval]
         drawing.interval(panel, target.flops, max(target.loss - irreducible, floor), y_interval=ends)
-    drawing.log_ticks(panel, "x", drawing.flops)
-    drawing.log_ticks(panel, "y", drawing.number)
+    drawing.log_ticks(panel, "x", words.flops)
+    drawing.log_ticks(panel, "y", words.number)
     drawing.legend(panel, law, curve_per_family=True)
     return figure
 
@@ -114,8 +114,8 @@ def training_curves(law: FittedLaw, curves: Mapping[str, Sequence[tuple[float, f
         colour = drawing.family_of(known[run], kinds).colour if run in known else MUTED
         (line,) = panel.plot(spent, loss, color=colour, linewidth=1.9 if run in targets else 1)
         drawing.tooltip(line, run)
-    drawing.log_ticks(panel, "x", drawing.short if against == "tokens" else drawing.flops)
-    drawing.log_ticks(panel, "y", drawing.number)
+    drawing.log_ticks(panel, "x", words.short if against == "tokens" else words.flops)
+    drawing.log_ticks(panel, "y", words.number)
     handles = [Line2D([], [], color=kind.colour, label=kind.label) for kind in kinds]
     if targets:
         handles.append(Line2D([], [], color=INK, linewidth=1.9, label="target"))
@@ -141,7 +141,7 @@ def residuals(law: FittedLaw, part: str, *, against: str) -> Figure:
         if expected:
             mark(panel, drawing.family_of(run, kinds), run, getattr(run, against), 100 * (measured / expected - 1))
     panel.margins(0.12)
-    drawing.log_ticks(panel, "x", drawing.number if against == "token_multiplier" else drawing.short, at_most=6)
+    drawing.log_ticks(panel, "x", words.number if against == "token_multiplier" else words.short, at_most=6)
     return figure
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from fitting import artifact, drawing, figures
+from fitting import artifact, drawing, figures, words
 from fitting.fitted import FittedLaw
 from fitting.summary import summarise
 
@@ -121,21 +121,11 @@ def _render(template: str, **context: Any) -> str:
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
     )
-    words = {"number": drawing.number, "short": drawing.short, "flops": drawing.flops}
-    environment.filters |= words | {"fixed": _fixed, "percent": _percent, "plus_minus": _plus_minus, "cell": _cell}
+    environment.filters |= {
+        name: getattr(words, name) for name in ("number", "short", "flops", "fixed", "percent", "plus_minus")
+    }
+    environment.filters["cell"] = _cell
     return environment.get_template(template).render(**context)
-
-
-def _fixed(value: float, decimals: int, sign: str = "") -> str:
-    return f"{value:{sign}.{decimals}f}".replace("-", "−") if math.isfinite(value) else "–"
-
-
-def _percent(value: float, decimals: int = 2, sign: str = "") -> str:
-    return _fixed(100 * value, decimals, sign) + ("\u00a0%" if math.isfinite(value) else "")
-
-
-def _plus_minus(shown: str) -> str:
-    return "" if shown == "–" else f" ± {shown}"
 
 
 def _cell(value: Any) -> str:

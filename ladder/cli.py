@@ -153,21 +153,72 @@ def predict(
     *,
     params: Annotated[float, arg(metavar="N", help="parameters, embeddings included, such as 1.4e9")],
     tokens: Annotated[float, arg(metavar="D", help="training tokens, such as 900e9")],
+    run: Annotated[str, arg(metavar="NAME", help="what the run is called, or will be")] = "",
+    freeze: Annotated[
+        str | None, arg(metavar="FILE", help="date the prediction in this file, for `ladder score` to score later")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Predict the loss and the error of a run from a fitted law."""
     from fitting import fitted
     from fitting.predict import predict
 
-    prediction = predict(fitted.load(epath.Path(law)), params, tokens)
+    path = epath.Path(law)
+    fitted_law = fitted.load(path)
+    prediction = predict(fitted_law, params, tokens, run)
+    if freeze:
+        _freeze(fitted_law, path, prediction, epath.Path(freeze))
     if json:
         # Nothing was measured of a run that is only asked about.
-        told = [
-            f.name for f in dataclasses.fields(prediction) if f.name not in ("run", "measured_loss", "measured_error")
-        ]
-        _print_json({name: getattr(prediction, name) for name in told})
+        untold = ("run", "measured_loss", "measured_error", "columns")
+        told = {f.name: getattr(prediction, f.name) for f in dataclasses.fields(prediction) if f.name not in untold}
+        _print_json(told)
     else:
         _print_predictions([prediction])
+
+
+@app.command
+def score(
+    prediction: Annotated[Positional[str], arg(metavar="PREDICTION.json", help="what `ladder predict --freeze` wrote")],
+    testbed: Annotated[Positional[str], arg(metavar="TESTBED", help="table that has the run by now")],
+    *,
+    run: Annotated[str, arg(metavar="NAME", help="the run that was predicted")],
+    json: Json = False,
+) -> None:
+    """Score a frozen prediction against the run, once it has been measured."""
+    from fitting import frozen
+    from fitting.testbed import Testbed
+    from ladder import printing
+
+    table = epath.Path(testbed)
+    record = Workdir(table.parent).record(run)
+    measured = printing.iso_time(record.stat().mtime) if record.exists() else ""
+    scored = frozen.score(frozen.load(epath.Path(prediction)), Testbed.read_csv(table), run, measured=measured)
+    if json:
+        _print_json(printing.score_as_data(scored))
+    else:
+        _print_predictions([scored.prediction])
+        to_person.print(printing.when(scored))
+
+
+@app.command
+def advise(
+    law: Annotated[Positional[str], arg(metavar="LAW.json", help="what `ladder fit` wrote")],
+    *,
+    budget_flops: Annotated[float, arg(metavar="C", help="training compute, 6ND, such as 1e21")],
+    served_tokens: Annotated[float, arg(metavar="T", help="tokens that the model will serve, such as 1e12")] = 0.0,
+    json: Json = False,
+) -> None:
+    """Tell what to train for a budget, what over-training costs, and which run to add to the ladder."""
+    from fitting import fitted
+    from fitting.advise import advise
+    from ladder import printing
+
+    advice = advise(fitted.load(epath.Path(law)), budget_flops, served_tokens=served_tokens)
+    if json:
+        _print_json(printing.as_data(advice))
+    else:
+        printing.print_advice(advice, to_person)
 
 
 @app.command
@@ -240,6 +291,17 @@ def _fit(table: epath.Path, out: epath.Path, **options) -> None:
             to_person.print(f"left out: {left_out.run}, {left_out.reason}")
     _print_predictions(law.predictions)
     to_person.print(f"law: {out / 'law.json'}")
+
+
+def _freeze(law, path: epath.Path, prediction, out: epath.Path) -> None:
+    import hashlib
+
+    from fitting import frozen
+
+    command = shlex.join(["ladder", *sys.argv[1:]])
+    dated = frozen.freeze(law, hashlib.sha256(path.read_bytes()).hexdigest(), prediction, command=command)
+    frozen.save(dated, out)
+    to_person.print(f"frozen at {dated.frozen}: {out}\npublish its digest to prove the date: {dated.digest}")
 
 
 def _report(folder: epath.Path) -> None:

@@ -12,8 +12,9 @@ from fitting import fit as fits
 from fitting import fitted
 from fitting.testbed import Testbed
 from ladder import cli
+from ladder.spec import Workdir
 
-VERBS = ("run", "plan", "train", "evaluate", "collect", "fit", "predict", "report")
+VERBS = ("run", "plan", "train", "evaluate", "collect", "fit", "predict", "score", "advise", "report")
 ROW = {"run", "role", "params", "params_non_embedding", "tokens", "flops", "steps", "batch_size", "learning_rate"}
 
 
@@ -107,6 +108,8 @@ def test_plan_shows_a_person_a_table_and_leaves_stdout_empty(ladder_, tree, writ
         (("fit", "TESTBED", "--loss", "code", "--select", "params < 3e4", "--out", "W"), ""),
         (("fit", "TESTBED", "--loss", "code", "--select", "rle == 1", "--out", "W"), "rle"),
         (("predict", "absent.json", "--params", "1e9", "--tokens", "2e10"), "absent.json"),
+        (("score", "absent.json", "TESTBED", "--run", "r7"), "absent.json"),
+        (("advise", "absent.json", "--budget-flops", "1e21"), "absent.json"),
         (("report", "W"), "law.json"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -156,6 +159,49 @@ def test_a_law_is_fitted_told_to_predict_and_reported(ladder_, testbed_csv, tmp_
     assert (out / "report.html").exists() and (out / "report.md").exists()
 
 
+def test_a_prediction_is_frozen_and_scored_once_its_run_is_measured(ladder_, testbed_csv, tmp_path, capsys):
+    """The run is in a workdir, so that its record tells when it was measured."""
+    law, prediction, w = tmp_path / "law.json", tmp_path / "prediction.json", Workdir.at(str(tmp_path / "W"))
+    fitted.save(fits.fit(Testbed.read_csv(testbed_csv), loss="code", select="role == 'rung'"), law)
+    frozen = ("predict", str(law), "--params", "4e6", "--tokens", "8e7", "--run", "big", "--freeze", str(prediction))
+    ladder_(*frozen, "--json")
+    digest = json.loads(prediction.read_text())["digest"]
+    shown = capsys.readouterr()
+    assert digest in shown.err and json.loads(shown.out)["params"] == 4e6
+
+    w.root.mkdir()
+    w.testbed.write_text("run,params,tokens,loss/code\nbig,4e6,8e7,2.0\n")
+    ladder_("score", str(prediction), str(w.testbed), "--run", "big", "--json")
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["loss"]["measured"] == 2.0 and shown["measured"] is None and shown["digest"] == digest
+    assert shown["loss"]["relative_error"] == pytest.approx(shown["loss"]["predicted"] / 2 - 1)
+
+    record = w.record("big")
+    record.parent.mkdir(parents=True)
+    record.write_text("{}")
+    os.utime(record, (4e9, 4e9))
+    ladder_("score", str(prediction), str(w.testbed), "--run", "big")
+    assert "measured 2096-10-02" in capsys.readouterr().err
+    os.utime(record, (1e9, 1e9))
+    with pytest.raises(SystemExit, match=r"was measured at 2001-09-09.*, before the prediction was frozen"):
+        ladder_("score", str(prediction), str(w.testbed), "--run", "big")
+    with pytest.raises(SystemExit, match="already frozen"):
+        ladder_(*frozen)
+
+
+def test_advice_is_told_to_people_and_to_programs(ladder_, testbed_csv, tmp_path, capsys):
+    fitted.save(fits.fit(Testbed.read_csv(testbed_csv), loss="code"), tmp_path / "law.json")
+    arguments = ("advise", str(tmp_path / "law.json"), "--budget-flops", "1e16", "--served-tokens", "1e10")
+    ladder_(*arguments, "--json")
+    shown = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert shown["inference_aware"]["lifetime_flops"] < shown["compute_optimal"]["lifetime_flops"]
+    ladder_(*arguments)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    for said in ("compute-optimal", "inference-aware", "over-training", "most per FLOP"):
+        assert said in shown.err
+
+
 def test_the_papers_method_is_a_choice(ladder_, testbed_csv, tmp_path):
     ladder_("fit", str(testbed_csv), "--loss", "code", "--method", "paper", "--out", str(tmp_path / "paper"))
     assert fitted.load(tmp_path / "paper" / "law.json").method == "paper"
@@ -167,6 +213,7 @@ def test_nothing_that_stands_on_a_fitted_law_loads_tensorflow(testbed_csv, tmp_p
     for arguments in (
         ("fit", str(testbed_csv), "--loss", "code", "--out", str(tmp_path / "fit")),
         ("predict", str(tmp_path / "law.json"), "--params", "1e9", "--tokens", "2e10"),
+        ("advise", str(tmp_path / "law.json"), "--budget-flops", "1e16"),
         ("report", str(tmp_path)),
     ):
         modules = imported_by(*arguments)

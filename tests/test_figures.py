@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_law import LOSS_THETA, loss_of, synthetic_law
 
-from fitting import drawing, figures, laws
+from fitting import drawing, figures, laws, words
 
 
 def marks(figure, marker):
@@ -129,7 +129,7 @@ def test_log_ticks_are_few_and_within_the_axis(low, ratio):
     _, panel = drawing.axes()
     panel.set_xscale("log")
     panel.set_xlim(low, low * ratio)
-    drawing.log_ticks(panel, "x", drawing.number)
+    drawing.log_ticks(panel, "x", words.number)
     ticks = panel.get_xticks()
     assert 1 <= len(ticks) <= 7
     assert all(low <= tick <= low * ratio for tick in ticks)
@@ -143,15 +143,15 @@ def test_every_law_can_be_typeset(law):
 @pytest.mark.parametrize(
     "words, value, expected",
     [
-        (drawing.short, 15_000, "15k"),
-        (drawing.short, 999_900, "1M"),
-        (drawing.short, 1.38e11, "138B"),
-        (drawing.flops, 1e12, "10¹²"),
-        (drawing.flops, 8.8e12, "8.8×10¹²"),
-        (drawing.flops, 9.96e12, "10¹³"),
-        (drawing.number, -0.0000314, "−3.14×10⁻⁵"),
-        (drawing.number, 0.27139, "0.2714"),
-        (drawing.number, math.nan, "–"),
+        (words.short, 15_000, "15k"),
+        (words.short, 999_900, "1M"),
+        (words.short, 1.38e11, "138B"),
+        (words.flops, 1e12, "10¹²"),
+        (words.flops, 8.8e12, "8.8×10¹²"),
+        (words.flops, 9.96e12, "10¹³"),
+        (words.number, -0.0000314, "−3.14×10⁻⁵"),
+        (words.number, 0.27139, "0.2714"),
+        (words.number, math.nan, "–"),
     ],
 )
 def test_numbers_in_words(words, value, expected):
