@@ -1,22 +1,29 @@
 """The shape of a decoder."""
 
 import dataclasses
+from typing import Literal
 
 
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
-    """What fixes a decoder's parameters and its forward pass.
+    """What fixes a decoder's parameters and its forward pass. The defaults are the paper's.
 
     Attributes:
       width: D, of the residual stream.
       layers: number of blocks.
       heads: H; must divide the width, and leave an even head width K for rotary embeddings.
       vocab_size: V, rows of the embedding and of the output table.
-      ffn_multiple: the feed-forward width F is 8/3 D rounded up to a multiple of this. The paper's is 256.
-      qk_norm: whether queries and keys are normalised over the full width, before the head split.
+      ffn_multiple: the feed-forward width F is 8/3 D rounded up to a multiple of this.
+      qk_norm: whether queries and keys are normalised, over the full width before the head split.
       norm_eps: added to the variance in every norm.
       rope_theta: base of the rotary wavelengths.
       dtype: of activations; parameters, norms' statistics and logits are float32.
+      norm: `layer` subtracts the mean, `rms` does not (Zhang and Sennrich 2019); neither has a bias.
+      qk_norm_per_head: normalises queries and keys head by head instead, all heads with one gain (as Qwen3 does).
+      key_heads: G, heads of keys and values, each shared by H / G query heads (Ainslie et al. 2023); None is H.
+      tied_embeddings: whether the output table is the embedding itself.
+      inverse_wavelengths: of the K/2 rotary pairs, in radians a position, where a checkpoint's own differ from
+        `rope_theta`'s; open_lm's were rounded to bfloat16 on the way.
     """
 
     width: int
@@ -28,6 +35,11 @@ class DecoderConfig:
     norm_eps: float = 1e-5
     rope_theta: float = 10_000.0
     dtype: str = "float32"
+    norm: Literal["layer", "rms"] = "layer"
+    qk_norm_per_head: bool = False
+    key_heads: int | None = None
+    tied_embeddings: bool = False
+    inverse_wavelengths: tuple[float, ...] | None = None
 
     def __post_init__(self):
         for name in ("width", "layers", "heads", "vocab_size", "ffn_multiple"):
@@ -38,6 +50,17 @@ class DecoderConfig:
                 f"model width {self.width} does not split into {self.heads} heads of even width; "
                 f"choose a width that is a multiple of {2 * self.heads}"
             )
+        if self.groups < 1 or self.heads % self.groups:
+            raise ValueError(f"model heads {self.heads} do not split over {self.groups} key_heads; choose a divisor")
+        if self.norm not in ("layer", "rms"):
+            raise ValueError(f"model norm is {self.norm!r}; it must be 'layer' or 'rms'")
+        if self.qk_norm_per_head and not self.qk_norm:
+            raise ValueError("model qk_norm_per_head says how to normalise, and qk_norm not to; set qk_norm too")
+        if self.inverse_wavelengths and len(self.inverse_wavelengths) != self.head_width // 2:
+            raise ValueError(
+                f"model inverse_wavelengths has {len(self.inverse_wavelengths)} entries; "
+                f"heads of width {self.head_width} need {self.head_width // 2}"
+            )
 
     @property
     def head_width(self) -> int:
@@ -45,6 +68,22 @@ class DecoderConfig:
         return self.width // self.heads
 
     @property
+    def groups(self) -> int:
+        """G, the heads of keys and values."""
+        return self.heads if self.key_heads is None else self.key_heads
+
+    @property
     def ffn_width(self) -> int:
         """F = 8/3 D, rounded up to a multiple of `ffn_multiple` (open_lm's SwiGLU)."""
         return -(-int(2 * 4 * self.width / 3) // self.ffn_multiple) * self.ffn_multiple
+
+
+# The sizes of Gadre et al. 2024 by open_lm's names for them, with the vocabulary of GPT-NeoX-20B's tokenizer, padded.
+PAPER = {
+    "d=96_l=8_h=4": DecoderConfig(width=96, layers=8, heads=4, vocab_size=50432),
+    "d=512_l=8_h=4": DecoderConfig(width=512, layers=8, heads=4, vocab_size=50432),
+    "d=576_l=24_h=8": DecoderConfig(width=576, layers=24, heads=8, vocab_size=50432),
+    "d=1024_l=24_h=8": DecoderConfig(width=1024, layers=24, heads=8, vocab_size=50432),
+    "open_lm_1b": DecoderConfig(width=2048, layers=24, heads=16, vocab_size=50432),
+    "open_lm_7b": DecoderConfig(width=4096, layers=32, heads=32, vocab_size=50432),
+}

@@ -1,14 +1,19 @@
 """The paper's decoder: open_lm with gain-only LayerNorms, QK-norm, rotary positions and SwiGLU.
 
-Shapes live in names: B batch, L length, M length attended to, D width, H heads, K head width, F feed-forward width,
-V vocabulary. Parameters carry logical axes, which `ladder.mesh` maps to the axes of a device mesh.
+Shapes live in names: B batch, L length, M slots attended to, D width, H heads, G heads of keys and values, K head
+width, F feed-forward width, V vocabulary. Parameters carry logical axes, which `ladder.mesh` maps to the axes of a
+device mesh.
 """
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from models.cache import Cache
 from models.config import DecoderConfig
+
+# What hides a score. Finite, so that a padded query, which sees nothing, mixes everything rather than making NaNs.
+HIDDEN = -1e30
 
 
 def init(stddev: float, *axes: str) -> nn.initializers.Initializer:
@@ -16,90 +21,106 @@ def init(stddev: float, *axes: str) -> nn.initializers.Initializer:
     return nn.with_logical_partitioning(nn.initializers.truncated_normal(stddev, lower=-3.0, upper=3.0), axes)
 
 
-def project(x_BxLxI: jax.Array, kernel_IxO: jax.Array) -> jax.Array:
-    """Matrix product over flattened tokens.
+def project(x_BxLxI: jax.Array, kernel_IxO: jax.Array, dtype: str | None = None) -> jax.Array:
+    """Matrix product over flattened tokens, summed in float32 on accelerators; `dtype` is the result's.
 
     The gradient of a kernel then sums over one axis. Where it sums over two, XLA on a CPU first transposes the whole
     activation, and a training step of a small model takes 1.5 times as long.
     """
     batch, length, features = x_BxLxI.shape
-    return (x_BxLxI.reshape(-1, features) @ kernel_IxO.astype(x_BxLxI.dtype)).reshape(batch, length, -1)
+    x_NxI, kernel_IxO = x_BxLxI.reshape(-1, features), kernel_IxO.astype(x_BxLxI.dtype)
+    return jnp.matmul(x_NxI, kernel_IxO, preferred_element_type=dtype).reshape(batch, length, -1)
 
 
-def rotary_LxK(length: int, c: DecoderConfig) -> tuple[jax.Array, jax.Array]:
+def rotary_Bx1xLxK(position_BxL: jax.Array, c: DecoderConfig) -> tuple[jax.Array, jax.Array]:
     """Cosines and sines of the rotary embedding, half-split (Su et al. 2021, in GPT-NeoX's layout)."""
     inverse_wavelength_k = c.rope_theta ** (-jnp.arange(0, c.head_width, 2) / c.head_width)
-    angle_Lxk = jnp.arange(length)[:, None] * inverse_wavelength_k
-    angle_LxK = jnp.concatenate([angle_Lxk, angle_Lxk], axis=-1)
-    return jnp.cos(angle_LxK), jnp.sin(angle_LxK)
+    if c.inverse_wavelengths is not None:
+        inverse_wavelength_k = jnp.asarray(c.inverse_wavelengths)
+    angle_Bx1xLxk = position_BxL[:, None, :, None] * inverse_wavelength_k
+    angle_Bx1xLxK = jnp.concatenate([angle_Bx1xLxk, angle_Bx1xLxk], axis=-1)
+    return jnp.cos(angle_Bx1xLxK), jnp.sin(angle_Bx1xLxK)
 
 
-def rotate(x_BxHxLxK: jax.Array, cos_LxK: jax.Array, sin_LxK: jax.Array) -> jax.Array:
+def rotate(x_BxHxLxK: jax.Array, cos_Bx1xLxK: jax.Array, sin_Bx1xLxK: jax.Array) -> jax.Array:
     """Turns each pair (i, i + K/2) by the angle of its position."""
     left, right = jnp.split(x_BxHxLxK, 2, axis=-1)
     turned_BxHxLxK = jnp.concatenate([-right, left], axis=-1)
-    return (x_BxHxLxK * cos_LxK + turned_BxHxLxK * sin_LxK).astype(x_BxHxLxK.dtype)
+    return (x_BxHxLxK * cos_Bx1xLxK + turned_BxHxLxK * sin_Bx1xLxK).astype(x_BxHxLxK.dtype)
 
 
-def attend(q_BxHxLxK: jax.Array, k_BxHxMxK: jax.Array, v_BxHxMxK: jax.Array) -> jax.Array:
-    """Causal softmax attention; scores and their sums in float32."""
-    score_BxHxLxM = jnp.einsum("BHLK,BHMK->BHLM", q_BxHxLxK, k_BxHxMxK, preferred_element_type=jnp.float32)
-    causal_LxM = jnp.tril(jnp.ones(score_BxHxLxM.shape[-2:], bool))
+def attend(q_BxHxLxK: jax.Array, k_BxGxMxK: jax.Array, v_BxGxMxK: jax.Array, visible_BxLxM: jax.Array) -> jax.Array:
+    """Softmax attention to the slots that are visible; scores and their sums in float32."""
+    batch, groups, _, head_width = k_BxGxMxK.shape
+    # Query heads that share a head of keys follow one another: to it they are one longer sequence, P = H / G x L.
+    q_BxGxPxK = q_BxHxLxK.reshape(batch, groups, -1, head_width)
+    score_BxGxPxM = jnp.einsum("BGPK,BGMK->BGPM", q_BxGxPxK, k_BxGxMxK, preferred_element_type=jnp.float32)
     # Added rather than selected: a sum needs no pass of its own over the scores, nor over their gradient.
-    score_BxHxLxM += jnp.where(causal_LxM, 0, -jnp.inf)
-    weight_BxHxLxM = jnp.exp(score_BxHxLxM - jax.lax.stop_gradient(score_BxHxLxM.max(-1, keepdims=True)))
-    # Normalising after the product with the values divides L x K numbers instead of L x M.
-    mixed_BxHxLxK = jnp.einsum("BHLM,BHMK->BHLK", weight_BxHxLxM.astype(v_BxHxMxK.dtype), v_BxHxMxK)
-    return (mixed_BxHxLxK / weight_BxHxLxM.sum(-1, keepdims=True)).astype(v_BxHxMxK.dtype)
+    shade_BxLxM = jnp.where(visible_BxLxM, 0, HIDDEN)
+    score_BxGxPxM += jnp.tile(shade_BxLxM, (1, q_BxHxLxK.shape[1] // groups, 1))[:, None]
+    weight_BxGxPxM = jnp.exp(score_BxGxPxM - jax.lax.stop_gradient(score_BxGxPxM.max(-1, keepdims=True)))
+    # Normalising after the product with the values divides P x K numbers instead of P x M.
+    mixed_BxGxPxK = jnp.einsum("BGPM,BGMK->BGPK", weight_BxGxPxM.astype(v_BxGxMxK.dtype), v_BxGxMxK)
+    mixed_BxGxPxK = (mixed_BxGxPxK / weight_BxGxPxM.sum(-1, keepdims=True)).astype(v_BxGxMxK.dtype)
+    return mixed_BxGxPxK.reshape(q_BxHxLxK.shape)
 
 
-class LayerNorm(nn.Module):
-    """LayerNorm with a gain and no bias; statistics in float32."""
+class Norm(nn.Module):
+    """LayerNorm, or RMSNorm, with a gain and no bias; statistics in float32."""
 
     config: DecoderConfig
 
     @nn.compact
-    def __call__(self, x_BxLxD: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array) -> jax.Array:
         """Normalises the last axis."""
         c = self.config
-        gain_D = self.param("gain", nn.with_logical_partitioning(nn.initializers.ones, ("norm",)), (c.width,))
-        x32_BxLxD = x_BxLxD.astype(jnp.float32)
-        centred_BxLxD = x32_BxLxD - x32_BxLxD.mean(-1, keepdims=True)
-        variance_BxLx1 = jnp.square(centred_BxLxD).mean(-1, keepdims=True)
-        return (centred_BxLxD * jax.lax.rsqrt(variance_BxLx1 + c.norm_eps) * gain_D).astype(c.dtype)
+        gain = self.param("gain", nn.with_logical_partitioning(nn.initializers.ones, ("norm",)), x.shape[-1:])
+        x32 = x.astype(jnp.float32)
+        if c.norm == "layer":
+            x32 = x32 - x32.mean(-1, keepdims=True)
+        mean_square = jnp.square(x32).mean(-1, keepdims=True)
+        return (x32 * jax.lax.rsqrt(mean_square + c.norm_eps) * gain).astype(c.dtype)
 
 
 class Attention(nn.Module):
-    """Causal multi-head attention with QK-norm over the full width."""
+    """Causal multi-head attention with QK-norm."""
 
     config: DecoderConfig
     depth: int
 
     @nn.compact
-    def __call__(self, x_BxLxD: jax.Array) -> jax.Array:
+    def __call__(self, x_BxLxD: jax.Array, cache: Cache | None) -> tuple[jax.Array, Cache | None]:
         """Mixes each position with those before it."""
         c = self.config
         batch, length, _ = x_BxLxD.shape
 
-        def project_to(name: str) -> jax.Array:
-            return project(x_BxLxD, self.param(name, init(c.width**-0.5, "embed", "heads"), (c.width, c.width)))
+        def heads(name: str, heads: int, norm: bool = False) -> jax.Array:
+            shape_DxO = (c.width, heads * c.head_width)
+            x_BxLxO = project(x_BxLxD, self.param(name, init(c.width**-0.5, "embed", "heads"), shape_DxO))
+            if norm and not c.qk_norm_per_head:
+                x_BxLxO = Norm(c, name=f"{name}_norm")(x_BxLxO)
+            x_BxHxLxK = x_BxLxO.reshape(batch, length, heads, c.head_width).swapaxes(1, 2)
+            if norm and c.qk_norm_per_head:
+                x_BxHxLxK = Norm(c, name=f"{name}_norm")(x_BxHxLxK)
+            return x_BxHxLxK
 
-        def split(x_BxLxD: jax.Array) -> jax.Array:
-            return x_BxLxD.reshape(batch, length, c.heads, c.head_width).swapaxes(1, 2)
-
-        q_BxLxD, k_BxLxD, v_BxLxD = project_to("query"), project_to("key"), project_to("value")
-        if c.qk_norm:
-            q_BxLxD = LayerNorm(c, name="query_norm")(q_BxLxD)
-            k_BxLxD = LayerNorm(c, name="key_norm")(k_BxLxD)
-        cos_LxK, sin_LxK = rotary_LxK(length, c)
-        q_BxHxLxK = rotate(split(q_BxLxD), cos_LxK, sin_LxK) * c.head_width**-0.5
-        k_BxHxLxK = rotate(split(k_BxLxD), cos_LxK, sin_LxK)
-        mixed_BxHxLxK = attend(q_BxHxLxK, k_BxHxLxK, split(v_BxLxD))
+        first_slot, start_B = (0, jnp.zeros(1, int)) if cache is None else (cache.filled, cache.start_B)
+        slot_L = first_slot + jnp.arange(length)
+        cos_Bx1xLxK, sin_Bx1xLxK = rotary_Bx1xLxK(slot_L - start_B[:, None], c)
+        q_BxHxLxK = rotate(heads("query", c.heads, norm=c.qk_norm), cos_Bx1xLxK, sin_Bx1xLxK) * c.head_width**-0.5
+        k_BxGxMxK = rotate(heads("key", c.groups, norm=c.qk_norm), cos_Bx1xLxK, sin_Bx1xLxK)
+        v_BxGxMxK = heads("value", c.groups)
+        if cache is not None:
+            cache = cache.written(self.depth, k_BxGxMxK, v_BxGxMxK)
+            k_BxGxMxK, v_BxGxMxK = cache.keys[self.depth], cache.values[self.depth]
+        slot_M = jnp.arange(k_BxGxMxK.shape[2])
+        visible_BxLxM = (slot_M <= slot_L[:, None]) & (slot_M >= start_B[:, None, None])
+        mixed_BxHxLxK = attend(q_BxHxLxK, k_BxGxMxK, v_BxGxMxK, visible_BxLxM)
         mixed_BxLxD = mixed_BxHxLxK.swapaxes(1, 2).reshape(x_BxLxD.shape)
 
         out_stddev = c.width**-0.5 / (2 * (self.depth + 1)) ** 0.5
         out_DxD = self.param("out", init(out_stddev, "heads", "embed"), (c.width, c.width))
-        return project(mixed_BxLxD, out_DxD)
+        return project(mixed_BxLxD, out_DxD), cache
 
 
 class SwiGLU(nn.Module):
@@ -127,11 +148,12 @@ class Block(nn.Module):
     depth: int
 
     @nn.compact
-    def __call__(self, x_BxLxD: jax.Array) -> jax.Array:
+    def __call__(self, x_BxLxD: jax.Array, cache: Cache | None) -> tuple[jax.Array, Cache | None]:
         """Adds attention, then the feed-forward."""
         c = self.config
-        x_BxLxD = x_BxLxD + Attention(c, self.depth, name="attention")(LayerNorm(c, name="attention_norm")(x_BxLxD))
-        return x_BxLxD + SwiGLU(c, self.depth, name="ffn")(LayerNorm(c, name="ffn_norm")(x_BxLxD))
+        mixed_BxLxD, cache = Attention(c, self.depth, name="attention")(Norm(c, name="attention_norm")(x_BxLxD), cache)
+        x_BxLxD = x_BxLxD + mixed_BxLxD
+        return x_BxLxD + SwiGLU(c, self.depth, name="ffn")(Norm(c, name="ffn_norm")(x_BxLxD)), cache
 
 
 class Decoder(nn.Module):
@@ -140,13 +162,21 @@ class Decoder(nn.Module):
     config: DecoderConfig
 
     @nn.compact
-    def __call__(self, token_BxL: jax.Array) -> jax.Array:
-        """Float32 logits_BxLxV, each of the token that follows."""
+    def __call__(self, token_BxL: jax.Array, cache: Cache | None = None) -> jax.Array | tuple[jax.Array, Cache]:
+        """Float32 logits_BxLxV, each of the token that follows.
+
+        With a cache the tokens follow those that it holds, and (logits, cache) is given, the cache now holding them
+        too. Where a jitted caller drops the logits, XLA drops the product with the output table.
+        """
         c = self.config
         embedding_VxD = self.param("embedding", init(c.width**-0.5, "vocab", "embed"), (c.vocab_size, c.width))
         x_BxLxD = embedding_VxD.astype(c.dtype)[token_BxL]
         for depth in range(c.layers):
-            x_BxLxD = Block(c, depth, name=f"block_{depth}")(x_BxLxD)
-        x_BxLxD = LayerNorm(c, name="norm")(x_BxLxD)
-        output_DxV = self.param("output", init(c.width**-0.5, "embed", "vocab"), (c.width, c.vocab_size))
-        return project(x_BxLxD, output_DxV).astype(jnp.float32)
+            x_BxLxD, cache = Block(c, depth, name=f"block_{depth}")(x_BxLxD, cache)
+        x_BxLxD = Norm(c, name="norm")(x_BxLxD)
+        if c.tied_embeddings:
+            output_DxV = embedding_VxD.T
+        else:
+            output_DxV = self.param("output", init(c.width**-0.5, "embed", "vocab"), (c.width, c.vocab_size))
+        logits_BxLxV = project(x_BxLxD, output_DxV, jnp.float32)
+        return logits_BxLxV if cache is None else (logits_BxLxV, cache.advanced(token_BxL.shape[1]))

@@ -1,9 +1,15 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import pytest
 from flax import linen as nn
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from open_lm_fixture import as_our_params, read_weights
+from reference_decoder import logits_LxV
 
 from models.config import DecoderConfig
 from models.decoder import Decoder
@@ -13,8 +19,39 @@ SMALL = DecoderConfig(width=16, layers=3, heads=2, vocab_size=29, ffn_multiple=8
 LENGTH = 7
 
 
-def initial_params(config: DecoderConfig):
-    return nn.unbox(Decoder(config).init(jax.random.key(0), jnp.zeros((1, LENGTH), jnp.int32)))["params"]
+def initial_params(config: DecoderConfig, seed: int = 0):
+    return nn.unbox(Decoder(config).init(jax.random.key(seed), jnp.zeros((1, LENGTH), jnp.int32)))["params"]
+
+
+def distinct_params(config: DecoderConfig, seed: int):
+    """No gain left at 1, nothing so small that it could be left out unnoticed."""
+    shapes = jax.eval_shape(Decoder(config).init, jax.random.key(0), jnp.zeros((1, LENGTH), jnp.int32))["params"]
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda leaf: rng.normal(leaf.ndim == 1, (config.width + 1) ** -0.5, leaf.shape).astype(np.float32),
+        nn.unbox(shapes),
+    )
+
+
+@st.composite
+def configs(draw):
+    """Decoders of any small shape, with any of the options."""
+    groups, repeats = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    head_width, heads = 2 * draw(st.integers(1, 5)), groups * repeats
+    return DecoderConfig(
+        width=head_width * heads,
+        layers=draw(st.integers(1, 2)),
+        heads=heads,
+        vocab_size=draw(st.integers(2, 40)),
+        ffn_multiple=draw(st.sampled_from([1, 8])),
+        qk_norm=(qk_norm := draw(st.booleans())),
+        qk_norm_per_head=qk_norm and draw(st.booleans()),
+        norm=draw(st.sampled_from(["layer", "rms"])),
+        rope_theta=draw(st.sampled_from([10.0, 10_000.0])),
+        key_heads=draw(st.sampled_from([groups, None])) if repeats == 1 else groups,
+        tied_embeddings=draw(st.booleans()),
+        inverse_wavelengths=draw(st.sampled_from([None, (0.7,) * (head_width // 2)])),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +90,45 @@ def test_loss_and_gradients_equal_open_lm(open_lm):
         assert np.linalg.norm(ours - theirs) < 1e-4 * norm, path
 
     jax.tree_util.tree_map_with_path(assert_equal, grads, expected)
+
+
+@settings(max_examples=10, deadline=None)
+@given(config=configs(), length=st.integers(1, 9), seed=st.integers(0, 99))
+def test_any_shape_with_any_options_computes_its_definition(config, length, seed):
+    params = distinct_params(config, seed)
+    token_L = np.random.default_rng(seed).integers(0, config.vocab_size, length)
+    ours_LxV = jax.jit(Decoder(config).apply)({"params": params}, token_L[None])[0]
+    expected_LxV = logits_LxV(params, config, token_L)
+    np.testing.assert_allclose(ours_LxV, expected_LxV, rtol=0, atol=2e-5 * np.abs(expected_LxV).max())
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"norm": "rms", "qk_norm_per_head": True, "key_heads": 2, "tied_embeddings": True}],
+    ids=["paper", "alternatives"],
+)
+def test_bfloat16_errs_as_much_as_rounding_every_activation_does(options, seed):
+    config = DecoderConfig(width=64, layers=4, heads=4, vocab_size=100, ffn_multiple=8, dtype="bfloat16", **options)
+    params = initial_params(config, seed)
+    token_L = np.random.default_rng(seed).integers(0, config.vocab_size, 24)
+    exact_LxV = logits_LxV(params, config, token_L)
+
+    def error(logits_LxV) -> float:
+        return np.sqrt(np.square(logits_LxV - exact_LxV).mean() / np.square(exact_LxV).mean())
+
+    ours_LxV = jax.jit(Decoder(config).apply)({"params": params}, token_L[None])[0]
+    assert ours_LxV.dtype == jnp.float32
+    rounded_LxV = logits_LxV(params, config, token_L, keep=lambda x: x.astype(ml_dtypes.bfloat16).astype(np.float64))
+    assert error(ours_LxV) == pytest.approx(error(rounded_LxV), rel=0.3)
+    assert 2**-9 < error(ours_LxV) < 2**-5
+
+
+def test_bfloat16_keeps_open_lms_loss(open_lm):
+    config, params, batch, _ = open_lm
+    decoder = Decoder(dataclasses.replace(config, dtype="bfloat16"))
+    loss_BxL, _ = token_losses(jax.jit(decoder.apply)({"params": params}, batch["input_ids"]), batch["target_ids"])
+    np.testing.assert_allclose(loss_BxL.mean(), batch["ce"], rtol=3e-4)
 
 
 def test_logits_depend_on_every_earlier_token_and_on_none_after():
@@ -108,6 +184,11 @@ def test_every_parameter_names_its_logical_axes():
         ({"vocab_size": 0}, "vocab_size is 0"),
         ({"heads": 3}, "16 does not split into 3 heads.*multiple of 6"),
         ({"heads": 16}, "16 does not split into 16 heads of even width"),
+        ({"key_heads": 0}, "heads 2 do not split over 0 key_heads"),
+        ({"heads": 4, "key_heads": 3}, "heads 4 do not split over 3 key_heads"),
+        ({"norm": "batch"}, "norm is 'batch'; it must be 'layer' or 'rms'"),
+        ({"qk_norm": False, "qk_norm_per_head": True}, "set qk_norm too"),
+        ({"inverse_wavelengths": (1.0,)}, "1 entries; heads of width 8 need 4"),
     ],
 )
 def test_impossible_shapes_are_refused(change, message):
