@@ -22,13 +22,13 @@ def predict(law: FittedLaw, params: float, tokens: float, run: str = "") -> Pred
             raise ValueError(f"{name} is {value}: it must be a positive number")
     loss_law = laws.named(law.loss.law)
     loss = float(loss_law.evaluate(tuple(law.loss.theta.values()), params, tokens))
-    rng = np.random.default_rng(law.seed)
-    loss_S = _scattered(law.loss, loss_law.evaluate(np.asarray(law.loss.theta_draws).T, params, tokens), rng)
+    noise = run_noise(law)
+    loss_S = _scattered(law.loss, loss_law.evaluate(np.asarray(law.loss.theta_draws).T, params, tokens), noise["loss"])
     error = error_interval = None
     if law.error is not None:
         error_law = laws.named(law.error.law)
         error = _fraction(float(error_law.evaluate(tuple(law.error.theta.values()), loss)))
-        error_S = _scattered(law.error, error_law.evaluate(np.asarray(law.error.theta_draws).T, loss_S), rng)
+        error_S = _scattered(law.error, error_law.evaluate(np.asarray(law.error.theta_draws).T, loss_S), noise["error"])
         error_interval = tuple(_fraction(bound) for bound in _interval(error_S, law.level))
     return Prediction(
         run=run,
@@ -44,9 +44,15 @@ def predict(law: FittedLaw, params: float, tokens: float, run: str = "") -> Pred
     )
 
 
-def _scattered(fit: LawFit, value_S: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def run_noise(law: FittedLaw) -> dict[str, np.ndarray]:
+    """For each draw of the `loss` and of the `error` law, how far one run lies off it, in the unit of its noise."""
+    rng = np.random.default_rng(law.seed)
+    fits = {"loss": law.loss} | ({"error": law.error} if law.error else {})
+    return {part: fit.noise * _normal_scores(len(fit.theta_draws), rng) for part, fit in fits.items()}
+
+
+def _scattered(fit: LawFit, value_S: np.ndarray, noise_S: np.ndarray) -> np.ndarray:
     """The law's values as measured on one run each: with the noise of a run added."""
-    noise_S = fit.noise * _normal_scores(len(value_S), rng)
     return value_S * (1 + noise_S) if fit.noise_is_relative else value_S + noise_S
 
 

@@ -1,0 +1,171 @@
+"""How far to trust a law: what it says of runs it was not shown, and what it says when something else is chosen.
+
+All from law.json alone: its runs are fitted again with one thing changed.
+"""
+
+import dataclasses
+import math
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from fitting import fit
+from fitting.fitted import FittedLaw, LawFit, Point, Prediction
+from fitting.testbed import Testbed
+
+if typing.TYPE_CHECKING:
+    import pandas as pd
+
+MOST_ROLL_OUTS = 4
+MOST_INFLUENCES = 30
+
+
+@dataclasses.dataclass(frozen=True)
+class Refit:
+    """A law fitted again with one thing changed.
+
+    Attributes:
+      name: what was changed.
+      theta: the loss law's parameters; empty where it could not be fitted.
+      predictions: of the targets, or in a roll-out of the ladder's own dearer runs; without errors, except where the
+        way of counting or fitting is what was changed.
+      problem: why it could not be fitted; empty where it was.
+    """
+
+    name: str
+    theta: Mapping[str, float]
+    predictions: tuple[Prediction, ...]
+    problem: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Checks:
+    """What `checks` finds.
+
+    Attributes:
+      aicc: the loss law's corrected Akaike criterion; NaN with no more runs than parameters and noise take.
+      roll_outs: fitted on the cheapest runs, predicting the dearer ones; the last leaves out the largest alone.
+      influence: each run left out in turn, by how far that moves the dearest target.
+      sensitivity: other ways to count, weigh or fit.
+    """
+
+    aicc: float
+    roll_outs: tuple[Refit, ...]
+    influence: tuple[Refit, ...]
+    sensitivity: tuple[Refit, ...]
+
+
+def checks(law: FittedLaw) -> Checks:
+    """Refits the law's runs with one thing changed at a time; takes seconds."""
+    table = _table(law)
+    return Checks(
+        aicc=aicc(law.loss),
+        roll_outs=tuple(_roll_outs(law, table)),
+        influence=_influence(law, table),
+        sensitivity=tuple(_sensitivity(law, table)),
+    )
+
+
+def aicc(fitted: LawFit) -> float:
+    """-2 log likelihood + 2k + 2k(k+1)/(n-k-1) (Hurvich & Tsai 1989), the noise normal and one of the k parameters.
+
+    Comparable between laws of the same runs, whether their noise is absolute or relative. NaN where n <= k + 1.
+    """
+    n, k = len(fitted.points), len(fitted.theta) + 1
+    scales = [point.fitted if fitted.noise_is_relative else 1.0 for point in fitted.points]
+    squares = sum(((p.measured - p.fitted) / scale) ** 2 for p, scale in zip(fitted.points, scales, strict=True))
+    if n <= k + 1 or not squares:
+        return math.nan
+    log_likelihood = -n / 2 * (math.log(2 * math.pi * squares / n) + 1) - sum(math.log(abs(scale)) for scale in scales)
+    return -2 * log_likelihood + 2 * k + 2 * k * (k + 1) / (n - k - 1)
+
+
+def _table(law: FittedLaw) -> "pd.DataFrame":
+    """The runs that were fitted and the targets, as a testbed; `in_loss` and `in_error` say which law took a run."""
+    import pandas as pd
+
+    rows: dict[str, dict[str, Any]] = {}
+    for part, fitted in (("loss", law.loss), ("error", law.error)):
+        for point in fitted.points if fitted else ():
+            row = rows.setdefault(point.run, {**_sizes(point), "role": "rung", "in_loss": 0, "in_error": 0})
+            row |= {f"in_{part}": 1, fitted.column: point.measured}
+            row[fitted.column.replace("/", "_stderr/", 1)] = point.measured_stderr
+            if part == "error":
+                row.setdefault(law.loss.column, point.loss)
+    for target in law.predictions:
+        row = rows.setdefault(target.run, {**_sizes(target), "role": "target", "in_loss": 0, "in_error": 0})
+        row.setdefault(law.loss.column, target.measured_loss)
+        if law.error:
+            row.setdefault(law.error.column, target.measured_error)
+    return pd.DataFrame(list(rows.values()))
+
+
+def _sizes(run: Point | Prediction) -> dict[str, Any]:
+    given = {name: value for name, value in run.columns.items() if name not in ("loss", "flops")}
+    return {"run": run.run, "params": run.params, "tokens": run.tokens, **given}
+
+
+def _refit(law: FittedLaw, table: "pd.DataFrame", name: str, *, with_error: bool = False, **options: Any) -> Refit:
+    with_error = with_error and law.error is not None
+    try:
+        refitted = fit.fit(
+            Testbed(table),
+            loss=law.loss.column,
+            error=law.error.column if with_error else None,
+            select="in_loss == 1",
+            select_error="in_error == 1" if with_error else None,
+            level=law.level,
+            seed=law.seed,
+            **{"method": law.method, **options},
+        )
+    except ValueError as error:
+        return Refit(name, {}, (), str(error))
+    return Refit(name, refitted.loss.theta, refitted.predictions)
+
+
+def _roll_outs(law: FittedLaw, table: "pd.DataFrame") -> Iterator[Refit]:
+    """Fitted on the k cheapest runs, predicting the rest, for a few k up to all but the dearest run."""
+    ladder = sorted(law.loss.points, key=lambda point: point.flops)
+    fewest, most = len(law.loss.theta), len(ladder) - 1
+    steps = sorted({round(most - i * (most - fewest) / (MOST_ROLL_OUTS - 1)) for i in range(MOST_ROLL_OUTS)})
+    for k in (step for step in steps if fewest <= step <= most):
+        held_out = {point.run for point in ladder[k:]}
+        rolled = table[table["in_loss"] == 1].copy()
+        rolled.loc[rolled["run"].isin(held_out), ["role", "in_loss"]] = ["target", 0]
+        refitted = _refit(law, rolled, f"{k} cheapest runs")
+        if not refitted.problem or k == most:
+            yield refitted
+
+
+def _influence(law: FittedLaw, table: "pd.DataFrame") -> tuple[Refit, ...]:
+    """Each run left out; of many runs, those that lie farthest off the law."""
+    farthest = sorted(law.loss.points, key=lambda point: -abs(point.measured / point.fitted - 1))[:MOST_INFLUENCES]
+    refits = [_refit(law, table[table["run"] != point.run], f"without {point.run}") for point in farthest]
+    if not law.predictions:
+        return tuple(refits)
+    dearest = max(range(len(law.predictions)), key=lambda i: law.predictions[i].flops)
+    expected = law.predictions[dearest].loss
+
+    def moved(refit: Refit) -> float:
+        return math.inf if refit.problem else abs(refit.predictions[dearest].loss - expected)
+
+    return tuple(sorted(refits, key=moved, reverse=True))
+
+
+def _sensitivity(law: FittedLaw, table: "pd.DataFrame") -> Iterator[Refit]:
+    """Other counts of N, other methods."""
+    yield Refit("as fitted", law.loss.theta, law.predictions)
+    counted: dict[str, Callable[[Point | Prediction], float]] = {
+        "N without embeddings": lambda run: run.columns.get("params_non_embedding", math.nan),
+        "N from the table’s FLOPs, C / 6D": lambda run: run.columns.get("flops", math.nan) / 6 / run.tokens,
+    }
+    runs: Sequence[Point | Prediction] = (*law.loss.points, *(law.error.points if law.error else ()), *law.predictions)
+    for name, count in counted.items():
+        params = {run.run: count(run) for run in runs}
+        if any(abs(params[run.run] / run.params - 1) > 0.01 for run in runs) and all(
+            math.isfinite(value) and value > 0 for value in params.values()
+        ):
+            yield _refit(law, table.assign(params=table["run"].map(params)), name, with_error=True)
+    for method in fit.METHODS:
+        if method != law.method:
+            yield _refit(law, table, f"method {method}", with_error=True, method=method)
