@@ -11,7 +11,7 @@ FITTING = [
     "jinja2>=3.1,<4",
     "pydantic>=2.9,<3",
     "pyyaml>=6,<7",
-    "tyro>=0.9,<2",
+    "tyro>=1.0.17,<2",
     "rich>=13.9,<16",
     "etils[epath]>=1.10,<2",
 ]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import math
 import os
 import shlex
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
+from ladder import cli_convert
 from ladder import config as configs
 from ladder.launch import RunFailed
 from ladder.spec import RunSpec, Workdir
@@ -34,6 +36,7 @@ to_person = Console(stderr=True, highlight=False, soft_wrap=True)
 def main() -> None:
     """The console script: one clear line on stderr and exit code 1 where a command is refused."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow tells at length of the GPUs it did not find
+    logging.getLogger("absl").setLevel(logging.ERROR)  # so does orbax of how it stores arrays
     try:
         app.cli(prog="ladder", description="Train a ladder of small runs, fit its laws, know the large run beforehand.")
     except (ValueError, OSError, RunFailed) as e:
@@ -226,6 +229,9 @@ def report(folder: Annotated[Positional[str], arg(metavar="DIR", help="folder of
     """Write report.html, report.md and figures of a fitted law."""
     path = epath.Path(folder)
     _report(path if (path / "law.json").exists() else Workdir(path).fit())
+
+
+app.command(cli_convert.app, name="convert", help="Import and export models: open_lm, Hugging Face.")
 
 
 def _planned(config: str, overrides: tuple[str, ...]) -> tuple[configs.LadderConfig, tuple[RunSpec, ...]]:

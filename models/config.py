@@ -78,6 +78,18 @@ class DecoderConfig:
         return -(-int(2 * 4 * self.width / 3) // self.ffn_multiple) * self.ffn_multiple
 
 
+def ffn_multiple(width: int, ffn_width: int) -> int:
+    """The multiple that 8/3 D, rounded up, makes `ffn_width` of; the paper's 256 where it does.
+
+    Raises:
+      ValueError: if the feed-forward width is less than 8/3 D, which no multiple gives.
+    """
+    for multiple in (256, ffn_width):
+        if DecoderConfig(width, 1, 1, 1, ffn_multiple=multiple).ffn_width == ffn_width:
+            return multiple
+    raise ValueError(f"a feed-forward width of {ffn_width} is less than 8/3 of the model width {width}")
+
+
 # The sizes of Gadre et al. 2024 by open_lm's names for them, with the vocabulary of GPT-NeoX-20B's tokenizer, padded.
 PAPER = {
     "d=96_l=8_h=4": DecoderConfig(width=96, layers=8, heads=4, vocab_size=50432),

@@ -8,10 +8,10 @@ import pytest
 from flax import linen as nn
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from open_lm_fixture import as_our_params, read_weights
 from reference_decoder import logits_LxV
 
 from models.config import DecoderConfig
+from models.convert_open_lm import as_params, read_weights
 from models.decoder import Decoder
 from models.loss import token_losses
 
@@ -59,9 +59,9 @@ def open_lm(shared):
     """The published architecture as the real open_lm computes it: its weights, one batch, its gradients."""
     folder = shared / "parity" / "open_lm" / "d96_l8_h4_v512_s64"
     config = DecoderConfig(width=96, layers=8, heads=4, vocab_size=512)
-    params = as_our_params(read_weights(folder / "checkpoints" / "epoch_1.pt"), config.layers)
+    params = as_params(read_weights(folder / "checkpoints" / "epoch_1.pt"), config)
     with np.load(folder / "batch.npz") as batch, np.load(folder / "grads.npz") as grads:
-        return config, params, dict(batch), as_our_params(dict(grads), config.layers)
+        return config, params, dict(batch), as_params(dict(grads), config)
 
 
 def test_logits_and_token_losses_equal_open_lm(open_lm):

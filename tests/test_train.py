@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from open_lm_fixture import as_our_params, read_weights
 
 from ladder.checkpoint import Checkpoints
 from ladder.data import Batches
@@ -25,6 +24,7 @@ from ladder.train import (
     train_step,
 )
 from models.config import DecoderConfig
+from models.convert_open_lm import as_params, read_weights
 from models.decoder import Decoder
 from models.loss import token_losses
 
@@ -120,7 +120,7 @@ def test_ten_steps_are_those_of_the_real_open_lm(shared):
 
     decoder = Decoder(DecoderConfig(width=96, layers=8, heads=4, vocab_size=512))
     optimizer = make_optimizer(h, steps)
-    params = as_our_params(read_weights(folder / facts["start"]), decoder.config.layers)
+    params = as_params(read_weights(folder / facts["start"]), decoder.config)
     params = jax.tree.map(jnp.asarray, params)
     state = TrainState(step=jnp.int32(0), params=params, opt_state=optimizer.init(params))
 

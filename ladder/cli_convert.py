@@ -1,0 +1,40 @@
+"""The verbs of `ladder convert`: models of other programs into ours, and ours into theirs."""
+
+from typing import Annotated
+
+import tyro
+from tyro.conf import Positional, arg
+
+Out = Annotated[str, arg(metavar="DIR", help="folder to write, local or gs://bucket/path")]
+Vocabulary = Annotated[
+    str | None, arg(metavar="NAME", help="bytes, ascii, a tokenizer.json, a SentencePiece model or a Hugging Face name")
+]
+
+app = tyro.extras.SubcommandApp()
+
+
+@app.command(name="open-lm")
+def open_lm(
+    checkpoint: Annotated[Positional[str], arg(metavar="CHECKPOINT.pt", help="open_lm's epoch_<number>.pt")],
+    *,
+    out: Out,
+    params: Annotated[str | None, arg(metavar="params.txt", help="open_lm's settings, or its model's JSON")] = None,
+    vocabulary: Vocabulary = None,
+) -> None:
+    """Import an open_lm checkpoint."""
+    from ladder import convert
+
+    _say_what(convert.from_open_lm(checkpoint, params, out, vocabulary, _say), out)
+
+
+def _say_what(model, out: str) -> None:
+    from models import accounting
+
+    c = model.decoder
+    _say(f"{out}: {accounting.params(c):,} parameters, {c.layers} layers of width {c.width}, {c.vocab_size:,} ids")
+
+
+def _say(line: str) -> None:
+    from ladder.cli import to_person
+
+    to_person.print(line)
