@@ -93,6 +93,33 @@ def evaluate(config: ConfigPath, *, run: Run, workdir: WorkdirPath, overrides: O
 
 
 @app.command
+def generate(
+    *,
+    checkpoint: Annotated[str, arg(metavar="DIR", help="<workdir>/runs/<run>, or what `ladder convert` wrote")],
+    prompt: Annotated[
+        UseAppendAction[tuple[str, ...]],
+        arg(metavar="TEXT", help="text to go on from, as often as you like; an empty one begins a text"),
+    ],
+    temperature: Annotated[float, arg(help="0 takes the likeliest token, 1 samples as the model says")] = 1.0,
+    top_p: Annotated[float, arg(help="sample from the likeliest tokens that have this probability together")] = 1.0,
+    max_tokens: Annotated[int, arg(help="most new tokens of each text")] = 256,
+    seed: Annotated[int, arg(help="the same seed gives the same texts")] = 0,
+    json: Json = False,
+) -> None:
+    """Let a trained model go on from prompts, until the text ends or the context is full."""
+    from ladder import generate as text
+    from models.sample import Sampling
+
+    sampling = Sampling(temperature, top_p)
+    growing_texts = text.generate(checkpoint, prompt, sampling, max_tokens=max_tokens, seed=seed)
+    if json:
+        *_, texts = growing_texts
+        _print_json([{"prompt": p, "text": t} for p, t in zip(prompt, texts, strict=True)])
+    else:
+        text.write(prompt, growing_texts, sys.stdout)
+
+
+@app.command
 def collect(workdir: Annotated[Positional[str], arg(metavar="DIR", help="workdir of a ladder")]) -> None:
     """Gather the records of a workdir's runs into its testbed.csv."""
     _collect(Workdir.at(workdir))

@@ -17,11 +17,12 @@ strict = pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config={"extr
 
 @strict
 class Size:
-    """One size of the ladder: residual width, number of blocks, attention heads."""
+    """One size of the ladder: residual width, number of blocks, attention heads, and heads of keys where fewer."""
 
     width: int
     layers: int
     heads: int
+    key_heads: int | None = None
 
 
 @strict
@@ -33,6 +34,9 @@ class Model:
     qk_norm: bool = True
     rope_theta: float = 10_000.0
     dtype: Literal["float32", "bfloat16"] = "float32"
+    norm: Literal["layer", "rms"] = "layer"
+    qk_norm_per_head: bool = False
+    tied_embeddings: bool = False
 
 
 @strict

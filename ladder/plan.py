@@ -40,6 +40,10 @@ def decoder(config: LadderConfig, size: str, vocab_size: int) -> DecoderConfig:
             qk_norm=m.qk_norm,
             rope_theta=m.rope_theta,
             dtype=m.dtype,
+            norm=m.norm,
+            qk_norm_per_head=m.qk_norm_per_head,
+            key_heads=s.key_heads,
+            tied_embeddings=m.tied_embeddings,
         )
     except ValueError as e:
         raise ValueError(f"sizes.{size}: {e}") from e

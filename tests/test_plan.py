@@ -123,3 +123,11 @@ def test_a_run_that_is_not_planned_is_refused_with_those_that_are(ladder):
     assert plans.find(specs, "w8-m10").size == "w8"
     with pytest.raises(ValueError, match=r"no run is named 'w8'; there are w4-m10, .*w12-m10"):
         plans.find(specs, "w8")
+
+
+def test_the_models_options_reach_the_decoder(ladder):
+    options = {"norm": "rms", "qk_norm_per_head": True, "tied_embeddings": True, "dtype": "bfloat16"}
+    sets = [f"model.{name}={value}" for name, value in options.items()]
+    _, specs = ladder(*sets, "sizes.w12.heads=3", "sizes.w12.key_heads=1")
+    assert all(getattr(spec.decoder, name) == value for spec in specs for name, value in options.items())
+    assert [spec.decoder.key_heads for spec in specs] == [None] * 5 + [1]
