@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import logging
-import math
 import os
 import shlex
 import sys
@@ -12,7 +11,6 @@ from typing import Annotated, Literal
 import tyro
 from etils import epath
 from rich.console import Console
-from rich.table import Table
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
 from ladder import cli_convert
@@ -377,50 +375,12 @@ def _print_json(value) -> None:
 
 def _print_plan(specs: tuple[RunSpec, ...]) -> None:
     from ladder import plan as plans
+    from ladder import printing
 
-    table = Table(box=None, pad_edge=False)
-    tree = plans.as_table(specs)
-    for name in ("run", "role"):
-        table.add_column(name)
-    for name in ("N", "N no emb.", "D", "M", "C FLOPs", "steps", "batch", "lr"):
-        table.add_column(name, justify="right")
-    for row in tree["runs"]:
-        counts = (_short(row[key]) for key in ("params", "params_non_embedding", "tokens"))
-        table.add_row(
-            row["run"],
-            row["role"],
-            *counts,
-            f"{row['token_multiplier']:.4g}",
-            f"{row['flops']:.1e}".replace("e+", "e"),
-            f"{row['steps']:,}",
-            str(row["batch_size"]),
-            f"{row['learning_rate']:.2g}",
-        )
-    to_person.print(table, soft_wrap=False)
-    share = tree["totals"]["ladder_share_of_smallest_target"]
-    if share is not None:
-        to_person.print(f"the rungs cost {share:.0%} of the smallest target's FLOPs")
+    printing.print_plan(plans.as_table(specs), to_person)
 
 
 def _print_predictions(predictions) -> None:
-    for p in predictions:
-        name = p.run or f"N = {p.params:.4g}, D = {p.tokens:.4g}"
-        line = f"{name}: loss {_with_interval(p.loss, p.loss_interval)}{_against(p.measured_loss, p.loss)}"
-        if p.error is not None:
-            line += f"; error {_with_interval(p.error, p.error_interval)}{_against(p.measured_error, p.error)}"
-        to_person.print(line)
+    from ladder import printing
 
-
-def _short(count: int) -> str:
-    for suffix, unit in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if count >= unit:
-            return f"{count / unit:.3g}{suffix}"
-    return str(count)
-
-
-def _with_interval(value: float, interval: tuple[float, float]) -> str:
-    return f"{value:.4f} ({interval[0]:.4f} to {interval[1]:.4f})"
-
-
-def _against(measured: float, predicted: float) -> str:
-    return "" if math.isnan(measured) else f", measured {measured:.4f}, off by {predicted / measured - 1:+.2%}"
+    printing.print_predictions(predictions, to_person)

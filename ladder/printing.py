@@ -1,16 +1,58 @@
-"""Advice and scores, as data for programs and as text for people."""
+"""Plans, predictions, advice and scores, as data for programs and as text for people."""
+
+from __future__ import annotations
 
 import dataclasses
 import datetime
 import math
+import typing
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from fitting.advise import Advice
-from fitting.frozen import Score
 from fitting.words import flops, percent, short
+
+if typing.TYPE_CHECKING:
+    from fitting.advise import Advice
+    from fitting.fitted import Prediction
+    from fitting.frozen import Score
+
+
+def print_plan(plan: Mapping[str, Any], console: Console) -> None:
+    """What `ladder.plan.as_table` gives, as a table, and what share of the targets' cost the rungs are."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("run", "role"):
+        table.add_column(name)
+    for name in ("N", "N no emb.", "D", "M", "C FLOPs", "steps", "batch", "lr"):
+        table.add_column(name, justify="right")
+    for row in plan["runs"]:
+        counts = (short(row[key]) for key in ("params", "params_non_embedding", "tokens"))
+        table.add_row(
+            row["run"],
+            row["role"],
+            *counts,
+            f"{row['token_multiplier']:.4g}",
+            f"{row['flops']:.1e}".replace("e+", "e"),
+            f"{row['steps']:,}",
+            str(row["batch_size"]),
+            f"{row['learning_rate']:.2g}",
+        )
+    console.print(table, soft_wrap=False)
+    share = plan["totals"]["ladder_share_of_smallest_target"]
+    if share is not None:
+        console.print(f"the rungs cost {share:.0%} of the smallest target's FLOPs")
+
+
+def print_predictions(predictions: Sequence[Prediction], console: Console) -> None:
+    """A line each: loss and error with their intervals, and how far off they are where they have been measured."""
+    for p in predictions:
+        name = p.run or f"N = {p.params:.4g}, D = {p.tokens:.4g}"
+        line = f"{name}: loss {_with_interval(p.loss, p.loss_interval)}{_against(p.measured_loss, p.loss)}"
+        if p.error is not None:
+            line += f"; error {_with_interval(p.error, p.error_interval)}{_against(p.measured_error, p.error)}"
+        console.print(line)
 
 
 def as_data(advice: Advice) -> dict[str, Any]:
@@ -140,3 +182,11 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _with_interval(value: float, interval: tuple[float, float]) -> str:
+    return f"{value:.4f} ({interval[0]:.4f} to {interval[1]:.4f})"
+
+
+def _against(measured: float, predicted: float) -> str:
+    return "" if math.isnan(measured) else f", measured {measured:.4f}, off by {predicted / measured - 1:+.2%}"
