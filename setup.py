@@ -22,6 +22,9 @@ TRAIN = [
     "seqio>=0.0.19,<1",
     "tensorflow-datasets>=4.9.7,<5",
     "gcsfs>=2024.6",
+    "tokenizers>=0.21,<1",
+    "huggingface_hub>=0.30,<3",
+    "safetensors>=0.5,<1",
 ]
 TEST = [
     "pytest>=8.3,<10",

@@ -256,6 +256,21 @@ def report(folder: Annotated[Positional[str], arg(metavar="DIR", help="folder of
     _report(path if (path / "law.json").exists() else Workdir(path).fit())
 
 
+@app.command
+def tokenizer(
+    config: ConfigPath,
+    *,
+    size: Annotated[int, arg(metavar="V", help="number of ids, 258 or more")],
+    out: Annotated[str, arg(metavar="tokenizer.json", help="file to write, local or gs://bucket/path")],
+    overrides: Overrides = (),
+) -> None:
+    """Train a tokenizer on a ladder's corpus, to be its corpus.vocabulary."""
+    from ladder import prepare
+
+    prepare.train_tokenizer(configs.load(config, overrides), size, epath.Path(out).expanduser())
+    to_person.print(f"tokenizer: {out}; train with it by --set corpus.vocabulary={out}")
+
+
 app.command(cli_convert.app, name="convert", help="Import and export models: open_lm, Hugging Face.")
 
 

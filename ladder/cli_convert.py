@@ -27,6 +27,33 @@ def open_lm(
     _say_what(convert.from_open_lm(checkpoint, params, out, vocabulary, _say), out)
 
 
+@app.command(name="hugging-face")
+def hugging_face(
+    *,
+    checkpoint: Annotated[str, arg(metavar="DIR", help="a converted model, or <workdir>/runs/<run>")],
+    out: Out,
+    vocabulary: Vocabulary = None,
+) -> None:
+    """Export a model to transformers, vLLM and the evaluation harness."""
+    from ladder import convert
+
+    name = convert.to_hugging_face(checkpoint, out, vocabulary, _say)
+    _say(f"{out}: {name}; transformers opens it with AutoModelForCausalLM.from_pretrained")
+
+
+@app.command(name="from-hugging-face")
+def from_hugging_face(
+    source: Annotated[Positional[str], arg(metavar="DIR", help="folder of config.json and safetensors")],
+    *,
+    out: Out,
+    vocabulary: Vocabulary = None,
+) -> None:
+    """Import a model of transformers: Llama, Mistral, Qwen3, or OLMoE with one expert."""
+    from ladder import convert
+
+    _say_what(convert.from_hugging_face(source, out, vocabulary, _say), out)
+
+
 def _say_what(model, out: str) -> None:
     from models import accounting
 

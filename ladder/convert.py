@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from etils import epath
 
-from models import convert_open_lm, saved
+from ladder import trained
+from models import convert_hugging_face, convert_open_lm, saved
 from models.saved import SavedModel
 
 NEOX, NEOX_SIZE = "EleutherAI/gpt-neox-20b", 50_277
@@ -44,7 +45,7 @@ def from_open_lm(
     if config.inverse_wavelengths is not None:
         say("the checkpoint's rotary wavelengths differ from the formula's, as bfloat16 training rounds them: kept")
     if vocabulary:
-        _refuse_small(config.vocab_size, vocabulary)
+        vocabulary = _fitting(vocabulary, config.vocab_size)
     elif config.vocab_size >= NEOX_SIZE:
         vocabulary = NEOX
         say(f"vocabulary: {NEOX}, as all that open_lm released; name another with --vocabulary")
@@ -60,13 +61,71 @@ def from_open_lm(
     return model
 
 
-def _refuse_small(vocab_size: int, vocabulary: str) -> None:
-    # Fewer ids only leave rows unused: tables are padded for speed.
+def to_hugging_face(checkpoint: str, out: str, vocabulary: str | None, say: Callable[[str], None]) -> str:
+    """Writes a trained model as transformers, vLLM and the evaluation harness open it, without code of ours.
+
+    Args:
+      checkpoint: what `ladder.trained.load` takes.
+      out: the folder, local or gs://.
+      vocabulary: in place of the model's own.
+      say: is told what was left out.
+
+    Returns:
+      The architecture's name; see `models.convert_hugging_face`.
+
+    Raises:
+      ValueError: if there is no such model, its vocabulary has no tokenizer.json or does not fit, or `out` is taken.
+    """
+    from tasks import vocab
+
+    folder = epath.Path(out).expanduser()
+    convert_hugging_face.refuse_existing(folder)
+    model, params = trained.load(checkpoint)
+    special_ids: dict[str, int | None] = {}
+    if vocabulary := vocabulary or model.vocabulary:
+        special_ids = vocab.write_for_transformers(_fitting(vocabulary, model.decoder.vocab_size), folder)
+    else:
+        say("the model does not tell its vocabulary, so no tokenizer is written; name it with --vocabulary")
+    convert_hugging_face.export(model, params, folder, special_ids)
+    return convert_hugging_face.architecture(model.decoder)
+
+
+def from_hugging_face(source: str, out: str, vocabulary: str | None, say: Callable[[str], None]) -> SavedModel:
+    """Writes a folder of transformers' `save_pretrained` as one that our commands open.
+
+    Args:
+      source: holds config.json and safetensors; local or gs://.
+      out: the folder, local or gs://.
+      vocabulary: of the model; the tokenizer.json of `source` if not given.
+      say: is told what was assumed.
+
+    Raises:
+      ValueError: naming what does not map onto our decoder, or does not fit.
+    """
+    given, folder = epath.Path(source).expanduser(), epath.Path(out).expanduser()
+    saved.refuse_existing(folder)
+    config, sequence_length, params = convert_hugging_face.read(given)
+    if vocabulary is None and (given / "tokenizer.json").exists():
+        vocabulary = str(given / "tokenizer.json")
+    if vocabulary:
+        vocabulary = _fitting(vocabulary, config.vocab_size)
+    else:
+        say(f"{source} holds no tokenizer.json; name the vocabulary with --vocabulary to read and write text")
+    model = SavedModel(config, vocabulary or "", sequence_length, {"program": "transformers", "source": given.name})
+    saved.save(model, params, folder)
+    return model
+
+
+def _fitting(vocabulary: str, vocab_size: int) -> str:
+    """The vocabulary, a folder's as its file; refused where it has ids that the embedding has no rows for."""
     from tasks import vocab
 
     size = vocab.size(vocabulary)
+    # Fewer ids only leave rows unused: tables are padded for speed.
     if size > vocab_size:
         raise ValueError(f"vocabulary {vocabulary} has {size:,} ids and the model only {vocab_size:,}")
+    file = epath.Path(vocabulary) / "tokenizer.json"
+    return str(file) if file.is_file() else vocabulary
 
 
 def _sha256(path: os.PathLike) -> str:

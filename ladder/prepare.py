@@ -4,6 +4,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from etils import epath
+
 from ladder import config as configs
 from ladder import plan as plans
 from ladder import spec as specs_
@@ -36,6 +38,21 @@ def prepare(config: LadderConfig, specs: Sequence[RunSpec], workdir: Workdir, sa
     write(workdir.plan, json.dumps(plans.as_table(specs), indent=2) + "\n")
     # Last: a config that is refused, or stopped on the way here, does not claim the workdir, so it can be put right.
     write(workdir.config, configs.dump(config))
+
+
+def train_tokenizer(config: LadderConfig, size: int, out: epath.Path) -> None:
+    """Trains a byte-level BPE of `size` ids on the config's corpus and writes its tokenizer.json.
+
+    Raises:
+      ValueError: if the file exists, the corpus is missing, or has too little text for so many ids.
+    """
+    from tasks import corpora, tokenizer, vocab
+
+    if out.exists():
+        raise ValueError(f"{out} exists; remove it or choose another file")
+    corpus = corpora.build(config.corpus.kind, vocab.load(vocab.BYTES), **config.corpus.options)
+    rows = corpus.train.get_dataset(sequence_length=None, split=corpora.TRAIN, shuffle=False).as_numpy_iterator()
+    write(out, tokenizer.train((row["targets_pretokenized"] for row in rows), size))
 
 
 def _write_corpus(config: LadderConfig, specs: Sequence[RunSpec], workdir: Workdir, say: Callable[[str], None]) -> None:

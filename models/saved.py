@@ -55,7 +55,9 @@ def save(model: SavedModel, params: Any, folder: epath.Path) -> None:
     _checkpointer().save(folder.absolute() / PARAMS, params, force=True)
     file = epath.Path(model.vocabulary)
     if model.vocabulary and file.is_file():
-        file.copy(folder / file.name, overwrite=True)
+        # A tokenizer's settings, which lie beside it, name the token that ends a text.
+        for part in (file, *(f for f in [file.parent / "tokenizer_config.json"] if f.is_file())):
+            part.copy(folder / part.name, overwrite=True)
         model = dataclasses.replace(model, vocabulary=file.name)
     beside = folder / f".{FILE}.{os.getpid()}.tmp"
     beside.write_bytes(pydantic.TypeAdapter(SavedModel).dump_json(model, indent=2) + b"\n")

@@ -1,0 +1,324 @@
+"""Our decoder in the architectures of Hugging Face's transformers, and theirs in ours.
+
+A LayerNorm without bias is an RMSNorm of a vector whose mean is 0. So the means are taken out of what is normalised, by
+centring the columns of all kernels that write to it: the exported model computes the same, to rounding, with RMSNorms
+alone. That leaves three architectures, which transformers, vLLM and the evaluation harness open as they are:
+
+  no QK-norm            Llama
+  QK-norm head by head  Qwen3
+  QK-norm over all      OLMoE with a single expert, whose router has nothing to choose
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from etils import epath
+
+from models.config import DecoderConfig, ffn_multiple
+from models.saved import SavedModel
+
+CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+TABLE, FINAL_NORM, OUTPUT = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
+DTYPES = {"F32": np.float32, "BF16": ml_dtypes.bfloat16, "F16": np.float16}
+# Read as well: the same as Llama where no window slides.
+MISTRAL = "MistralForCausalLM"
+ARCHITECTURES = {"LlamaForCausalLM": "llama", "Qwen3ForCausalLM": "qwen3", "OlmoeForCausalLM": "olmoe"}
+# What each setting must be, where it is there, for our decoder to compute the same.
+REQUIRED = {
+    "hidden_act": ("silu", "swish"),
+    "attention_bias": (False,),
+    "mlp_bias": (False,),
+    "clip_qkv": (None,),
+    "sliding_window": (None,),
+    "num_experts": (1,),
+    "num_experts_per_tok": (1,),
+    "partial_rotary_factor": (1, None),
+}
+
+
+def architecture(c: DecoderConfig) -> str:
+    """The class of transformers that computes what this decoder does."""
+    if not c.qk_norm:
+        return "LlamaForCausalLM"
+    return "Qwen3ForCausalLM" if c.qk_norm_per_head else "OlmoeForCausalLM"
+
+
+def export(model: SavedModel, params: Any, folder: epath.Path, special_ids: Mapping[str, int | None]) -> None:
+    """Writes model.safetensors, and config.json last.
+
+    Args:
+      model: what the parameters are of.
+      params: our decoder's.
+      folder: local or gs://; there is no config.json in it yet.
+      special_ids: `bos_token_id`, `eos_token_id` and `pad_token_id`.
+
+    Raises:
+      ValueError: if the folder holds a model.
+    """
+    import safetensors.numpy
+
+    refuse_existing(folder)
+    tensors = as_tensors(params, model.decoder)
+    # safetensors takes an array's memory as it lies, in whatever order its axes are.
+    contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / WEIGHTS).write_bytes(safetensors.numpy.save(contiguous, metadata={"format": "pt"}))
+    settings = as_settings(model, tensors[OUTPUT if OUTPUT in tensors else TABLE].dtype.name, OUTPUT not in tensors)
+    (folder / CONFIG).write_text(json.dumps({**settings, **special_ids}, indent=2) + "\n")
+
+
+def refuse_existing(folder: epath.Path) -> None:
+    """Raises a ValueError where a folder holds a model already."""
+    if (folder / CONFIG).exists():
+        raise ValueError(f"{folder} holds a model already; remove it or choose another folder")
+
+
+def as_settings(model: SavedModel, dtype: str, tied: bool) -> dict[str, Any]:
+    """config.json of the architecture that computes what the decoder does."""
+    c, name = model.decoder, architecture(model.decoder)
+    settings = {
+        "architectures": [name],
+        "model_type": ARCHITECTURES[name],
+        "vocab_size": c.vocab_size,
+        "hidden_size": c.width,
+        "intermediate_size": c.ffn_width,
+        "num_hidden_layers": c.layers,
+        "num_attention_heads": c.heads,
+        "num_key_value_heads": c.groups,
+        "head_dim": c.head_width,
+        "hidden_act": "silu",
+        "max_position_embeddings": model.sequence_length,
+        "rms_norm_eps": c.norm_eps,
+        "rope_theta": c.rope_theta,
+        "rope_scaling": _rope_scaling(model),
+        "tie_word_embeddings": tied,
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "torch_dtype": dtype,
+        "use_cache": True,
+    }
+    if name == "OlmoeForCausalLM":
+        settings |= {"num_experts": 1, "num_experts_per_tok": 1, "norm_topk_prob": False, "clip_qkv": None}
+    elif name == "LlamaForCausalLM":
+        settings |= {"mlp_bias": False}
+    return settings
+
+
+def as_tensors(params: Any, c: DecoderConfig) -> dict[str, np.ndarray]:
+    """The parameters as the architecture names them and lays them out; float32 where means were taken out."""
+
+    def centred(kernel: Any, heads: int = 1) -> np.ndarray:
+        kernel = np.asarray(kernel)
+        if c.norm != "layer":
+            return kernel
+        by_head = kernel.astype(np.float64).reshape(*kernel.shape[:-1], heads, -1)
+        return (by_head - by_head.mean(-1, keepdims=True)).reshape(kernel.shape).astype(np.float32)
+
+    def scores(kernel: Any, heads: int) -> np.ndarray:
+        # Queries and keys are normalised head by head, all together, or not at all.
+        return np.asarray(kernel) if not c.qk_norm else centred(kernel, heads if c.qk_norm_per_head else 1)
+
+    table = np.asarray(params["embedding"])
+    tensors = {TABLE: centred(table), FINAL_NORM: np.asarray(params["norm"]["gain"])}
+    if not c.tied_embeddings:
+        tensors[OUTPUT] = np.asarray(params["output"]).T
+    elif c.norm == "layer":
+        tensors[OUTPUT] = table  # what is read is centred and what is written is not, so they are no longer one
+    for layer in range(c.layers):
+        block, prefix = params[f"block_{layer}"], f"model.layers.{layer}."
+        attention, ffn = block["attention"], block["ffn"]
+        tensors |= {
+            f"{prefix}input_layernorm.weight": np.asarray(block["attention_norm"]["gain"]),
+            f"{prefix}post_attention_layernorm.weight": np.asarray(block["ffn_norm"]["gain"]),
+            f"{prefix}self_attn.q_proj.weight": scores(attention["query"], c.heads).T,
+            f"{prefix}self_attn.k_proj.weight": scores(attention["key"], c.groups).T,
+            f"{prefix}self_attn.v_proj.weight": np.asarray(attention["value"]).T,
+            f"{prefix}self_attn.o_proj.weight": centred(attention["out"]).T,
+        }
+        if c.qk_norm:
+            tensors[f"{prefix}self_attn.q_norm.weight"] = np.asarray(attention["query_norm"]["gain"])
+            tensors[f"{prefix}self_attn.k_norm.weight"] = np.asarray(attention["key_norm"]["gain"])
+        mlp = f"{prefix}mlp."
+        if architecture(c) == "OlmoeForCausalLM":
+            tensors[f"{mlp}gate.weight"] = np.zeros((1, c.width), np.float32)
+            mlp += "experts.0."
+        tensors[f"{mlp}gate_proj.weight"] = np.asarray(ffn["gate"]).T
+        tensors[f"{mlp}up_proj.weight"] = np.asarray(ffn["up"]).T
+        tensors[f"{mlp}down_proj.weight"] = centred(ffn["down"]).T
+    if c.norm == "layer":
+        tensors = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
+    return tensors
+
+
+def read(folder: epath.Path) -> tuple[DecoderConfig, int, dict[str, Any]]:
+    """Gives the decoder, its context in tokens and its parameters from a folder of config.json and safetensors.
+
+    Raises:
+      ValueError: naming the setting or the weights that do not map onto our decoder.
+    """
+    if not (folder / CONFIG).exists():
+        raise ValueError(f"{folder} holds no {CONFIG}; give a folder as transformers' save_pretrained writes it")
+    try:
+        settings = json.loads((folder / CONFIG).read_text())
+        config = config_of(settings)
+    except (ValueError, KeyError, TypeError) as error:
+        missing = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise ValueError(f"{folder / CONFIG}: {missing}") from error
+    return config, settings.get("max_position_embeddings", 2048), as_params(_read_tensors(folder), config)
+
+
+def config_of(settings: Mapping[str, Any]) -> DecoderConfig:
+    """The decoder that computes what config.json says.
+
+    Raises:
+      ValueError: naming the setting that does not map onto our decoder.
+    """
+    name = (settings.get("architectures") or ["none"])[0]
+    if name not in (*ARCHITECTURES, MISTRAL):
+        raise ValueError(f"architecture {name} does not map onto our decoder; {', '.join(ARCHITECTURES)} do")
+    if name == "Qwen3ForCausalLM" and not settings.get("use_sliding_window"):
+        settings = {**settings, "sliding_window": None}
+    for key, allowed in REQUIRED.items():
+        if key in settings and settings[key] not in allowed:
+            raise ValueError(f"{key}={settings[key]!r} does not map onto our decoder; it must be {allowed[0]!r}")
+    width, heads = settings["hidden_size"], settings["num_attention_heads"]
+    if (settings.get("head_dim") or width // heads) * heads != width:
+        raise ValueError(f"{heads} heads of width {settings['head_dim']} do not make up hidden_size={width}")
+    rope = settings.get("rope_parameters") or {
+        "rope_theta": settings.get("rope_theta", 10_000.0),
+        **(settings.get("rope_scaling") or {}),
+    }
+    groups = settings.get("num_key_value_heads") or heads
+    return DecoderConfig(
+        width=width,
+        layers=settings["num_hidden_layers"],
+        heads=heads,
+        vocab_size=settings["vocab_size"],
+        ffn_multiple=ffn_multiple(width, settings["intermediate_size"]),
+        qk_norm=name in ("Qwen3ForCausalLM", "OlmoeForCausalLM"),
+        qk_norm_per_head=name == "Qwen3ForCausalLM",
+        norm="rms",
+        norm_eps=settings.get("rms_norm_eps", 1e-5 if name == "OlmoeForCausalLM" else 1e-6),
+        rope_theta=float(rope["rope_theta"]),
+        key_heads=None if groups == heads else groups,
+        tied_embeddings=bool(settings.get("tie_word_embeddings", False)),
+        inverse_wavelengths=_inverse_wavelengths(rope, width // heads),
+    )
+
+
+def as_params(tensors: Mapping[str, np.ndarray], c: DecoderConfig) -> dict[str, Any]:
+    """Their tensors as our decoder names them and lays them out.
+
+    Raises:
+      ValueError: naming tensors that are missing, not part of the model or of another shape.
+    """
+    mlp = "mlp.experts.0." if architecture(c) == "OlmoeForCausalLM" else "mlp."
+    unused = {name for name in tensors if name.endswith((".rotary_emb.inv_freq", ".mlp.gate.weight"))}
+    if c.tied_embeddings:
+        unused.add(OUTPUT)
+    expected, taken = {}, {}
+
+    def take(name: str, *shape: int) -> np.ndarray | None:
+        expected[name] = shape
+        taken[name] = tensors.get(name)
+        return None if taken[name] is None else taken[name].T if len(shape) == 2 else taken[name]
+
+    def block(prefix: str) -> dict[str, Any]:
+        kv_width = c.groups * c.head_width
+        attention = {
+            "query": take(f"{prefix}self_attn.q_proj.weight", c.width, c.width),
+            "key": take(f"{prefix}self_attn.k_proj.weight", kv_width, c.width),
+            "value": take(f"{prefix}self_attn.v_proj.weight", kv_width, c.width),
+            "out": take(f"{prefix}self_attn.o_proj.weight", c.width, c.width),
+        }
+        if c.qk_norm:
+            widths = (c.head_width, c.head_width) if c.qk_norm_per_head else (c.width, kv_width)
+            for ours, theirs, width in zip(("query", "key"), ("q", "k"), widths, strict=True):
+                attention[f"{ours}_norm"] = {"gain": take(f"{prefix}self_attn.{theirs}_norm.weight", width)}
+        return {
+            "attention_norm": {"gain": take(f"{prefix}input_layernorm.weight", c.width)},
+            "attention": attention,
+            "ffn_norm": {"gain": take(f"{prefix}post_attention_layernorm.weight", c.width)},
+            "ffn": {
+                "gate": take(f"{prefix}{mlp}gate_proj.weight", c.ffn_width, c.width),
+                "up": take(f"{prefix}{mlp}up_proj.weight", c.ffn_width, c.width),
+                "down": take(f"{prefix}{mlp}down_proj.weight", c.width, c.ffn_width),
+            },
+        }
+
+    take(TABLE, c.vocab_size, c.width)
+    params = {"embedding": taken[TABLE], "norm": {"gain": take(FINAL_NORM, c.width)}}
+    params |= {f"block_{layer}": block(f"model.layers.{layer}.") for layer in range(c.layers)}
+    if not c.tied_embeddings:
+        params["output"] = take(OUTPUT, c.vocab_size, c.width)
+    problems = [
+        *(f"{name} is missing" for name in expected if taken[name] is None),
+        *(f"{name} is unknown" for name in tensors.keys() - expected.keys() - unused),
+        *(
+            f"{name} has shape {taken[name].shape} instead of {shape}"
+            for name, shape in expected.items()
+            if taken[name] is not None and taken[name].shape != shape
+        ),
+    ]
+    if problems:
+        more = f" and {len(problems) - 8} more" if len(problems) > 8 else ""
+        raise ValueError(f"the weights do not fit: {'; '.join(sorted(problems)[:8])}{more}")
+    return params
+
+
+def _read_tensors(folder: epath.Path) -> dict[str, np.ndarray]:
+    import safetensors
+
+    files = [WEIGHTS]
+    if (folder / INDEX).exists():
+        files = sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))
+    tensors = {}
+    for file in files:
+        if not (folder / file).exists():
+            raise ValueError(f"{folder} lacks {file}; weights must be safetensors")
+        try:
+            held = safetensors.deserialize((folder / file).read_bytes())
+        except safetensors.SafetensorError as error:
+            raise ValueError(f"{folder / file} is damaged: {error}") from error
+        for name, tensor in held:
+            if tensor["dtype"] not in DTYPES:
+                raise ValueError(f"{folder / file}: {name} holds {tensor['dtype']}; it must be {' or '.join(DTYPES)}")
+            tensors[name] = np.frombuffer(tensor["data"], DTYPES[tensor["dtype"]]).reshape(tensor["shape"])
+    return tensors
+
+
+def _rope_scaling(model: SavedModel) -> dict[str, Any] | None:
+    # transformers computes the wavelengths from theta; `longrope` divides each by a factor of its own.
+    own = model.decoder.inverse_wavelengths
+    if own is None:
+        return None
+    plain = dataclasses.replace(model.decoder, inverse_wavelengths=None)
+    factors = [formula / wave for formula, wave in zip(_formula(plain.rope_theta, plain.head_width), own, strict=True)]
+    return {
+        "rope_type": "longrope",
+        "short_factor": factors,
+        "long_factor": factors,
+        "factor": 1.0,
+        "attention_factor": 1.0,
+        "original_max_position_embeddings": model.sequence_length,
+    }
+
+
+def _inverse_wavelengths(rope: Mapping[str, Any], head_width: int) -> tuple[float, ...] | None:
+    kind = rope.get("rope_type") or rope.get("type") or "default"
+    formula = _formula(rope["rope_theta"], head_width)
+    if kind == "default":
+        return None
+    if kind == "linear":
+        return tuple(wave / rope["factor"] for wave in formula)
+    if kind == "longrope" and rope["short_factor"] == rope["long_factor"] and rope.get("attention_factor") == 1:
+        return tuple(wave / factor for wave, factor in zip(formula, rope["short_factor"], strict=True))
+    raise ValueError(f"rotary scaling {kind!r} does not map onto our decoder; 'default' and 'linear' do")
+
+
+def _formula(theta: float, head_width: int) -> list[float]:
+    return [theta ** (-i / head_width) for i in range(0, head_width, 2)]
