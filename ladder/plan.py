@@ -35,7 +35,7 @@ def decoder(config: LadderConfig, size: str, vocab_size: int) -> DecoderConfig:
             width=s.width,
             layers=s.layers,
             heads=s.heads,
-            vocab_size=vocab_size,
+            vocab_size=-(-vocab_size // m.vocab_multiple) * m.vocab_multiple,
             ffn_multiple=m.ffn_multiple,
             qk_norm=m.qk_norm,
             rope_theta=m.rope_theta,

@@ -1,6 +1,8 @@
-"""The one source of parameter counts and training FLOPs."""
+"""The one source of parameter counts, FLOPs and bytes."""
 
 from models.config import DecoderConfig
+
+FLOAT32_BYTES = 4
 
 
 def params(c: DecoderConfig) -> int:
@@ -31,6 +33,32 @@ def matmul_flops_per_token(c: DecoderConfig, length: int) -> int:
     """Forward matrix-product FLOPs a token, causal attention counted in full, the embedding look-up as none."""
     block = 2 * (_attention_kernels(c) + 3 * c.width * c.ffn_width) + 4 * length * c.width
     return c.layers * block + 2 * c.width * c.vocab_size
+
+
+def training_matmul_flops(c: DecoderConfig, tokens: float, length: int) -> float:
+    """Training FLOPs of all matrix products, attention and head included: the gradients cost two forward passes more.
+
+    Args:
+      c: the decoder.
+      tokens: D.
+      length: tokens of a sequence; attention costs in proportion to it, which 6 N D leaves out.
+    """
+    return 3 * matmul_flops_per_token(c, length) * tokens
+
+
+def parameter_bytes(c: DecoderConfig) -> int:
+    """Bytes of the parameters, which are float32 while they are trained."""
+    return FLOAT32_BYTES * params(c)
+
+
+def optimizer_bytes(c: DecoderConfig) -> int:
+    """Bytes of AdamW's two moments, float32 each; its counters of steps are left out."""
+    return 2 * FLOAT32_BYTES * params(c)
+
+
+def checkpoint_bytes(c: DecoderConfig) -> int:
+    """Bytes of a checkpoint to go on training from, before compression: parameters and moments."""
+    return parameter_bytes(c) + optimizer_bytes(c)
 
 
 def _attention_kernels(c: DecoderConfig) -> int:

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ladder.train import init_state, make_optimizer
 from models import accounting
 from models.config import PAPER, DecoderConfig
 from models.decoder import Decoder
@@ -61,3 +62,27 @@ def test_products_flops_equal_a_hand_count():
     config = DecoderConfig(width=4, layers=1, heads=1, vocab_size=10, ffn_multiple=8)
     projections, ffn, attention, head = 4 * 4 * 4, 3 * 4 * 16, 2 * 5 * 4, 4 * 10
     assert accounting.matmul_flops_per_token(config, length=5) == 2 * (projections + ffn + attention + head)
+    assert accounting.training_matmul_flops(config, tokens=100, length=5) == 6 * 100 * (
+        projections + ffn + attention + head
+    )
+
+
+def test_exact_flops_are_6nd_without_the_embedding_where_attention_is_short():
+    c = PAPER["open_lm_1b"]
+    exact = accounting.training_matmul_flops(c, tokens=1e9, length=1)
+    with_head = accounting.params(c) - c.vocab_size * c.width
+    assert exact == pytest.approx(accounting.training_flops(with_head, 1e9), rel=1e-3)
+    longer = accounting.training_matmul_flops(c, tokens=1e9, length=2049) - exact
+    assert longer == 1e9 * 3 * c.layers * 4 * 2048 * c.width
+
+
+def test_bytes_are_those_of_the_training_state(spec):
+    state = jax.eval_shape(lambda: init_state(spec, make_optimizer(spec.hyperparameters, spec.steps)))
+
+    def held(tree):
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+    counter = 4  # of steps: the state's, Adam's and the schedule's
+    assert accounting.parameter_bytes(spec.decoder) == held(state.params)
+    assert accounting.optimizer_bytes(spec.decoder) == held(state.opt_state) - 2 * counter
+    assert accounting.checkpoint_bytes(spec.decoder) == held(state) - 3 * counter

@@ -84,6 +84,16 @@ def test_the_real_checkpoints_are_imported_whole_and_give_open_lms_logits(fixtur
     np.testing.assert_allclose(logits_BxLxV, batch["logits"], rtol=0, atol=5e-5)
 
 
+def test_both_layouts_of_the_real_checkpoint_hold_the_same_weights(fixture):
+    folder, _ = fixture
+    weights, again = (
+        read_weights(folder / "checkpoints" / name) for name in ("epoch_1.pt", "epoch_1_fsdp_noprefix.pt")
+    )
+    assert weights.keys() == again.keys()
+    for name, w in weights.items():
+        np.testing.assert_array_equal(again[name], w)
+
+
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
 @pytest.mark.parametrize(
     "layout", [lambda w: w, lambda w: {"epoch": 1, "state_dict": w, "step": 2}], ids=["bare", "full"]

@@ -131,3 +131,9 @@ def test_the_models_options_reach_the_decoder(ladder):
     _, specs = ladder(*sets, "sizes.w12.heads=3", "sizes.w12.key_heads=1")
     assert all(getattr(spec.decoder, name) == value for spec in specs for name, value in options.items())
     assert [spec.decoder.key_heads for spec in specs] == [None] * 5 + [1]
+
+
+def test_tables_are_padded_to_a_multiple(ladder):
+    config, specs = ladder("model.vocab_multiple=256")
+    assert {spec.decoder.vocab_size for spec in specs} == {512}
+    assert plans.decoder(config, "w8", 50_277).vocab_size == 50_432
