@@ -43,7 +43,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=["ladder", "models", "tasks", "fitting"],
-    package_data={"fitting": ["*.html.j2", "*.md.j2", "data/*.csv"]},
+    package_data={"fitting": ["templates/*", "data/*.csv"]},
     install_requires=FITTING,
     extras_require={"train": TRAIN, "test": TEST, "bench": BENCH, "all": TRAIN + TEST},
     entry_points={"console_scripts": ["ladder = ladder.cli:main"]},

@@ -16,12 +16,17 @@ _NUMBERS = re.compile(r"\[\n[\s\d.,eE+-]*\n\s*\]")  # no string has a bare newli
 
 def write_text(path: Any, text: str) -> None:
     """Writes a file (local or `gs://`) whole or not at all: beside it first, then renamed."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Any, content: bytes) -> None:
+    """Writes a file (local or `gs://`) whole or not at all: beside it first, then renamed."""
     from etils import epath  # gs:// is rare and the import is not free
 
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.parent / (path.name + ".tmp")
-    beside.write_text(text)
+    beside.write_bytes(content)
     beside.replace(path)
 
 

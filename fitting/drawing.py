@@ -114,14 +114,14 @@ def axes(width_inches: float = 4.6, height_inches: float = 3.7) -> tuple[Figure,
 def rung(panel: Axes, kind: Family, point: Point, x: float, y: float) -> None:
     """Marks a fitted run."""
     (mark,) = panel.plot(x, y, kind.marker, color=kind.colour, ms=6.5, mec=PAPER, mew=0.8, zorder=3)
-    tooltip(mark, _sizes(point))
+    tooltip(mark, point.run, _sizes(point))
 
 
 def star(panel: Axes, kind: Family, target: Prediction, x: float, y: float) -> None:
     """Marks a measured target; nothing where it is not measured."""
     if math.isfinite(x) and math.isfinite(y):
         (mark,) = panel.plot(x, y, "*", color=kind.colour, ms=15, mec=PAPER, mew=0.8, zorder=4)
-        tooltip(mark, _sizes(target))
+        tooltip(mark, target.run, _sizes(target))
 
 
 def interval(panel: Axes, x: float, y: float, *, x_interval: Sequence[float] = (), y_interval: Sequence[float]) -> None:
@@ -153,9 +153,9 @@ def legend(panel: Axes, law: FittedLaw, *, curve_per_family: bool) -> None:
         panel.legend(handles=handles, loc="lower right", ncols=2)
 
 
-def tooltip(mark: Artist, text: str) -> None:
-    """Has `svg` say `text` where one points at a mark."""
-    mark.set_gid(f"tip:{urllib.parse.quote(text)}")
+def tooltip(mark: Artist, run: str, text: str) -> None:
+    """Has `svg` name the run of a mark, and say `text` where one points at it."""
+    mark.set_gid(f"tip:{urllib.parse.quote(run)}:{urllib.parse.quote(text)}")
 
 
 def log_ticks(panel: Axes, which: str, words: Callable[[float], str], *, at_most: int = 7) -> None:
@@ -189,11 +189,20 @@ def svg(figure: Figure, name: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{name}-", text)
     text = re.sub(r"'DejaVu Sans'[^;\"]*", _FONTS, text)
-    return re.sub(
-        f'<g id="{name}-tip:([^"]*)">',
-        lambda found: f"<g><title>{html.escape(urllib.parse.unquote(found[1]))}</title>",
-        text,
-    )
+
+    def named(found: re.Match) -> str:
+        run, tip = (html.escape(urllib.parse.unquote(part)) for part in found.groups())
+        return f'<g class="mark" data-run="{run}"><title>{tip}</title>'
+
+    return re.sub(f'<g id="{name}-tip:([^":]*):([^"]*)">', named, text)
+
+
+def pdf(figure: Figure) -> bytes:
+    """The figure as a PDF for papers: equal bytes for equal data, text as text."""
+    out = io.BytesIO()
+    with matplotlib.rc_context({"pdf.fonttype": 42}):
+        figure.savefig(out, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    return out.getvalue()
 
 
 def _sizes(run: Point | Prediction) -> str:

@@ -113,7 +113,7 @@ def training_curves(law: FittedLaw, curves: Mapping[str, Sequence[tuple[float, f
         spent = tokens if against == "tokens" else 6 * known[run].params * tokens
         colour = drawing.family_of(known[run], kinds).colour if run in known else MUTED
         (line,) = panel.plot(spent, loss, color=colour, linewidth=1.9 if run in targets else 1)
-        drawing.tooltip(line, run)
+        drawing.tooltip(line, run, run)
     drawing.log_ticks(panel, "x", words.short if against == "tokens" else words.flops)
     drawing.log_ticks(panel, "y", words.number)
     handles = [Line2D([], [], color=kind.colour, label=kind.label) for kind in kinds]

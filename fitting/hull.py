@@ -1,12 +1,12 @@
 """Inside or outside the runs: the convex hull of a ladder in (log N, log D)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 Corner = tuple[float, float]
 
 
-def hull(runs: Sequence[tuple[float, float]]) -> list[Corner]:
+def hull(runs: Iterable[tuple[float, float]]) -> list[Corner]:
     """Corners (log N, log D) of the smallest convex set that holds every (N, D), counter-clockwise (Andrew 1979)."""
     points = sorted({(math.log(params), math.log(tokens)) for params, tokens in runs})
     if len(points) < 3:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fitting.fitted import LawFit
+from fitting.words import tex
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,15 +140,15 @@ def named(name: str) -> Law:
 
 def latex_symbols(law: Law) -> str:
     """The law in symbols, as LaTeX that matplotlib's mathtext also reads, without dollar signs."""
-    return law.latex.format(**{name: _GREEK.get(name, name) for name in law.parameters})
+    return law.latex.format(**{name: symbol(name) for name in law.parameters})
+
+
+def symbol(name: str) -> str:
+    """A parameter's symbol, as LaTeX."""
+    return _GREEK.get(name, name)
 
 
 def latex(fit: LawFit, digits: int = 4) -> str:
     """The fitted law with its numbers, as LaTeX that matplotlib's mathtext also reads, without dollar signs."""
-    text = named(fit.law).latex.format(**{name: _number(value, digits) for name, value in fit.theta.items()})
+    text = named(fit.law).latex.format(**{name: tex(value, digits) for name, value in fit.theta.items()})
     return text.replace("+ -", "- ").replace("- -", "+ ")
-
-
-def _number(value: float, digits: int) -> str:
-    mantissa, _, exponent = f"{value:.{digits}g}".partition("e")
-    return rf"{mantissa}\times 10^{{{int(exponent)}}}" if exponent else mantissa

@@ -4,23 +4,30 @@ A *prediction* is of a target that has been measured, a *projection* of one that
 """
 
 import math
+import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 from fitting import figures
 from fitting.fitted import FittedLaw, LawFit, Prediction
+from fitting.hull import hull, is_inside
+
+if typing.TYPE_CHECKING:
+    from fitting.selection import Checks, Refit
 
 
-def summarise(law: FittedLaw, *, title: str) -> dict[str, Any]:
+def summarise(law: FittedLaw, *, title: str, checks: "Checks | None" = None) -> dict[str, Any]:
     """Everything a report says in words and numbers, as JSON-ready data (NaN where unknown)."""
     points = law.loss.points
+    corners = hull((point.params, point.tokens) for point in points)
     ladder = {
         "runs": len(points),
         "params": _range(point.params for point in points),
         "tokens": _range(point.tokens for point in points),
         "token_multiplier": _range(point.token_multiplier for point in points),
         "flops": _range(point.flops for point in points),
+        "hull": corners,
     }
     predictions = [_scored(prediction, law, ladder) for prediction in law.predictions]
     summary = {
@@ -33,7 +40,8 @@ def summarise(law: FittedLaw, *, title: str) -> dict[str, Any]:
         "laws": {part: _fit_summary(fit) for part, fit in _fits(law).items()},
         "runs": _runs(law),
         "left_out": [{"run": row.run, "reason": row.reason} for row in law.left_out],
-        "cautions": list(cautions(law)),
+        "checks": _checks_summary(checks, law) if checks else None,
+        "cautions": list(cautions(law, checks)),
         "provenance": {
             "command": law.command,
             "select": law.select,
@@ -46,7 +54,7 @@ def summarise(law: FittedLaw, *, title: str) -> dict[str, Any]:
     return {**summary, "headline": _headline(summary), "cards": _cards(summary)}
 
 
-def cautions(law: FittedLaw) -> Iterator[str]:
+def cautions(law: FittedLaw, checks: "Checks | None" = None) -> Iterator[str]:
     """What a reader should know before trusting the numbers, one sentence each."""
     for part, fit in _fits(law).items():
         for name in fit.at_bound:
@@ -79,6 +87,80 @@ def cautions(law: FittedLaw) -> Iterator[str]:
             if interval and (measured < interval[0] or measured > interval[1]):
                 level = f"{100 * prediction.level:.3g} %"
                 yield f"The measured {what} of {prediction.run} lies outside its {level} interval."
+    if checks:
+        yield from _shaken(law, checks)
+
+
+def _shaken(law: FittedLaw, checks: "Checks") -> Iterator[str]:
+    """Where a choice or a single run moves a prediction by more than its own interval allows for."""
+    for refit in (*checks.influence, *checks.sensitivity):
+        moved = [
+            (again, prediction)
+            for again, prediction in zip(refit.predictions, law.predictions, strict=False)
+            if not prediction.loss_interval[0] <= again.loss <= prediction.loss_interval[1]
+        ]
+        for again, prediction in moved[:1]:
+            yield (
+                f"{refit.name[0].upper()}{refit.name[1:]}, the predicted loss of {prediction.run} is {again.loss:.4f}, "
+                f"outside the interval around {prediction.loss:.4f}."
+            )
+    if checks.roll_outs and checks.roll_outs[-1].problem:
+        yield "The law cannot be fitted without its largest run: nothing here tests it on the ladder itself."
+
+
+def _checks_summary(checks: "Checks", law: FittedLaw) -> dict[str, Any]:
+    dearest = sorted(law.predictions, key=lambda prediction: -prediction.flops)[:3]
+    return {
+        "aicc": checks.aicc,
+        "targets": [prediction.run for prediction in dearest],
+        "roll_outs": [_roll_out(refit, law) for refit in checks.roll_outs],
+        "influence": [_refit(refit, law, dearest) for refit in checks.influence],
+        "sensitivity": [_refit(refit, law, dearest) for refit in checks.sensitivity],
+    }
+
+
+def _roll_out(refit: "Refit", law: FittedLaw) -> dict[str, Any]:
+    """What the cheapest runs said of the dearest, and on average of all that were held out."""
+    if refit.problem:
+        return {"name": refit.name, "problem": refit.problem}
+    held_out = {prediction.run for prediction in refit.predictions}
+    fitted_flops = max(point.flops for point in law.loss.points if point.run not in held_out)
+    dearest = max(refit.predictions, key=lambda prediction: prediction.flops)
+    misses = [abs(_relative(p.loss, p.measured_loss)) for p in refit.predictions]
+    return {
+        "name": refit.name,
+        "problem": "",
+        "held_out": len(held_out),
+        "mean_absolute_relative_error": fmean(misses),
+        "run": dearest.run,
+        "times_flops": dearest.flops / fitted_flops,
+        "value": dearest.loss,
+        "interval": dearest.loss_interval,
+        "measured": dearest.measured_loss,
+        "relative_error": _relative(dearest.loss, dearest.measured_loss),
+        "covered": dearest.loss_interval[0] <= dearest.measured_loss <= dearest.loss_interval[1],
+    }
+
+
+def _refit(refit: "Refit", law: FittedLaw, targets: Sequence[Prediction]) -> dict[str, Any]:
+    """What a refit says of the targets, and how far that is from what the law says and from what was measured."""
+    again = {prediction.run: prediction for prediction in refit.predictions}
+    return {
+        "name": refit.name,
+        "problem": refit.problem,
+        "theta": dict(refit.theta),
+        "targets": [
+            {
+                "run": target.run,
+                "loss": again[target.run].loss,
+                "moved": _relative(again[target.run].loss, target.loss),
+                "relative_error": _relative(again[target.run].loss, target.measured_loss),
+                "error": again[target.run].error,
+            }
+            for target in targets
+            if target.run in again
+        ],
+    }
 
 
 def _fits(law: FittedLaw) -> dict[str, LawFit]:
@@ -141,6 +223,7 @@ def _scored(prediction: Prediction, law: FittedLaw, ladder: Mapping[str, Any]) -
         "beyond_ladder": {
             name: _beyond(getattr(prediction, name), ladder[name]) for name in ("flops", "params", "token_multiplier")
         },
+        "inside_hull": is_inside(ladder["hull"], prediction.params, prediction.tokens),
         "error": None,
     }
     for part, fit in _fits(law).items():

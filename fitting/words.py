@@ -1,6 +1,7 @@
-"""Numbers as people read them."""
+"""Numbers as people read them, on a page and in LaTeX."""
 
 import math
+import re
 
 
 def short(value: float) -> str:
@@ -39,6 +40,23 @@ def percent(value: float, decimals: int = 2, sign: str = "") -> str:
 def plus_minus(shown: str) -> str:
     """Such as ± 0.0040, to follow a value; nothing where it is unknown."""
     return "" if shown == "–" else f" ± {shown}"
+
+
+def plain(value: float, decimals: int, sign: str = "") -> str:
+    """Such as 2.0731, in ASCII for LaTeX's text; a dash where there is none."""
+    return f"${value:{sign}.{decimals}f}$" if math.isfinite(value) else "--"
+
+
+def tex(value: float, digits: int = 4) -> str:
+    """Such as 3.1\\times 10^{-5}, for LaTeX's mathematics."""
+    mantissa, _, exponent = f"{value:.{digits}g}".partition("e")
+    return rf"{mantissa}\times 10^{{{int(exponent)}}}" if exponent else mantissa
+
+
+def escape_tex(text: str) -> str:
+    """Text that LaTeX sets as it is."""
+    named = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return re.sub(r"[\\~^&%$#_{}]", lambda found: named.get(found[0], "\\" + found[0]), " ".join(text.split()))
 
 
 def _power_of_ten(exponent: str) -> str:

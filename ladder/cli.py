@@ -251,7 +251,7 @@ def advise(
 
 @app.command
 def report(folder: Annotated[Positional[str], arg(metavar="DIR", help="folder of law.json, or a workdir")]) -> None:
-    """Write report.html, report.md and figures of a fitted law."""
+    """Write the report of a fitted law: HTML, Markdown, LaTeX, JSON, CSV, figures as SVG and PDF."""
     path = epath.Path(folder)
     _report(path if (path / "law.json").exists() else Workdir(path).fit())
 
@@ -351,7 +351,7 @@ def _freeze(law, path: epath.Path, prediction, out: epath.Path) -> None:
 
 
 def _report(folder: epath.Path) -> None:
-    from fitting import fitted
+    from fitting import fitted, selection
     from fitting import report as reports
 
     law = fitted.load(folder / "law.json")
@@ -364,19 +364,16 @@ def _report(folder: epath.Path) -> None:
             "settings_yaml": w.config.read_text(),
             "title": configs.load(str(w.config)).name,
             "curves": {row["run"]: _curve(w, row["run"]) for row in runs if w.metrics(row["run"]).exists()},
-            "chance_error": _chance_error(w, law),
+            "chance_errors": _chance_errors(w, law),
         }
-    to_person.print(f"report: {reports.write(law, folder, **context)}")
+    to_person.print("fitting again without each run, and otherwise")
+    to_person.print(f"report: {reports.write(law, folder, checks=selection.checks(law), **context)}")
 
 
-def _chance_error(w: Workdir, law) -> float | None:
+def _chance_errors(w: Workdir, law) -> dict[str, float]:
     from fitting.testbed import RunRecord
 
-    if law.error is None:
-        return None
-    chance_errors = RunRecord.load(w.record(law.error.points[0].run)).chance_errors
-    average = sum(chance_errors.values()) / len(chance_errors)
-    return {"average": average, **chance_errors}[law.error.column.removeprefix("error/")]
+    return dict(RunRecord.load(w.record(law.error.points[0].run)).chance_errors) if law.error else {}
 
 
 def _curve(w: Workdir, run: str) -> list[tuple[float, float]]:

@@ -100,6 +100,11 @@ def test_the_same_data_gives_the_same_bytes_and_ids_of_its_own():
     assert references and set(references) <= set(re.findall(r' id="([^"]*)"', first))
 
 
+def test_a_pdf_is_the_same_bytes_for_the_same_data():
+    first, second = (drawing.pdf(figures.residuals(synthetic_law(), "loss", against="params")) for _ in range(2))
+    assert first == second and first.startswith(b"%PDF") and b"/Font" in first
+
+
 def test_marks_tell_their_run_and_hostile_names_stay_text():
     law = synthetic_law()
     hostile = dataclasses.replace(law.loss.points[0], run='<script>"&$x$')

@@ -1,22 +1,47 @@
 """The report says what the law says: in numbers, in words, on a page that stands alone."""
 
+import csv
 import dataclasses
 import html.parser
 import json
 import math
+import pathlib
 import re
 
 import pytest
 from synthetic_law import synthetic_law
 
-from fitting import report, summary
+from fitting import drawing, report, summary
 from fitting.fitted import LeftOut
+from fitting.selection import Checks, Refit
 
 PLAN = [
     {"run": "rung-n15k-m20", "role": "rung", "params": 15_000, "params_non_embedding": 6_500, "tokens": 300_000,
      "flops": 2.7e10, "steps": 146, "batch_size": 8, "learning_rate": 0.02},
     {"run": "target-n250k-m20", "role": "target", "params": 250_000, "tokens": 5_000_000, "flops": 7.5e12},
 ]  # fmt: skip
+
+
+def _checks():
+    """As `fitting.selection.checks` would give them: one roll-out, one run that can and one that cannot be left out."""
+    law = synthetic_law()
+    last = max(law.loss.points, key=lambda point: point.flops)
+    held_out = dataclasses.replace(
+        law.predictions[0], run=last.run, params=last.params, tokens=last.tokens, measured_loss=last.measured
+    )
+    far = tuple(dataclasses.replace(p, loss=1.1 * p.loss) for p in law.predictions)
+    return Checks(
+        aicc=-31.4,
+        roll_outs=(Refit("7 cheapest runs", law.loss.theta, (held_out,)),),
+        influence=(
+            Refit(f"without {law.loss.points[0].run}", law.loss.theta, far),
+            Refit(f"without {law.loss.points[1].run}", {}, (), "the runs cannot tell | the parameters apart"),
+        ),
+        sensitivity=(Refit("as fitted", law.loss.theta, law.predictions),),
+    )
+
+
+CHECKS = _checks()
 
 
 class Page(html.parser.HTMLParser):
@@ -30,7 +55,7 @@ class Page(html.parser.HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
-        if tag not in ("meta", "link", "br", "img"):
+        if tag not in ("meta", "link", "br", "img", "input"):
             self._open.append(tag)
 
     def handle_startendtag(self, tag, attributes):
@@ -40,11 +65,18 @@ class Page(html.parser.HTMLParser):
         assert self._open.pop() == tag
 
     def handle_data(self, data):
-        self.texts.append(data)
+        if not self._open or self._open[-1] not in ("script", "style"):
+            self.texts.append(data)
 
     @property
     def text(self):
         return " ".join(" ".join(self.texts).replace("\u00a0", " ").split())
+
+
+@pytest.fixture(autouse=True)
+def _pdfs_are_not_drawn(monkeypatch):
+    """It takes longer than all the rest; `test_figures` draws one."""
+    monkeypatch.setattr(drawing, "pdf", lambda figure: b"%PDF")
 
 
 def write(folder, law, **extras):
@@ -59,37 +91,41 @@ def measured(law, **values):
 def test_the_page_stands_alone(tmp_path):
     law = synthetic_law()
     curves = {point.run: [(100, 4.0), (point.tokens, point.measured)] for point in law.loss.points}
-    page, markdown, _ = write(tmp_path, law, curves=curves, plan=PLAN, settings_yaml="seed: 0", chance_error=0.75)
-    assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in page.tags}
+    page, markdown, _ = write(tmp_path, law, curves=curves, plan=PLAN, settings_yaml="seed: 0", checks=CHECKS)
+    assert not {"link", "img", "iframe"} & {tag for tag, _ in page.tags}
     references = [
         value
         for _, attributes in page.tags
         for key, value in attributes.items()
         if key in ("src", "href", "xlink:href")
     ]
-    assert {value for value in references if not value.startswith("#")} == {"report.json", "law.json", "report.md"}
+    assert {value for value in references if not value.startswith("#")} == {
+        "report.json", "law.json", "runs.csv", "report.tex", "report.md"
+    }  # fmt: skip
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     pictures = re.findall(r"\]\((figures/[^)]*)\)", markdown)
-    assert sorted(pictures) == sorted(f"figures/{path.name}" for path in (tmp_path / "figures").iterdir())
+    assert sorted(pictures) == sorted(f"figures/{path.name}" for path in (tmp_path / "figures").glob("*.svg"))
+    assert {path.stem for path in (tmp_path / "figures").glob("*.pdf")} == {pathlib.Path(p).stem for p in pictures}
 
 
 @pytest.mark.parametrize("error", [True, False])
 def test_markdown_tables_have_a_header_and_equally_many_cells_in_every_row(tmp_path, error):
-    _, markdown, _ = write(tmp_path, synthetic_law(error=error), plan=PLAN)
+    _, markdown, _ = write(tmp_path, synthetic_law(error=error), plan=PLAN, checks=CHECKS)
     tables = [block.strip().splitlines() for block in markdown.split("\n\n") if block.lstrip().startswith("|")]
-    assert len(tables) == 6 + error
+    assert len(tables) == 8 + error
     for _, rule, *rows in tables:
         assert re.fullmatch(r"\|(-+:?\|)+", rule)
-        assert rows and {row.count("|") for row in rows} == {rule.count("|")}
+        assert rows and {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {rule.count("|")}
 
 
 def test_the_same_law_gives_the_same_bytes_and_nothing_half_written(tmp_path):
     for _ in range(2):
-        write(tmp_path / "a", synthetic_law(), plan=PLAN)
-    write(tmp_path / "b", synthetic_law(), plan=PLAN)
+        write(tmp_path / "a", synthetic_law(), plan=PLAN, checks=CHECKS)
+    write(tmp_path / "b", synthetic_law(), plan=PLAN, checks=CHECKS)
     files = {path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file()}
-    assert {"report.html", "report.md", "report.json"} <= {str(file) for file in files}
+    names = {"report.html", "report.md", "report.json", "report.tex", "runs.csv", "figures/reducible_loss.pdf"}
+    assert names <= {str(file) for file in files}
     assert not [file for file in files if file.suffix == ".tmp"]
     assert all((tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes() for file in files)
 
@@ -116,7 +152,7 @@ def test_predictions_are_scored_against_measurements(tmp_path):
 
 def test_what_is_not_measured_is_called_a_projection(tmp_path):
     law = measured(synthetic_law(), measured_loss=math.nan, measured_error=math.nan)
-    page, markdown, data = write(tmp_path, law)
+    page, markdown, data = write(tmp_path, law, checks=CHECKS)
     assert {p["kind"] for p in data["predictions"]} == {"projection"}
     assert data["predictions"][0]["loss"]["measured"] is None
     assert "8 small runs project the loss of 2 larger runs" in page.text
@@ -143,7 +179,8 @@ def test_any_part_may_be_absent(tmp_path, error, targets):
     assert ("error" in data["laws"]) == error
     assert ("Predictions against measurements" in page.text) == targets
     assert ("No target has been predicted yet" in page.text) == (not targets)
-    assert "Training" not in page.text and "The plan" not in markdown
+    assert "Training loss" not in page.text and "The plan" not in markdown
+    assert "roll-outs" not in page.text and "Held-out check not made" in page.text
 
 
 def test_unknown_sampling_errors_and_an_error_of_zero_are_shown_as_unknown(tmp_path):
@@ -177,7 +214,9 @@ def test_many_runs_of_many_multipliers_with_hostile_names(tmp_path):
     assert name in page.text and "<b>title</b>" in page.text
     assert "<img" not in markdown and "<c>" not in markdown
     rows = [line for line in markdown.splitlines() if "onerror" in line]
-    assert [len(re.findall(r"(?<!\\)\|", row)) for row in rows] == [12, 3, 3]
+    assert [len(re.findall(r"(?<!\\)\|", row)) for row in rows] == [12, 4, 3]
+    latex = (tmp_path / "report.tex").read_text()
+    assert latex.count("{") == latex.count("}")
 
 
 def test_cautions_tell_what_weakens_a_law():
@@ -193,3 +232,55 @@ def test_cautions_tell_what_weakens_a_law():
     assert "noise standard deviations off the loss law" in said
     assert "is among the runs that were fitted" in said
     assert "nothing is extrapolated" in said
+
+
+def test_checks_are_told_and_what_they_shake_is_a_caution(tmp_path):
+    page, markdown, data = write(tmp_path, synthetic_law(), checks=CHECKS)
+    assert data["checks"]["aicc"] == -31.4
+    (rolled,) = data["checks"]["roll_outs"]
+    largest = max(synthetic_law().loss.points, key=lambda point: point.flops)
+    assert rolled["relative_error"] == pytest.approx(synthetic_law().predictions[0].loss / largest.measured - 1)
+    assert data["checks"]["influence"][0]["targets"][0]["moved"] == pytest.approx(0.1)
+    for text in (page.text, markdown.replace("\u00a0", " ").replace("\\|", "|")):
+        assert "7 cheapest runs" in text and "+10.00 %" in text
+        assert "the runs cannot tell | the parameters apart" in text
+        assert "Without rung-n15k-m20, the predicted loss of target-n250k-m20 is" in text
+
+
+def test_the_checklist_of_misfitting_is_answered(tmp_path):
+    law = synthetic_law()
+    points = tuple(
+        dataclasses.replace(point, columns={"params_non_embedding": 0.6 * point.params}) for point in law.loss.points
+    )
+    law = dataclasses.replace(law, loss=dataclasses.replace(law.loss, points=points))
+    page, markdown, data = write(tmp_path, law, checks=CHECKS, chance_errors={"recall": 0.75, "order": 0.5})
+    assert list(data["checklist"]) == ["Hypothesis", "Training setup", "Data collection", "Fitting"]
+    asked = {question: answer for answers in data["checklist"].values() for question, answer in answers.items()}
+    assert "embeddings are up to 40" in asked["How N is counted"]
+    assert "recall 75" in asked["Tasks and their chance level"]
+    assert asked["The loss law’s parameters at a bound"] == "none"
+    assert asked["Data and tokenizer"] == "not in the table of runs"
+    assert "4 degrees of freedom" in asked["Goodness of the loss law’s fit"]
+    for question in asked:
+        assert question in page.text and question in markdown
+
+
+def test_every_run_is_a_row_of_the_csv(tmp_path):
+    law = synthetic_law()
+    write(tmp_path, law)
+    rows = list(csv.DictReader((tmp_path / "runs.csv").open()))
+    assert [row["role"] for row in rows] == ["rung"] * 8 + ["target"] * 2
+    target = next(row for row in rows if row["run"] == law.predictions[1].run)
+    assert float(target["loss"]) == law.predictions[1].measured_loss
+    assert float(target["loss_low"]) == law.predictions[1].loss_interval[0]
+    assert rows[0]["loss_low"] == "" and float(rows[0]["error_law"]) > 0
+
+
+def test_the_latex_has_a_row_for_every_parameter_and_every_prediction(tmp_path):
+    law = measured(synthetic_law(), run="a_b%c")
+    write(tmp_path, law)
+    latex = (tmp_path / "report.tex").read_text()
+    rows = [line for line in latex.splitlines() if line.endswith(r"\\") and "&" in line]
+    assert len(rows) == 1 + 4 + 3 + 1 + 2 * 2
+    assert r"a\_b\%c & 250k & 5M & loss &" in latex
+    assert "$\\eta$ & $0.14$ &" in latex and "×" not in latex
