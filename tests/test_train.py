@@ -139,7 +139,7 @@ def test_ten_steps_are_those_of_the_real_open_lm(shared):
         losses.append(float(loss))
         norms.append(float(metrics["grad_norm"]))
     np.testing.assert_allclose(losses, expected["loss"], rtol=0, atol=2e-4)
-    np.testing.assert_allclose(norms, expected["gnorm"], rtol=1e-3)
+    np.testing.assert_allclose(norms, expected["gnorm"], rtol=1e-4)
     token_BxL = jnp.asarray(expected["batches"][0][:, :-1], jnp.int32)
     logits_BxLxV = jax.jit(decoder.apply)({"params": state.params}, token_BxL)
     np.testing.assert_allclose(logits_BxLxV, expected["final_logits_on_batch0"], rtol=0, atol=5e-3)
