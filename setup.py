@@ -21,6 +21,7 @@ TRAIN = [
     "orbax-checkpoint>=0.11,<1",
     "seqio>=0.0.19,<1",
     "tensorflow-datasets>=4.9.7,<5",
+    "pyarrow>=15",
     "gcsfs>=2024.6",
     "tokenizers>=0.21,<1",
     "huggingface_hub>=0.30,<3",

@@ -56,6 +56,8 @@ class RunRecord:
       errors: by task, as fractions.
       chance_errors: by task, the error of guessing.
       quarantine: why the run must not be fitted; empty if it may be.
+      scores: by validation set or task, all that was measured of it, by name (`tasks.scoring`, `ladder.evaluate`).
+      sources: by task or set, the sha256 of the data that it was measured on.
     """
 
     run: str
@@ -71,6 +73,8 @@ class RunRecord:
     errors: Mapping[str, Measurement]
     chance_errors: Mapping[str, float]
     quarantine: str = ""
+    scores: Mapping[str, Mapping[str, Measurement]] = dataclasses.field(default_factory=dict)
+    sources: Mapping[str, str] = dataclasses.field(default_factory=dict)
     schema_version: int = 1
 
     def save(self, path: Any) -> None:
@@ -116,10 +120,13 @@ class Testbed:
 
         losses = _names(record.losses for record in records)
         tasks = _names(record.errors for record in records)
+        in_bytes = _names([n for n, s in record.scores.items() if "bits_per_byte" in s] for record in records)
         rows = []
         for record in records:
             row = {name: getattr(record, name) for name in COLUMNS}
             row |= _measurements("loss", {name: record.losses.get(name) for name in losses})
+            bits = {name: record.scores.get(name, {}).get("bits_per_byte") for name in in_bytes}
+            row |= _measurements("bpb", bits)
             errors = {task: record.errors.get(task) for task in tasks}
             if tasks:
                 errors["average"] = _average(list(errors.values()))

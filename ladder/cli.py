@@ -48,13 +48,13 @@ def main() -> None:
 @app.command
 def run(config: ConfigPath, *, workdir: WorkdirPath, overrides: Overrides = ()) -> None:
     """Carry out a whole ladder: plan, train, evaluate, collect, fit, report; run again to go on."""
-    from ladder import launch
+    from ladder import launch, record
 
     c, specs = _planned(config, overrides)
     w = Workdir.at(workdir)
     _print_plan(specs)
     _prepare(c, specs, w)
-    todo = [spec for spec in specs if not w.record(spec.run).exists()]
+    todo = [spec for spec in specs if not record.is_finished(c, spec, w)]
     todo.sort(key=lambda spec: -spec.flops)  # the dearest first, so that no core waits long at the end
     _launch(launch.train_and_evaluate, c, specs, todo, w)
     _collect(w)

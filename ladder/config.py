@@ -78,12 +78,54 @@ class Corpus:
 
 
 @strict
+class Suite:
+    """Downstream tasks from files.
+
+    Attributes:
+      source: folder of llm-foundry's local_data, local or gs://, or `tfds`, or several to look in one after another.
+      tasks: `gauntlet` (the paper's 46), `subset17`, names of them, or a YAML file of your own or llm-foundry's.
+    """
+
+    source: str | tuple[str, ...]
+    tasks: str | tuple[str, ...] = "gauntlet"
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Where to look, one after another."""
+        return (self.source,) if isinstance(self.source, str) else self.source
+
+
+@strict
+class ValidationSet:
+    """Text whose loss is measured: `kind` is `jsonl`, `text` or `tfds`, `options` as `tasks.corpora.validation` says.
+
+    `sequences` is how many of them at most; all of the set where it is not given.
+    """
+
+    kind: str
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    sequences: int | None = None
+
+
+@strict
 class Evaluation:
-    """What each run is measured on: every validation set of the corpus, and these downstream tasks."""
+    """What each run is measured on.
+
+    Attributes:
+      sequences: at most so many of each of the corpus's validation sets.
+      tasks: made of the corpus's held-out text: `continuation`, `recall`, `order`.
+      questions: how many each of those asks.
+      suite: further tasks, which are those of a published suite; may be added when runs are done.
+      validation: further validation sets by name; may be added when runs are done.
+      examples: whether each run's answers are kept too, question by question, as `jsonl` or `parquet`.
+    """
 
     sequences: int = 512
     tasks: tuple[str, ...] = ()
     questions: int = 400
+    suite: Suite | None = None
+    validation: dict[str, ValidationSet] = dataclasses.field(default_factory=dict)
+    examples: Literal["jsonl", "parquet"] | None = None
 
 
 @strict

@@ -7,6 +7,7 @@ import numpy as np
 from etils import epath
 
 from ladder.spec import Workdir
+from tasks import validation
 
 
 class Batches:
@@ -38,6 +39,17 @@ def read(records: epath.Path) -> np.ndarray:
         with records.open("rb") as file:
             return np.load(file)
     return np.load(records, mmap_mode="r")
+
+
+def validation_set(workdir: Workdir, name: str) -> validation.ValidationSet:
+    """A validation set of the workdir's corpus, or one of the config's own."""
+    own = workdir.validation_set(name)
+    if own.exists():
+        return validation.load(own)
+    record_RxT = read(workdir.validation_records(name))
+    bytes_per_token = json.loads(workdir.corpus.read_text()).get("validation_bytes_per_token", {}).get(name, 0)
+    tokens, length = record_RxT.size, record_RxT.shape[1] - 1
+    return validation.ValidationSet(np.asarray(record_RxT).reshape(-1), length, round(tokens * bytes_per_token))
 
 
 def validation_sets(workdir: Workdir) -> list[str]:

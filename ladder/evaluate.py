@@ -1,102 +1,116 @@
 """Checkpoint × validation sets and downstream tasks → RunRecord."""
 
-from collections.abc import Callable, Mapping
-from functools import partial
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable
 
-import jax
-import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 
 from fitting.testbed import Measurement, RunRecord
 from ladder import data
+from ladder import mesh as meshes
+from ladder import record as records
 from ladder.config import LadderConfig
 from ladder.progress import Evaluating
-from ladder.spec import RunSpec, Workdir
+from ladder.scorer import Scored, Scorer
+from ladder.spec import RunSpec, Workdir, write
 from ladder.train import final_params
-from models.decoder import Decoder
-from models.loss import token_losses
-from tasks import questions, scoring
+from tasks import prompts, questions, rows, scoring, validation
+from tasks.questions import Question
 
-ROWS_PER_BATCH = 64
+NOT_FINITE = "its loss on {} is not finite"
 
 
 def evaluate(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Callable[[Evaluating], None]) -> RunRecord:
-    """Measures a trained run on the workdir's validation sets and tasks and writes its record.json.
+    """Measures what the config asks for and a trained run's record.json does not have yet.
 
-    A run that has a record keeps it. One with a loss that is not finite is quarantined.
+    What was measured before stays as it is, so tasks can be added to a ladder that is done; a kill costs no more than
+    the task that was being scored. A run with a loss that is not finite is quarantined.
 
     Raises:
-      ValueError: if the run is not trained to its end.
+      ValueError: if the run is not trained to its end, or a task cannot be asked.
     """
-    if workdir.record(spec.run).exists():
-        return RunRecord.load(workdir.record(spec.run))
-    params = final_params(spec, workdir)
-    report(Evaluating(spec.run))
-    loss_sums = jax.jit(partial(span_loss_sums, Decoder(spec.decoder)))
+    record = records.begun(config, spec, workdir)
+    sets, tasks = records.unmeasured(config, workdir, record)
+    if not sets and not tasks:
+        return records.finish(record, workdir) if workdir.partial_record(spec.run).exists() else record
+    scorer = Scorer(spec.decoder, final_params(spec, workdir), meshes.make())
 
-    losses = {}
-    for name in data.validation_sets(workdir):
-        record_RxT = data.read(workdir.validation_records(name))
-        start_R, end_R = np.ones(len(record_RxT), int), np.full(len(record_RxT), record_RxT.shape[1])
-        sum_R = _in_batches(partial(loss_sums, params), record_RxT, start_R, end_R)
-        if not np.isfinite(sum_R).all():
-            return quarantine(config, spec, workdir, f"its loss on {name} is not finite")
-        losses[name] = scoring.mean_loss(sum_R, end_R - start_R)
+    def score(name: str, asked: Iterable[Question]) -> Scored:
+        report(Evaluating(spec.run, name))
+        return scorer(asked, lambda done: report(Evaluating(spec.run, name, done)))
 
-    errors, chance_errors = {}, {}
-    for task in config.evaluation.tasks:
-        q = questions.load(workdir.questions(task))
-        sum_N = _in_batches(partial(loss_sums, params), q.tokens_NxL, q.start_N, q.end_N)
-        errors[task] = questions.evaluate(q, sum_N / (q.end_N - q.start_N))
-        chance_errors[task] = q.chance_error
-    return _write(config, spec, workdir, losses, errors, chance_errors, "")
+    for name in sets:
+        held_out = data.validation_set(workdir, name)
+        scored = score(name, held_out)
+        if not np.isfinite(scored.loss_sum_N).all():
+            return records.finish(dataclasses.replace(record, quarantine=NOT_FINITE.format(name)), workdir)
+        record = records.with_set(record, name, _losses(scored, held_out), held_out.sha256)
+        record.save(workdir.partial_record(spec.run))
 
-
-def quarantine(config: LadderConfig, spec: RunSpec, workdir: Workdir, why: str) -> RunRecord:
-    """Writes the record of a run that has no measurements and must not be fitted, and why."""
-    return _write(config, spec, workdir, {}, {}, {}, why)
-
-
-def span_loss_sums(decoder: Decoder, params, token_BxT: jax.Array, start_B: jax.Array, end_B: jax.Array) -> jax.Array:
-    """Summed cross-entropy in nats of tokens [start, end) of each row, each given all tokens before it."""
-    logits_BxLxV = decoder.apply({"params": params}, token_BxT[:, :-1])
-    loss_BxL, _ = token_losses(logits_BxLxV, token_BxT[:, 1:])
-    position_L = jnp.arange(1, token_BxT.shape[1])
-    in_span_BxL = (start_B[:, None] <= position_L) & (position_L < end_B[:, None])
-    return jnp.where(in_span_BxL, loss_BxL, 0).sum(-1)
-
-
-def _in_batches(loss_sums, token_RxT: np.ndarray, start_R: np.ndarray, end_R: np.ndarray) -> np.ndarray:
-    rows = len(token_RxT)
-    # The last batch is filled up with copies of its last row, so that one shape is compiled, and cut off again.
-    index_BxR = np.minimum(np.arange(-(-rows // ROWS_PER_BATCH) * ROWS_PER_BATCH), rows - 1).reshape(-1, ROWS_PER_BATCH)
-    sums = [loss_sums(token_RxT[i].astype(np.int32), start_R[i], end_R[i]) for i in index_BxR]
-    return np.concatenate(jax.device_get(sums)).astype(np.float64)[:rows]
+    suite, ask = records.suite(config), _asker(config, spec)
+    for name in tasks:
+        if name in suite:
+            read = rows.read(suite[name], config.evaluation.suite.sources)
+            asked, chance, source = ask(suite[name], read), prompts.chance_accuracy(suite[name], read.rows), read.sha256
+        else:
+            asked = questions.load(workdir.questions(name))
+            chance, source = 1 - asked.chance_error, ""
+        scored = score(name, asked)
+        if not np.isfinite(scored.loss_sum_N).all():
+            return records.finish(dataclasses.replace(record, quarantine=NOT_FINITE.format(name)), workdir)
+        scores = scoring.score(scored.rows, scored.loss_sum_N, scored.greedy_N)
+        if config.evaluation.examples:
+            path = workdir.examples(spec.run, name, config.evaluation.examples)
+            write(path, _table(scored, scores, config.evaluation.examples))
+        record = records.with_task(record, name, _measured(scoring.summarise(scores, chance)), 1 - chance, source)
+        record.save(workdir.partial_record(spec.run))
+    return records.finish(record, workdir)
 
 
-def _write(
-    config: LadderConfig,
-    spec: RunSpec,
-    workdir: Workdir,
-    losses: Mapping[str, scoring.Estimate],
-    errors: Mapping[str, scoring.Estimate],
-    chance_errors: Mapping[str, float],
-    quarantine: str,
-) -> RunRecord:
-    record = RunRecord(
-        run=spec.run,
-        role=spec.role,
-        corpus=config.corpus.kind,
-        model=spec.size,
-        params=spec.params,
-        params_non_embedding=spec.params_non_embedding,
-        tokens=spec.tokens,
-        token_multiplier=spec.token_multiplier,
-        flops=spec.flops,
-        losses={name: Measurement(e.value, e.stderr) for name, e in losses.items()},
-        errors={name: Measurement(e.value, e.stderr) for name, e in errors.items()},
-        chance_errors=chance_errors,
-        quarantine=quarantine,
+def _asker(config: LadderConfig, spec: RunSpec) -> Callable[..., Iterable[Question]]:
+    @functools.cache
+    def vocabulary():
+        from tasks import vocab  # and with it TensorFlow, which a corpus's own tasks do without
+
+        return vocab.load(config.corpus.vocabulary)
+
+    return lambda task, read: prompts.ask(task, read.rows, vocabulary(), spec.sequence_length)
+
+
+def _losses(scored: Scored, held_out: validation.ValidationSet) -> dict[str, Measurement]:
+    """Loss with its error over sequences and over tokens, and bits a byte."""
+    tokens_N = scored.rows.tokens_N
+    loss = scoring.mean_loss(scored.loss_sum_N, tokens_N)
+    over_tokens = scoring.mean_loss_over_tokens(scored.loss_sum_N, scored.square_sum_N, tokens_N)
+    estimates = {"loss": loss, "loss_over_tokens": over_tokens}
+    if held_out.text_bytes:
+        estimates["bits_per_byte"] = scoring.bits_per_byte(loss, len(held_out.token_T), held_out.text_bytes)
+    return _measured(estimates)
+
+
+def _measured(estimates: dict[str, scoring.Estimate]) -> dict[str, Measurement]:
+    return {name: Measurement(estimate.value, estimate.stderr) for name, estimate in estimates.items()}
+
+
+def _table(scored: Scored, scores: scoring.Scores, kind: str) -> bytes:
+    """One line a question, so that two runs can be compared question by question."""
+    losses_Q = np.split(scored.loss_sum_N / scored.rows.tokens_N, np.flatnonzero(np.diff(scored.rows.question_N)) + 1)
+    table = pd.DataFrame(
+        {
+            "question": np.arange(len(scores.gold_Q)),
+            "category": scores.category_Q,
+            "gold": scores.gold_Q,
+            "answer": scores.answer_Q,
+            "correct": scores.answer_Q == scores.gold_Q,
+            "loss": scores.loss_Q,
+            "bits_per_byte": scores.bits_per_byte_Q,
+            "margin": scores.margin_Q,
+            "probability": scores.probability_Q,
+            "choice_losses": [losses_C.tolist() for losses_C in losses_Q],
+        }
     )
-    record.save(workdir.record(spec.run))
-    return record
+    if kind == "parquet":
+        return table.to_parquet(index=False)
+    return table.to_json(orient="records", lines=True, double_precision=15).encode()

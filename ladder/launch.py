@@ -71,7 +71,7 @@ def evaluate(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Repo
 
 def _train(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Report) -> str:
     from fitting.testbed import RunRecord
-    from ladder.evaluate import quarantine
+    from ladder.record import quarantine
     from ladder.train import Diverged, train
 
     if workdir.record(spec.run).exists():

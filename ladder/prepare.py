@@ -8,12 +8,14 @@ from etils import epath
 
 from ladder import config as configs
 from ladder import plan as plans
+from ladder import record as runs
 from ladder import spec as specs_
 from ladder.config import LadderConfig
 from ladder.spec import RunSpec, Workdir, write
 
-# What may change between two commands on one workdir: these say how runs are carried out and read, not what they are.
-FREE_TO_CHANGE = ("training", "fit")
+# What may change between two commands on one workdir: these say how runs are carried out, measured and read, not what
+# they are. Validation sets and tasks may be added when runs are done.
+FREE_TO_CHANGE = ("training.", "fit.", "evaluation.suite", "evaluation.validation.", "evaluation.examples")
 HELD_OUT_SEED = 0
 
 
@@ -31,6 +33,8 @@ def prepare(config: LadderConfig, specs: Sequence[RunSpec], workdir: Workdir, sa
     if not (claimed and workdir.corpus.exists()):
         _write_corpus(config, specs, workdir, say)
     summary = json.loads(workdir.corpus.read_text())
+    _refuse_unaskable(config, summary)
+    _write_validation(config, workdir, say)
     _refuse_repetition(config, specs, summary)
     _refuse_unmeasured(config, summary)
     for spec in specs:
@@ -88,9 +92,42 @@ def _write_corpus(config: LadderConfig, specs: Sequence[RunSpec], workdir: Workd
     summary = {
         "train_tokens": train_records * length,
         "validation_tokens": {name: count * length for name, count in validation_records.items()},
+        "validation_bytes_per_token": {
+            name: records.bytes_per_token(task, corpora.VALIDATION) for name, task in corpus.validation.items()
+        },
     }
     write(workdir.corpus, json.dumps(summary, indent=2) + "\n")
     say(f"corpus: {train_records * length:,} tokens to train on; validation sets: {', '.join(corpus.validation)}")
+
+
+def _write_validation(config: LadderConfig, workdir: Workdir, say: Callable[[str], None]) -> None:
+    missing = {n: s for n, s in config.evaluation.validation.items() if not workdir.validation_set(n).exists()}
+    if not missing:
+        return
+    from tasks import corpora, validation, vocab
+
+    vocabulary = vocab.load(config.corpus.vocabulary)
+    for name, source in missing.items():
+        say(f"reading the validation set {name}")
+        validation.write(
+            corpora.validation(name, source.kind, vocabulary, **source.options),
+            corpora.VALIDATION,
+            workdir.validation_set(name),
+            record_length=config.model.sequence_length,
+            max_sequences=source.sequences,
+        )
+
+
+def _refuse_unaskable(config: LadderConfig, summary: Mapping[str, Any]) -> None:
+    # The evaluation would refuse it too, after hours of training.
+    from tasks import rows
+
+    suite = runs.suite(config)
+    names = [*summary["validation_tokens"], *config.evaluation.validation, *config.evaluation.tasks, *suite]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"evaluation: {', '.join(twice)} is there twice; give each set and task a name of its own")
+    for task in suite.values():
+        rows.read(task, config.evaluation.suite.sources)
 
 
 def _refuse_repetition(config: LadderConfig, specs: Sequence[RunSpec], summary: Mapping[str, Any]) -> None:
@@ -105,10 +142,12 @@ def _refuse_repetition(config: LadderConfig, specs: Sequence[RunSpec], summary: 
 
 def _refuse_unmeasured(config: LadderConfig, summary: Mapping[str, Any]) -> None:
     # The fit would refuse it too, after hours of training.
-    losses = [f"loss/{name}" for name in summary["validation_tokens"]]
-    errors = [f"error/{name}" for name in (*config.evaluation.tasks, "average")] if config.evaluation.tasks else []
+    sets = [*summary["validation_tokens"], *config.evaluation.validation]
+    tasks = [*config.evaluation.tasks, *runs.suite(config)]
+    losses = [*(f"loss/{name}" for name in sets), *(f"bpb/{name}" for name in (*sets, *tasks))]
+    errors = [f"error/{name}" for name in (*tasks, "average")] if tasks else []
     for kind, asked, measured in (("loss", config.fit.loss, losses), ("error", config.fit.error, errors)):
-        if asked is not None and f"{kind}/{asked.removeprefix(f'{kind}/')}" not in measured:
+        if asked is not None and asked not in measured and f"{kind}/{asked}" not in measured:
             raise ValueError(f"fit.{kind}: {asked!r} is not measured; there are {', '.join(measured) or 'no tasks'}")
 
 
@@ -117,7 +156,7 @@ def _refuse_other_config(config: LadderConfig, workdir: Workdir) -> None:
     differing = [
         f"{key} is {theirs.get(key, 'absent')} there and {ours.get(key, 'absent')} here"
         for key in sorted(theirs.keys() | ours.keys())
-        if theirs.get(key) != ours.get(key) and key.split(".")[0] not in FREE_TO_CHANGE
+        if theirs.get(key) != ours.get(key) and not key.startswith(FREE_TO_CHANGE)
     ]
     if differing:
         raise ValueError(f"{workdir.root} was made by another config: {'; '.join(differing)}; choose another --workdir")

@@ -23,9 +23,11 @@ class Trained:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluating:
-    """A run is trained and is being measured."""
+    """A run is trained and is being measured; `done` questions or sequences of `what` are scored."""
 
     run: str
+    what: str = ""
+    done: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +79,9 @@ class Display:
             case Evaluating():
                 spec = self._specs[event.run]
                 self._step[event.run] = spec.steps
-                self._progress.update(self._row(event.run), completed=spec.steps, note="evaluating")
+                self._progress.update(
+                    self._row(event.run), completed=spec.steps, note=f"evaluating {event.what} {event.done or ''}"
+                )
             case Finished():
                 self._step[event.run] = self._specs[event.run].steps
                 self._finished += 1

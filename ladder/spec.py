@@ -114,8 +114,12 @@ class Workdir:
         return self.root / "corpus" / "train.npy"
 
     def validation_records(self, name: str) -> epath.Path:
-        """Token records of one validation set."""
+        """Token records of one of the corpus's validation sets."""
         return self.root / "corpus" / "validation" / f"{name}.npy"
+
+    def validation_set(self, name: str) -> epath.Path:
+        """Tokens of one of the config's own validation sets."""
+        return self.root / "corpus" / "validation" / f"{name}.npz"
 
     def questions(self, task: str) -> epath.Path:
         """The questions of one downstream task."""
@@ -141,6 +145,14 @@ class Workdir:
     def record(self, run: str) -> epath.Path:
         """record.json of one run: what was measured."""
         return self.root / "runs" / run / "record.json"
+
+    def partial_record(self, run: str) -> epath.Path:
+        """What was measured of one run until its evaluation broke off."""
+        return self.root / "runs" / run / "record.partial.json"
+
+    def examples(self, run: str, task: str, kind: str) -> epath.Path:
+        """One run's answers to one task, question by question, as `jsonl` or `parquet`."""
+        return self.root / "runs" / run / "examples" / f"{task}.{kind}"
 
     def fit(self, name: str = "default") -> epath.Path:
         """Folder of one fit: law.json and its report."""

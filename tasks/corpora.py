@@ -16,6 +16,7 @@ where it is in a validation set of its own.
 
 import dataclasses
 import functools
+import gzip
 import hashlib
 import inspect
 import itertools
@@ -143,25 +144,65 @@ def from_tfds(
     Raises:
       ValueError: unknown to TFDS, not prepared, or without the field.
     """
-    try:
-        builder = tfds.builder(name, data_dir=data_dir)
-    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"corpus tfds {name!r}: not found in {data_dir or 'TFDS'}: {reason}") from None
-    if TRAIN not in builder.info.splits:
-        raise ValueError(
-            f"corpus tfds {name!r}: nothing prepared in {builder.data_dir}; prepare it with `tfds build {name}` "
-            "or name the folder that holds it in data_dir"
-        )
-    if field not in builder.info.features:
-        raise ValueError(f"corpus tfds {name!r}: no feature {field!r}; it has {', '.join(builder.info.features)}")
+    builder = _tfds_builder(name, field, data_dir, TRAIN)
     own = [split for split in (VALIDATION, "test") if split in builder.info.splits]
     splits = {TRAIN: TRAIN, VALIDATION: own[0]} if own else {TRAIN: "train[:90%]", VALIDATION: "train[90%:]"}
-    versioned = builder.get_reference().tfds_name(include_version=True)
-    source = seqio.TfdsDataSource(versioned, tfds_data_dir=data_dir, splits=splits, read_only=True)
-    rekey = functools.partial(seqio.preprocessors.rekey, key_map={"targets": field})
-    task = _text_task("tfds", source, vocabulary, rekey)
+    task = _tfds_task("tfds", vocabulary, builder, field, data_dir, splits)
     return Corpus(train=task, validation={HELD_OUT: task})
+
+
+def validation(name: str, kind: str, vocabulary: seqio.Vocabulary, /, **options) -> seqio.Task:
+    """Gives a validation set, all of its text in split `validation`, whatever is trained on.
+
+    Args:
+      name: of the set.
+      kind: `jsonl` (options `path` and `field`), `text` (`path`) or `tfds` (`name`, `split`, `field`, `data_dir`).
+      vocabulary: tokenises the text.
+      **options: of that kind.
+
+    Raises:
+      ValueError: naming the set; an unknown kind or option, or a set that is not there.
+    """
+    try:
+        inspect.signature(_VALIDATION_KINDS[kind]).bind(name, vocabulary, **options)
+    except KeyError:
+        raise ValueError(f"validation set {name!r}: kind {kind!r}; known: {', '.join(_VALIDATION_KINDS)}") from None
+    except TypeError as error:
+        raise ValueError(f"validation set {name!r}, kind {kind!r}: {error}") from None
+    try:
+        return _VALIDATION_KINDS[kind](name, vocabulary, **options)
+    except ValueError as error:
+        raise ValueError(f"validation set {name!r}: {error}") from None
+
+
+def _jsonl_validation(name: str, vocabulary: seqio.Vocabulary, *, path: str, field: str = "text") -> seqio.Task:
+    documents = functools.partial(_jsonl_documents, _files("jsonl", path), field)
+    return _task(name, vocabulary, {VALIDATION: documents})
+
+
+def _text_validation(name: str, vocabulary: seqio.Vocabulary, *, path: str) -> seqio.Task:
+    return _task(name, vocabulary, {VALIDATION: functools.partial(_text_documents, _files("text", path))})
+
+
+def _tfds_validation(
+    task_name: str,
+    vocabulary: seqio.Vocabulary,
+    /,
+    *,
+    name: str,
+    split: str = VALIDATION,
+    field: str = "text",
+    data_dir: str | None = None,
+) -> seqio.Task:
+    builder = _tfds_builder(name, field, data_dir, split.partition("[")[0])
+    return _tfds_task(task_name, vocabulary, builder, field, data_dir, {VALIDATION: split})
+
+
+_VALIDATION_KINDS: Mapping[str, Callable[..., seqio.Task]] = {
+    "jsonl": _jsonl_validation,
+    "text": _text_validation,
+    "tfds": _tfds_validation,
+}
 
 
 KINDS: Mapping[str, Callable[..., Corpus]] = {
@@ -173,6 +214,37 @@ KINDS: Mapping[str, Callable[..., Corpus]] = {
 
 
 Documents = Callable[[], Iterator[bytes]]
+
+
+def _tfds_builder(name: str, field: str, data_dir: str | None, split: str) -> tfds.core.DatasetBuilder:
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"corpus tfds {name!r}: not found in {data_dir or 'TFDS'}: {reason}") from None
+    if not builder.info.splits:
+        raise ValueError(
+            f"corpus tfds {name!r}: nothing prepared in {builder.data_dir}; prepare it with `tfds build {name}` "
+            "or name the folder that holds it in data_dir"
+        )
+    for kind, wanted, there in (("split", split, builder.info.splits), ("feature", field, builder.info.features)):
+        if wanted not in there:
+            raise ValueError(f"corpus tfds {name!r}: no {kind} {wanted!r}; it has {', '.join(there)}")
+    return builder
+
+
+def _tfds_task(
+    task_name: str,
+    vocabulary: seqio.Vocabulary,
+    builder: tfds.core.DatasetBuilder,
+    field: str,
+    data_dir: str | None,
+    splits: Mapping[str, str],
+) -> seqio.Task:
+    versioned = builder.get_reference().tfds_name(include_version=True)
+    source = seqio.TfdsDataSource(versioned, tfds_data_dir=data_dir, splits=splits, read_only=True)
+    rekey = functools.partial(seqio.preprocessors.rekey, key_map={"targets": field})
+    return _text_task(task_name, source, vocabulary, rekey)
 
 
 def _from_files(
@@ -240,7 +312,9 @@ def _text_documents(files: Sequence[str]) -> Iterator[bytes]:
 
 def _jsonl_documents(files: Sequence[str], field: str) -> Iterator[bytes]:
     for file in files:
-        for number, line in enumerate(tf.io.gfile.GFile(file, "rb"), start=1):
+        opened = tf.io.gfile.GFile(file, "rb")
+        lines = gzip.GzipFile(fileobj=opened) if file.endswith(".gz") else opened
+        for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             try:

@@ -1,17 +1,48 @@
-"""Multiple-choice questions as arrays: all an evaluator needs, on disk as one .npz. NumPy only, no TensorFlow."""
+"""Questions as token ids: all an evaluator needs; a corpus's own on disk as one .npz. NumPy only, no TensorFlow."""
 
 import dataclasses
 import os
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from etils import epath
 
-from tasks import scoring
+from tasks.scoring import Rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """One question; each of its answers is scored by its mean loss, given its context. A field's items are choices.
+
+    Attributes:
+      contexts: token ids, int32; not empty.
+      answers: token ids, int32; not empty.
+      answer_bytes: length of the answer's text in UTF-8, without the space that leads it.
+      gold: which choice is right. Where there is only one, it is right if it is what a greedy reader would write.
+      category: the part of its task that the question belongs to, or "".
+    """
+
+    contexts: tuple[np.ndarray, ...]
+    answers: tuple[np.ndarray, ...]
+    answer_bytes: tuple[int, ...]
+    gold: int
+    category: str = ""
+
+
+def rows_of(questions: Iterable[Question]) -> Rows:
+    """Gives what `tasks.scoring` knows of the questions before they are answered, a row a choice."""
+    columns = {name: [] for name in ("question", "choice", "gold", "tokens", "bytes", "category")}
+    for index, question in enumerate(questions):
+        for choice, answer in enumerate(question.answers):
+            values = (index, choice, question.gold, len(answer), question.answer_bytes[choice], question.category)
+            for column, value in zip(columns.values(), values, strict=True):
+                column.append(value)
+    return Rows(**{f"{name}_N": np.array(column) for name, column in columns.items()})
 
 
 @dataclasses.dataclass(frozen=True)
 class Questions:
-    """The rows of a task; a row is one choice of one question, its context and its answer.
+    """Questions of one task as arrays; a row is one choice of one question, its context and its answer.
 
     Attributes:
       name: of the task.
@@ -19,7 +50,8 @@ class Questions:
       tokens_NxL: int32, context and answer, zeros after them.
       start_N: where the answer's tokens start.
       end_N: one past where they end; the row's score is the mean loss of tokens [start, end), each given all before it.
-      question_N: which question the row belongs to.
+      bytes_N: length of the answer's text in UTF-8.
+      question_N: which question the row belongs to; a question's rows stand together.
       choice_N: which of its choices it is.
       gold_N: which of its choices is right.
     """
@@ -29,14 +61,22 @@ class Questions:
     tokens_NxL: np.ndarray
     start_N: np.ndarray
     end_N: np.ndarray
+    bytes_N: np.ndarray
     question_N: np.ndarray
     choice_N: np.ndarray
     gold_N: np.ndarray
 
-
-def evaluate(questions: Questions, row_loss_N: np.ndarray) -> scoring.Estimate:
-    """Gives the top-1 error from the rows' mean losses a token; see `scoring.choice_error`."""
-    return scoring.choice_error(row_loss_N, questions.question_N, questions.choice_N, questions.gold_N)
+    def __iter__(self) -> Iterator[Question]:
+        """Gives them one by one."""
+        first_Q = np.flatnonzero(np.diff(self.question_N, prepend=-1))
+        for rows in np.split(np.arange(len(self.gold_N)), first_Q[1:]):
+            spans = [(self.tokens_NxL[row], self.start_N[row], self.end_N[row]) for row in rows]
+            yield Question(
+                contexts=tuple(tokens_L[:start] for tokens_L, start, _ in spans),
+                answers=tuple(tokens_L[start:end] for tokens_L, start, end in spans),
+                answer_bytes=tuple(self.bytes_N[rows].tolist()),
+                gold=int(self.gold_N[rows[0]]),
+            )
 
 
 def save(questions: Questions, path: os.PathLike | str) -> None:
@@ -45,7 +85,7 @@ def save(questions: Questions, path: os.PathLike | str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.parent / (target.name + ".tmp")
     with beside.open("wb") as file:
-        np.savez_compressed(file, **dataclasses.asdict(questions))
+        np.savez_compressed(file, **{f.name: getattr(questions, f.name) for f in dataclasses.fields(questions)})
     beside.replace(target)
 
 

@@ -6,6 +6,7 @@ Documents are joined by their end-of-text token and cut into disjoint records of
 """
 
 import contextlib
+import itertools
 import os
 import re
 import tempfile
@@ -49,6 +50,21 @@ def pack(documents: Iterable[np.ndarray], record_length: int) -> Iterator[np.nda
         if whole:
             yield stream[:whole].reshape(-1, width)
         rest = stream[whole:]
+
+
+def bytes_per_token(task: seqio.Task, split: str, max_documents: int = 1000) -> float:
+    """Gives how many bytes of text a token of the split's first documents stands for, their ends counted as tokens.
+
+    Args:
+      task: gives `targets` and `targets_pretokenized`.
+      split: of the task.
+      max_documents: looked at.
+    """
+    text_bytes, tokens = 0, 0
+    for example in itertools.islice(examples(task, split), max_documents):
+        text_bytes += len(example["targets_pretokenized"])
+        tokens += len(example["targets"])
+    return text_bytes / tokens
 
 
 def _blocks(task: seqio.Task, split: str, record_length: int) -> Iterator[np.ndarray]:

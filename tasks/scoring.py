@@ -44,39 +44,147 @@ def mean_loss(loss_sum_N: np.ndarray, tokens_N: np.ndarray) -> Estimate:
     return Estimate(float(mean), float(stderr))
 
 
+def mean_loss_over_tokens(loss_sum_N: np.ndarray, square_sum_N: np.ndarray, tokens_N: np.ndarray) -> Estimate:
+    """Gives the same mean loss with its standard error over tokens, as if each were drawn by itself.
+
+    Args:
+      loss_sum_N: summed loss of each sequence, nats.
+      square_sum_N: summed square of its tokens' losses.
+      tokens_N: how many tokens each sum covers.
+    """
+    tokens = int(np.sum(tokens_N))
+    mean = float(np.sum(loss_sum_N)) / tokens
+    if tokens < 2:
+        return Estimate(mean, math.nan)
+    variance = max(0.0, float(np.sum(square_sum_N)) - tokens * mean**2) / (tokens - 1)
+    return Estimate(mean, math.sqrt(variance / tokens))
+
+
 def bits_per_byte(loss: Estimate, tokens: float, text_bytes: float) -> Estimate:
     """Gives the loss in bits a byte of text, which compares vocabularies: loss / ln 2 * tokens / text_bytes."""
     scale = tokens / text_bytes / math.log(2)
     return Estimate(loss.value * scale, loss.stderr * scale)
 
 
-def choice_error(loss_N: np.ndarray, question_N: np.ndarray, choice_N: np.ndarray, gold_N: np.ndarray) -> Estimate:
-    """Gives the top-1 error of multiple choice: the choice of least mean loss a token is the answer, the first on ties.
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """What is known of a task's questions before they are answered; a row is one choice of one question.
 
-    This is llm-foundry's InContextLearningMultipleChoiceAccuracy, as an error and with its binomial standard error.
-
-    Args:
-      loss_N: mean loss a token of each row's answer; a row is one choice of one question.
+    Attributes:
       question_N: which question the row belongs to.
       choice_N: which of the question's choices it is, from 0.
       gold_N: the right choice of the row's question.
+      tokens_N: of the row's answer.
+      bytes_N: of its text.
+      category_N: the part of the task that the question belongs to; parts weigh alike, however large they are.
+    """
+
+    question_N: np.ndarray
+    choice_N: np.ndarray
+    gold_N: np.ndarray
+    tokens_N: np.ndarray
+    bytes_N: np.ndarray
+    category_N: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """Of each question, in the order of their numbers.
+
+    Attributes:
+      category_Q: the part of the task that it belongs to.
+      gold_Q: its right choice.
+      answer_Q: the choice of least mean loss a token, the first on ties; of an only choice, 0 or, where a greedy reader
+        would write something else, -1.
+      loss_Q: mean loss of the right choice, nats a token.
+      bits_per_byte_Q: loss of the right choice in bits a byte of its text.
+      margin_Q: how much more the best wrong choice loses than the right one, nats a token; NaN of an only choice.
+      probability_Q: of the right choice, each as likely as exp(-its mean loss a token); NaN of an only choice.
+    """
+
+    category_Q: np.ndarray
+    gold_Q: np.ndarray
+    answer_Q: np.ndarray
+    loss_Q: np.ndarray
+    bits_per_byte_Q: np.ndarray
+    margin_Q: np.ndarray
+    probability_Q: np.ndarray
+
+
+def score(rows: Rows, loss_sum_N: np.ndarray, greedy_N: np.ndarray | None = None) -> Scores:
+    """Gives the scores of each question.
+
+    The answer is llm-foundry's, of InContextLearningMultipleChoiceAccuracy and InContextLearningLMAccuracy.
+
+    Args:
+      rows: the questions' choices.
+      loss_sum_N: summed loss of each row's answer, nats.
+      greedy_N: whether each token of the row's answer is the likeliest; needed only of questions with one choice.
 
     Raises:
-      ValueError: no rows, or losses that do not match them, or a loss that is no number.
+      ValueError: no rows, losses that do not match them, or a loss that is no number.
     """
-    loss_N = np.asarray(loss_N, np.float64)
-    question_N, choice_N, gold_N = (np.asarray(a, np.int64) for a in (question_N, choice_N, gold_N))
-    if not len(loss_N) or not len(loss_N) == len(question_N) == len(choice_N) == len(gold_N):
-        raise ValueError(f"{len(loss_N)} losses for {len(question_N)} rows; each choice of each question needs one")
-    if np.isnan(loss_N).any():
-        raise ValueError(f"the loss of row {int(np.argmax(np.isnan(loss_N)))} is NaN; did the run diverge?")
-    questions, row_N = np.unique(question_N, return_inverse=True)
-    loss_QxC = np.full((len(questions), choice_N.max() + 1), np.inf)
-    loss_QxC[row_N, choice_N] = loss_N
-    gold_Q = np.empty(len(questions), np.int64)
-    gold_Q[row_N] = gold_N
-    error = float(np.mean(loss_QxC.argmin(axis=1) != gold_Q))
-    return Estimate(error, math.sqrt(error * (1 - error) / len(questions)))
+    loss_sum_N = np.asarray(loss_sum_N, np.float64)
+    if not len(loss_sum_N) or loss_sum_N.shape != rows.question_N.shape:
+        raise ValueError(
+            f"{len(loss_sum_N)} losses for {len(rows.question_N)} rows; each choice of each question needs one"
+        )
+    if np.isnan(loss_sum_N).any():
+        raise ValueError(f"the loss of row {int(np.argmax(np.isnan(loss_sum_N)))} is NaN; did the run diverge?")
+    _, first_Q, question_N = np.unique(rows.question_N, return_index=True, return_inverse=True)
+    loss_QxC = np.full((len(first_Q), rows.choice_N.max() + 1), np.inf)
+    loss_QxC[question_N, rows.choice_N] = loss_sum_N / rows.tokens_N
+    gold_Q = rows.gold_N[first_Q]
+    answer_Q = loss_QxC.argmin(axis=1)
+    only_Q = np.bincount(question_N) == 1
+    if only_Q.any():
+        if greedy_N is None:
+            raise ValueError("a question with one choice is judged by what a greedy reader writes; give greedy_N")
+        answer_Q[only_Q & ~np.asarray(greedy_N, bool)[first_Q]] = -1
+    right_N = rows.choice_N == rows.gold_N
+    bits_Q = np.empty(len(first_Q))
+    bits_Q[question_N[right_N]] = (loss_sum_N / rows.bytes_N)[right_N] / math.log(2)
+    each_Q = np.arange(len(first_Q))
+    loss_Q = loss_QxC[each_Q, gold_Q]
+    wrong_QxC = loss_QxC.copy()
+    wrong_QxC[each_Q, gold_Q] = np.inf
+    likelihood_QxC = np.exp(loss_QxC.min(axis=1, keepdims=True) - loss_QxC)
+    probability_Q = likelihood_QxC[each_Q, gold_Q] / likelihood_QxC.sum(axis=1)
+    return Scores(
+        category_Q=rows.category_N[first_Q],
+        gold_Q=gold_Q,
+        answer_Q=answer_Q,
+        loss_Q=loss_Q,
+        bits_per_byte_Q=bits_Q,
+        margin_Q=np.where(only_Q, math.nan, wrong_QxC.min(axis=1) - loss_Q),
+        probability_Q=np.where(only_Q, math.nan, probability_Q),
+    )
+
+
+def summarise(scores: Scores, chance_accuracy: float) -> dict[str, Estimate]:
+    """Gives a task's scores: means over questions, then unweighted over categories, as the paper averages jeopardy.
+
+    They are `accuracy`, `accuracy_above_chance` (0 for a blind guess, 1 for all right), `loss` of the right choice
+    (nats a token), its `bits_per_byte`, and where there are choices, `margin` (nats a token) and `probability`.
+    """
+    accuracy = _mean(scores.answer_Q == scores.gold_Q, scores.category_Q)
+    scale = 1 / (1 - chance_accuracy)
+    above_chance = Estimate((accuracy.value - chance_accuracy) * scale, accuracy.stderr * scale)
+    summary = {"accuracy": accuracy, "accuracy_above_chance": above_chance}
+    for name in ("loss", "bits_per_byte", "margin", "probability"):
+        values_Q = getattr(scores, f"{name}_Q")
+        if not np.isnan(values_Q).any():
+            summary[name] = _mean(values_Q, scores.category_Q)
+    return summary
+
+
+def _mean(values_Q: np.ndarray, category_Q: np.ndarray) -> Estimate:
+    means = []
+    for category in np.unique(category_Q):
+        part = values_Q[category_Q == category].astype(np.float64)
+        stderr = part.std(ddof=1) / math.sqrt(len(part)) if len(part) > 1 else math.nan
+        means.append(Estimate(float(part.mean()), float(stderr)))
+    return average(means)
 
 
 def average(estimates: Sequence[Estimate]) -> Estimate:

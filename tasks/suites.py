@@ -1,6 +1,6 @@
 """Downstream tasks made of a corpus's held-out text, so that every corpus has them, with signal at the smallest scale.
 
-Each is a seqio Task of four-choice questions, whose score metric gives the top-1 error:
+Each is a seqio Task of four-choice questions, scored as those of `tasks.gauntlet` are:
 
   continuation: which eight characters come next, the context ending anywhere?
   recall: how does the name go on, whose first letter the context ends with, and which stands in the context before?
@@ -10,8 +10,7 @@ Answers are short, for a choice's score is its mean loss: how common an answer i
 is, while what the context tells is mostly about its first characters. Long answers would bury a small model's signal.
 In continuation and recall, questions come in fours that share their four choices, each of which is right once: knowing
 which answers are common, without reading the context, is worth nothing, and a blind guess errs 3/4 of the time.
-An example of a Task is one choice of one question: `inputs` (context) and `targets` (answer), as token ids, and
-`question`, `choice`, `gold`.
+`tasks.downstream` says what an example of a Task holds.
 """
 
 import itertools
@@ -23,7 +22,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from tasks import records, scoring
+from tasks import downstream, records
 from tasks.questions import Questions
 
 CHOICES = 4
@@ -40,7 +39,7 @@ NAME = re.compile(rf"\b[^\W\d]\w{{{RECALLED_CHARACTERS},}}")
 WORD_OR_MARK = re.compile(r"\w+|[^\w\s]")
 
 Candidate = tuple[int, str, str]  # document, context, answer
-Question = tuple[str, list[str]]  # context, answers with the right one first
+Asked = tuple[str, list[str]]  # context, answers with the right one first
 
 
 def build(
@@ -76,7 +75,7 @@ def build(
     return tasks
 
 
-def continuation(documents: Sequence[str], rng: np.random.Generator, questions: int) -> Iterator[Question]:
+def continuation(documents: Sequence[str], rng: np.random.Generator, questions: int) -> Iterator[Asked]:
     """Asks for the next eight characters; the wrong choices come next in other documents."""
     draws = _draws(documents, rng, questions)
     return _fours(
@@ -84,7 +83,7 @@ def continuation(documents: Sequence[str], rng: np.random.Generator, questions: 
     )
 
 
-def recall(documents: Sequence[str], rng: np.random.Generator, questions: int) -> Iterator[Question]:
+def recall(documents: Sequence[str], rng: np.random.Generator, questions: int) -> Iterator[Asked]:
     """Asks for the rest of a begun name that the context has held before; the wrong choices go on with other names."""
     candidates = []
     for document, at in _draws(documents, rng, questions):
@@ -96,7 +95,7 @@ def recall(documents: Sequence[str], rng: np.random.Generator, questions: int) -
     return _fours(candidates, rng)
 
 
-def order(documents: Sequence[str], rng: np.random.Generator, questions: int) -> Iterator[Question]:
+def order(documents: Sequence[str], rng: np.random.Generator, questions: int) -> Iterator[Asked]:
     """Asks for the next four words or marks in their order; in each wrong choice, two neighbours are swapped."""
     for document, at in _draws(documents, rng, questions):
         text = documents[document]
@@ -110,7 +109,7 @@ def order(documents: Sequence[str], rng: np.random.Generator, questions: int) ->
             yield context, [right, *wrong]
 
 
-SUITES: Mapping[str, Callable[[Sequence[str], np.random.Generator, int], Iterator[Question]]] = {
+SUITES: Mapping[str, Callable[[Sequence[str], np.random.Generator, int], Iterator[Asked]]] = {
     "continuation": continuation,
     "recall": recall,
     "order": order,
@@ -137,7 +136,7 @@ def questions(task: seqio.Task, max_tokens: int | None = None) -> Questions:
     tokens_NxL = np.zeros((len(rows), end_N.max()), np.int32)
     for tokens_L, tokens in zip(tokens_NxL, joined, strict=True):
         tokens_L[: len(tokens)] = tokens
-    columns = {f"{key}_N": np.array([row[key] for row in rows], np.int32) for key in ("question", "choice", "gold")}
+    columns = {f"{key}_N": np.array([row[key] for row in rows], np.int32) for key in downstream.INTEGERS}
     return Questions(task.name, CHANCE_ERROR, tokens_NxL, start_N, end_N, **columns)
 
 
@@ -156,7 +155,7 @@ def _cut(text: str, start: int, end: int) -> tuple[str, str]:
     return text[start - CONTEXT_CHARACTERS : start], text[start:end]
 
 
-def _fours(candidates: Sequence[Candidate], rng: np.random.Generator) -> Iterator[Question]:
+def _fours(candidates: Sequence[Candidate], rng: np.random.Generator) -> Iterator[Asked]:
     """Groups candidates by fours, of four documents and answers, and asks each of a four's contexts."""
     fours = []
     for candidate in candidates:
@@ -175,7 +174,7 @@ def _swapped(text: str, words: Sequence[re.Match], index: int) -> str:
     return text[start : first.start()] + second.group() + between + first.group() + text[second.end() : end]
 
 
-def _task(name: str, asked: Sequence[Question], vocabulary: seqio.Vocabulary, seed: int) -> seqio.Task:
+def _task(name: str, asked: Sequence[Asked], vocabulary: seqio.Vocabulary, seed: int) -> seqio.Task:
     rng = np.random.default_rng(seed)
     rows = defaultdict(list)
     for question, (context, answers) in enumerate(asked):
@@ -184,11 +183,12 @@ def _task(name: str, asked: Sequence[Question], vocabulary: seqio.Vocabulary, se
         shown.insert(gold, answers[0])
         for choice, answer in enumerate(shown):
             row = {"inputs": context, "targets": answer, "question": question, "choice": choice, "gold": gold}
+            row |= {"bytes": len(answer.encode()), "category": ""}
             for key, value in row.items():
                 rows[key].append(value)
 
-    def dataset(split: str, shuffle_files: bool) -> tf.data.Dataset:
-        del split, shuffle_files
+    def dataset(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
+        del split, shuffle_files, seed
         return tf.data.Dataset.from_tensor_slices(dict(rows))
 
     feature = seqio.Feature(vocabulary, add_eos=False, dtype=tf.int32)
@@ -197,24 +197,7 @@ def _task(name: str, asked: Sequence[Question], vocabulary: seqio.Vocabulary, se
         source=seqio.FunctionDataSource(dataset, splits=[SPLIT]),
         preprocessors=[seqio.preprocessors.tokenize],
         output_features={"inputs": feature, "targets": feature},
-        postprocess_fn=_row,
-        metric_fns=[choice_error],
+        postprocess_fn=downstream.row,
+        metric_fns=[downstream.metric(1 - CHANCE_ERROR)],
         shuffle_buffer_size=None,
     )
-
-
-def _row(answer: str, example: Mapping, is_target: bool) -> tuple[int, int, int, int]:
-    del answer, is_target
-    return int(example["question"]), int(example["choice"]), int(example["gold"]), len(example["targets"])
-
-
-def choice_error(targets: Sequence[tuple[int, int, int, int]], scores: Sequence[float]) -> dict[str, float]:
-    """Gives {`error`, `error_stderr`} as seqio's Evaluator asks for it.
-
-    Args:
-      targets: (question, choice, gold, tokens of the answer) of each row, as the Task's `postprocess_fn` makes them.
-      scores: summed log-likelihood of each row's answer, nats.
-    """
-    question_N, choice_N, gold_N, tokens_N = np.array(targets).T
-    estimate = scoring.choice_error(-np.asarray(scores) / tokens_N, question_N, choice_N, gold_N)
-    return {"error": estimate.value, "error_stderr": estimate.stderr}

@@ -8,13 +8,15 @@ import types
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
-from etils import epath
 from flax import linen as nn
 
+from fitting.testbed import RunRecord
 from ladder import evaluate as evaluation
-from ladder.config import Corpus, Evaluation
-from ladder.spec import Workdir
+from ladder import record as records
+from ladder import scorer
+from ladder.config import Corpus, Evaluation, Suite
 from ladder.train import init_state, make_optimizer
 from models.decoder import Decoder
 from tasks import questions
@@ -25,7 +27,9 @@ ROWS = 150  # two whole batches of 64 and a ragged one
 
 @pytest.fixture
 def config():
-    return types.SimpleNamespace(corpus=Corpus(kind="text"), evaluation=Evaluation(tasks=("which",)))
+    return types.SimpleNamespace(
+        corpus=Corpus(kind="text", vocabulary="ascii"), evaluation=Evaluation(tasks=("which",))
+    )
 
 
 @pytest.fixture
@@ -40,7 +44,8 @@ def evaluated(config, spec, workdir, token_RxT, params, monkeypatch):
     records_RxT = token_RxT[:ROWS]
     workdir.validation_records("held_out").parent.mkdir(parents=True)
     np.save(workdir.validation_records("held_out"), records_RxT)
-    workdir.corpus.write_text(json.dumps({"train_tokens": 4800, "validation_tokens": {"held_out": ROWS * 16}}))
+    summary = {"validation_tokens": {"held_out": ROWS * 16}, "validation_bytes_per_token": {"held_out": 2.0}}
+    workdir.corpus.write_text(json.dumps(summary))
     row_N = np.arange(40)
     asked = Questions(
         "which",
@@ -48,13 +53,14 @@ def evaluated(config, spec, workdir, token_RxT, params, monkeypatch):
         token_RxT[:40, :12].astype(np.int32),
         np.full(40, 8),
         9 + row_N % 4,
+        1 + row_N % 4,
         row_N // 4,
         row_N % 4,
         row_N // 4 % 4,
     )
     questions.save(asked, workdir.questions("which"))
 
-    def run(params=params):
+    def run(params=params, config=config):
         events = []
         monkeypatch.setattr(evaluation, "final_params", lambda spec, workdir: params)
         return evaluation.evaluate(config, spec, workdir, events.append), events
@@ -67,16 +73,6 @@ def _numpy_losses(logits_BxLxV, target_BxL):
     return log_normaliser_BxL - np.take_along_axis(logits_BxLxV, target_BxL[..., None], -1)[..., 0]
 
 
-def test_sums_of_spans_are_the_hand_computed_ones():
-    logits_BxLxV = np.random.default_rng(0).normal(size=(3, 4, 6)).astype(np.float32) * 3
-    token_BxT = np.random.default_rng(1).integers(0, 6, (3, 5))
-    decoder = types.SimpleNamespace(apply=lambda variables, token_BxL: jnp.asarray(logits_BxLxV))
-    # Token t is predicted at position t - 1: [1, 5) is all that can be scored, [2, 4) two tokens, [3, 3) none.
-    sum_B = evaluation.span_loss_sums(decoder, {}, jnp.asarray(token_BxT), jnp.array([1, 2, 3]), jnp.array([5, 4, 3]))
-    loss_BxL = _numpy_losses(logits_BxLxV, token_BxT[:, 1:])
-    np.testing.assert_allclose(sum_B, [loss_BxL[0].sum(), loss_BxL[1, 1:3].sum(), 0], rtol=1e-5)
-
-
 def test_the_recorded_loss_is_numpys_mean_over_all_tokens_of_the_ragged_set(spec, workdir, evaluated, params):
     record, _ = evaluated()
     record_RxT = np.load(workdir.validation_records("held_out")).astype(np.int32)
@@ -86,24 +82,28 @@ def test_the_recorded_loss_is_numpys_mean_over_all_tokens_of_the_ragged_set(spec
     measured = record.losses["held_out"]
     assert measured.value == pytest.approx(loss_RxL.mean(), rel=1e-6)
     assert measured.stderr == pytest.approx(loss_RxL.mean(1).std(ddof=1) / math.sqrt(ROWS), rel=1e-4)
-    assert 0 <= record.errors["which"].value <= 1
+    scores = record.scores["held_out"]
+    assert scores["bits_per_byte"].value == pytest.approx(measured.value / math.log(2) / 2)
+    assert scores["loss_over_tokens"].value == pytest.approx(measured.value)
+    assert scores["loss_over_tokens"].stderr == pytest.approx(loss_RxL.std(ddof=1) / math.sqrt(loss_RxL.size), rel=1e-4)
+    assert record.errors["which"].value == pytest.approx(1 - record.scores["which"]["accuracy"].value)
     assert record.chance_errors == {"which": 0.75}
 
 
 def test_the_numbers_do_not_depend_on_the_batch(spec, workdir, evaluated, monkeypatch):
     one, _ = evaluated()
     workdir.record(spec.run).unlink()
-    monkeypatch.setattr(evaluation, "ROWS_PER_BATCH", 7)
+    monkeypatch.setattr(scorer.Scorer.__init__, "__defaults__", (112,))
     other, _ = evaluated()
     assert other.losses["held_out"].value == pytest.approx(one.losses["held_out"].value, rel=1e-6)
-    assert other.errors == one.errors
+    assert other.errors["which"].value == one.errors["which"].value
 
 
 def test_a_record_says_what_run_it_is_of(spec, evaluated):
     record, events = evaluated()
     assert (record.run, record.role, record.model, record.corpus) == ("w8-m1", "rung", "w8", "text")
     assert (record.params, record.tokens, record.flops) == (spec.params, spec.tokens, spec.flops)
-    assert record.quarantine == "" and [event.run for event in events] == ["w8-m1"]
+    assert record.quarantine == "" and {event.run for event in events} == {"w8-m1"}
 
 
 def test_a_run_that_has_its_record_keeps_it(spec, workdir, evaluated, params):
@@ -114,6 +114,67 @@ def test_a_run_that_has_its_record_keeps_it(spec, workdir, evaluated, params):
     assert workdir.record(spec.run).read_bytes() == written
 
 
+ROWS_OF_A_SUITE = [{"query": f"{i} is", "choices": ["even", "odd"], "gold": i % 2} for i in range(10)]
+
+
+@pytest.fixture
+def suite(tmp_path):
+    """A suite of one task, whose bytes the tiny model has ids for."""
+    (tmp_path / "odd.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS_OF_A_SUITE))
+    tree = {"tasks": [{"name": "odd", "file": "odd.jsonl", "type": "multiple_choice", "shots": 2}]}
+    (tmp_path / "suite.yaml").write_text(json.dumps(tree))
+    return Suite(source=str(tmp_path), tasks=str(tmp_path / "suite.yaml"))
+
+
+def _with(config, **evaluation):
+    return types.SimpleNamespace(corpus=config.corpus, evaluation=dataclasses.replace(config.evaluation, **evaluation))
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_tasks_added_later_join_the_record_and_their_answers_can_be_kept(config, spec, workdir, evaluated, suite, kind):
+    before, _ = evaluated()
+    after, events = evaluated(config=_with(config, suite=suite, examples=kind))
+    assert {event.what for event in events} == {"odd"}
+    assert after == RunRecord.load(workdir.record(spec.run))
+    assert (
+        dataclasses.replace(
+            after,
+            errors={"which": after.errors["which"]},
+            chance_errors={"which": after.chance_errors["which"]},
+            scores={name: after.scores[name] for name in before.scores},
+            sources={name: after.sources[name] for name in before.sources},
+        )
+        == before
+    )
+    assert after.chance_errors["odd"] == 0.5 and len(after.sources["odd"]) == 64
+    assert set(after.scores["odd"]) == {
+        *("accuracy", "accuracy_above_chance", "loss", "bits_per_byte", "margin", "probability")
+    }
+    path = workdir.examples(spec.run, "odd", kind)
+    table = pd.read_parquet(path) if kind == "parquet" else pd.read_json(path, lines=True)
+    assert len(table) == 10 and table["gold"].tolist() == [0, 1] * 5
+    assert table["correct"].mean() == pytest.approx(after.scores["odd"]["accuracy"].value)
+    assert table["loss"].mean() == pytest.approx(after.scores["odd"]["loss"].value)
+    assert [losses[gold] for losses, gold in zip(table["choice_losses"], table["gold"], strict=True)] == pytest.approx(
+        table["loss"].tolist()
+    )
+
+
+def test_a_kill_costs_only_the_task_that_was_being_scored(config, spec, workdir, evaluated, suite, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluation.prompts, "ask", killed)
+        with pytest.raises(KeyboardInterrupt):
+            evaluated(config=_with(config, suite=suite))
+    assert not workdir.record(spec.run).exists() and workdir.partial_record(spec.run).exists()
+    record, events = evaluated(config=_with(config, suite=suite))
+    assert {event.what for event in events} == {"odd"} and set(record.errors) == {"which", "odd"}
+    assert not workdir.partial_record(spec.run).exists()
+    assert records.is_finished(_with(config, suite=suite), spec, workdir)
+
+
 def test_a_loss_that_is_not_finite_is_quarantined(spec, workdir, evaluated, params):
     record, _ = evaluated(jax.tree.map(lambda leaf: leaf * jnp.nan, params))
     assert record.quarantine == "its loss on held_out is not finite"
@@ -121,12 +182,12 @@ def test_a_loss_that_is_not_finite_is_quarantined(spec, workdir, evaluated, para
     assert evaluated()[0] == record
 
 
-def test_a_run_that_is_not_trained_cannot_be_evaluated(config, spec, tmp_path):
+def test_a_run_that_is_not_trained_cannot_be_evaluated(config, spec, workdir, evaluated):
     with pytest.raises(ValueError, match="not trained to its last step"):
-        evaluation.evaluate(config, spec, Workdir(epath.Path(tmp_path / "empty")), print)
+        evaluation.evaluate(config, spec, workdir, print)
 
 
 def test_the_record_of_a_quarantined_run_has_its_figures_and_the_reason(config, spec, workdir):
-    record = evaluation.quarantine(config, spec, workdir, "it diverged")
+    record = records.quarantine(config, spec, workdir, "it diverged")
     assert record.quarantine == "it diverged" and record.params == spec.params
     assert dataclasses.replace(record, quarantine="") != record

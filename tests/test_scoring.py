@@ -43,31 +43,88 @@ def test_a_uniform_guess_over_bytes_costs_eight_bits_a_byte():
     assert bits.stderr == pytest.approx(1)
 
 
-def test_choice_error_takes_the_least_loss_and_the_first_on_ties():
-    question = [7, 7, 7, 9, 9, 9, 9]
-    choice = [0, 1, 2, 0, 1, 2, 3]
-    loss = [0.5, 0.1, 0.9, 1.0, 0.3, 0.3, 2.0]
-    right = scoring.choice_error(loss, question, choice, gold_N=[1, 1, 1, 1, 1, 1, 1])
-    assert right == scoring.Estimate(0.0, 0.0)
-    tie_lost = scoring.choice_error(loss, question, choice, gold_N=[1, 1, 1, 2, 2, 2, 2])
-    assert tie_lost == scoring.Estimate(0.5, math.sqrt(0.25 / 2))
+def _rows(question, choice, gold, tokens=None, bytes_=None, category=None):
+    rows = len(question)
+    return scoring.Rows(
+        np.array(question),
+        np.array(choice),
+        np.array(gold),
+        np.array(tokens or [1] * rows),
+        np.array(bytes_ or [1] * rows),
+        np.array(category or [""] * rows),
+    )
 
 
-def test_choice_error_does_not_depend_on_the_order_of_rows():
+def test_the_answer_is_the_choice_of_least_loss_a_token_and_the_first_on_ties():
+    question, choice = [7, 7, 7, 9, 9, 9, 9], [0, 1, 2, 0, 1, 2, 3]
+    rows = _rows(question, choice, [1, 1, 1, 2, 2, 2, 2], tokens=[1, 10, 1, 1, 1, 2, 1])
+    scores = scoring.score(rows, [0.5, 1.0, 0.9, 1.0, 0.3, 0.6, 2.0])
+    assert scores.answer_Q.tolist() == [1, 1] and scores.gold_Q.tolist() == [1, 2]
+    accuracy = scoring.summarise(scores, 0.25)["accuracy"]
+    assert accuracy == scoring.Estimate(0.5, 0.5)
+
+
+def test_scores_of_one_question_are_the_hand_computed_ones():
+    rows = _rows([0, 0, 0], [0, 1, 2], [1, 1, 1], tokens=[2, 4, 1], bytes_=[9, 8, 9])
+    scores = scoring.score(rows, [2.0, 2.0, 3.0])
+    assert scores.loss_Q == 0.5 and scores.margin_Q == 0.5
+    assert scores.bits_per_byte_Q == pytest.approx(2.0 / 8 / math.log(2))
+    assert scores.probability_Q == pytest.approx(math.exp(-0.5) / (math.exp(-1) + math.exp(-0.5) + math.exp(-3)))
+
+
+def test_an_only_choice_is_right_if_a_greedy_reader_writes_it():
+    rows = _rows([0, 1], [0, 0], [0, 0])
+    scores = scoring.score(rows, [0.1, 0.1], [True, False])
+    assert scores.answer_Q.tolist() == [0, -1]
+    assert set(scoring.summarise(scores, 0.0)) == {"accuracy", "accuracy_above_chance", "loss", "bits_per_byte"}
+    with pytest.raises(ValueError, match="give greedy_N"):
+        scoring.score(rows, [0.1, 0.1])
+
+
+def test_categories_weigh_alike_however_large():
+    right = [0.1, 0.9]
+    rows = _rows([0, 0, 1, 1, 2, 2], [0, 1] * 3, [0, 0, 0, 0, 1, 1], category=["a"] * 4 + ["b"] * 2)
+    scores = scoring.score(rows, right * 3)
+    summary = scoring.summarise(scores, 0.5)
+    assert summary["accuracy"].value == 0.5  # all of a, none of b; 2/3 of the questions
+    assert summary["accuracy_above_chance"].value == 0.0
+
+
+def test_chance_is_taken_off_the_accuracy_and_its_error_grows_with_it():
+    rows = _rows(np.repeat(range(4), 2).tolist(), [0, 1] * 4, [0] * 8)
+    summary = scoring.summarise(scoring.score(rows, [0, 1, 0, 1, 0, 1, 1, 0]), 0.5)
+    assert summary["accuracy"].value == 0.75 and summary["accuracy_above_chance"].value == 0.5
+    assert summary["accuracy"].stderr == pytest.approx(math.sqrt(0.75 * 0.25 / 3))
+    assert summary["accuracy_above_chance"].stderr == 2 * summary["accuracy"].stderr
+
+
+def test_scores_do_not_depend_on_the_order_of_rows():
     rng = np.random.default_rng(1)
     question, choice = np.repeat(np.arange(50), 4), np.tile(np.arange(4), 50)
-    gold, loss = np.repeat(rng.integers(4, size=50), 4), rng.normal(size=200)
+    gold, loss = np.repeat(rng.integers(4, size=50), 4), rng.gamma(2, size=200)
+    tokens, bytes_ = rng.integers(1, 9, 200), rng.integers(1, 30, 200)
+    columns = (question, choice, gold, tokens, bytes_, np.repeat(rng.choice(["a", "b"], 50), 4))
     shuffled = rng.permutation(200)
-    assert scoring.choice_error(loss, question, choice, gold) == scoring.choice_error(
-        loss[shuffled], question[shuffled], choice[shuffled], gold[shuffled]
-    )
+    one = scoring.summarise(scoring.score(scoring.Rows(*columns), loss), 0.25)
+    rows = scoring.Rows(*(column[shuffled] for column in columns))
+    assert scoring.summarise(scoring.score(rows, loss[shuffled]), 0.25) == one
 
 
 def test_a_loss_that_is_no_number_is_refused():
     with pytest.raises(ValueError, match="row 1 is NaN"):
-        scoring.choice_error([0.0, math.nan], [0, 0], [0, 1], [0, 0])
+        scoring.score(_rows([0, 0], [0, 1], [0, 0]), [0.0, math.nan])
     with pytest.raises(ValueError, match="3 losses for 2 rows"):
-        scoring.choice_error([0.0] * 3, [0, 0], [0, 1], [0, 0])
+        scoring.score(_rows([0, 0], [0, 1], [0, 0]), [0.0] * 3)
+
+
+def test_the_error_over_tokens_is_that_of_a_plain_mean():
+    losses = [np.random.default_rng(i).gamma(2, size=5 + i) for i in range(20)]
+    sums, squares, tokens = ([f(x) for x in losses] for f in (np.sum, lambda x: np.square(x).sum(), len))
+    estimate = scoring.mean_loss_over_tokens(sums, squares, tokens)
+    everything = np.concatenate(losses)
+    assert estimate.value == pytest.approx(everything.mean())
+    assert estimate.stderr == pytest.approx(everything.std(ddof=1) / math.sqrt(len(everything)))
+    assert math.isnan(scoring.mean_loss_over_tokens([2.0], [4.0], [1]).stderr)
 
 
 def test_average_is_unweighted_and_adds_variances():
