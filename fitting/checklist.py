@@ -4,11 +4,12 @@ Li, Kudugunta & Zettlemoyer 2025, "(Mis)Fitting: A Survey of Scaling Laws", ask 
 the data collection and the fit. What the artifact does not know is said to be unknown.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fitting.fitted import FittedLaw
-from fitting.words import fixed, flops, number, percent, short
+from fitting.words import count, fixed, flops, number, percent, short
 
 Answers = dict[str, str]
 NOT_TOLD = "not in the table of runs"
@@ -100,26 +101,30 @@ def _fitting(law: FittedLaw, summary: Mapping[str, Any]) -> Answers:
     for part, fit in summary["laws"].items():
         answers[f"Objective of the {part} law"] = fit["objective"]
         answers[f"Search of the {part} law"] = (
-            f"{fit['starts']} starts in float64, of which {percent(fit['share_at_optimum'], 0)} reached the optimum, "
-            f"{number(fit['objective_value'])}"
+            f"{count(fit['starts'], 'start')} in float64, of which {percent(fit['share_at_optimum'], 0)} reached the "
+            f"optimum, {number(fit['objective_value'])}"
         )
         answers[f"Goodness of the {part} law’s fit"] = (
-            f"root mean square residual {percent(fit['rms_relative_residual'])}, {fit['runs']} runs, "
-            f"{fit['degrees_of_freedom']} degrees of freedom"
+            f"root mean square residual {percent(fit['rms_relative_residual'])}, {count(fit['runs'], 'run')}, "
+            f"{count(fit['degrees_of_freedom'], 'degree')} of freedom"
         )
         answers[f"The {part} law’s parameters at a bound"] = ", ".join(fit["at_bound"]) or "none"
-    left_out = f"{len(summary['left_out'])} runs, each with its reason below" if summary["left_out"] else "none"
+    left_out = f"{count(len(summary['left_out']), 'run')}, listed with the reason" if summary["left_out"] else "none"
     checks = summary["checks"]
     held_out = "not made" if not checks else _held_out(checks)
     return answers | {
         "Points dropped": left_out,
         "Held-out check": held_out,
-        "AICc of the loss law": fixed(checks["aicc"], 1) if checks else "not made",
+        "AICc of the loss law": _aicc(checks["aicc"]) if checks else "not made",
         "Intervals": f"central {100 * law.level:.3g} % of {len(law.loss.theta_draws)} joint draws of the parameters "
         "given the runs; of a prediction, with one run’s own noise added",
         "Noise between seeds": "; ".join(f"{part} law: {_noise(fit, part)}" for part, fit in summary["laws"].items())
         + ", estimated with the fit",
     }
+
+
+def _aicc(value: float) -> str:
+    return "unknown with so few runs" if math.isnan(value) else fixed(value, 1)
 
 
 def _held_out(checks: Mapping[str, Any]) -> str:

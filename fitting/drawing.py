@@ -133,24 +133,27 @@ def interval(panel: Axes, x: float, y: float, *, x_interval: Sequence[float] = (
     panel.plot(x, y, "o", **style | {"ms": 2.5})
 
 
-def legend(panel: Axes, law: FittedLaw, *, curve_per_family: bool) -> None:
-    """Tells the marks of a figure of `law` in its lower left or, where one curve serves all families, lower right."""
-    level, line = f"{100 * law.level:.3g} %", "-" if curve_per_family else ""
+def legend(panel: Axes, law: FittedLaw, *, curves: str) -> None:
+    """Tells the marks of a figure of `law`, whose curves are `one`, one `per family`, or `none`."""
+    level, line = f"{100 * law.level:.3g} %", "-" if curves == "per family" else ""
     handles = [
         Line2D([], [], color=kind.colour, marker=kind.marker, ls=line, mec=PAPER, ms=6.5, label=kind.label)
         for kind in families(law)
     ]
-    handles.append(Patch(color=MUTED, alpha=0.2, linewidth=0, label=f"law, {level} band"))
-    if curve_per_family and law.predictions:
+    if curves == "none":
+        handles.append(Line2D([], [], color=MUTED, marker="_", ls="", ms=12, label="law"))
+    else:
+        handles.append(Patch(color=MUTED, alpha=0.2, linewidth=0, label=f"law, {level} band"))
+    if curves == "per family" and law.predictions:
         handles.append(Line2D([], [], color=MUTED, ls=DASHES, label="beyond the ladder"))
     if law.predictions:
         handles.append(Line2D([], [], color=INK, marker="o", ms=2.5, lw=1.1, label=f"predicted, {level} interval"))
     if any(math.isfinite(target.measured_loss) for target in law.predictions):
         handles.append(Line2D([], [], color=MUTED, ls="", marker="*", mec=PAPER, ms=13, label="target, measured"))
-    if curve_per_family:
-        panel.legend(handles=handles, loc="lower left")
-    else:
+    if curves == "one":
         panel.legend(handles=handles, loc="lower right", ncols=2)
+    else:
+        panel.legend(handles=handles, loc="lower left")
 
 
 def tooltip(mark: Artist, run: str, text: str) -> None:

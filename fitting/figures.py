@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -19,7 +20,6 @@ def reducible_loss(law: FittedLaw) -> Figure:
     fit, kinds = law.loss, drawing.families(law)
     irreducible = fit.theta.get("E", 0.0)
     flops_all = [run.flops for run in (*fit.points, *law.predictions)]
-    largest_rung_flops = max(point.flops for point in fit.points)
     heights = [point.measured for point in fit.points]
     heights += [value for p in law.predictions for value in (*p.loss_interval, p.loss, p.measured_loss)]
     heights = [value - irreducible for value in heights if value > irreducible]
@@ -29,18 +29,15 @@ def reducible_loss(law: FittedLaw) -> Figure:
     panel.set_xlim(0.6 * min(flops_all), 1.7 * max(flops_all))
     panel.set_ylim(0.75 * min(heights), 1.35 * max(heights))
     panel.set_xlabel("training compute, C = 6ND (FLOPs)")
-    panel.set_ylabel("reducible loss, L − E (nats per token)")
-    flops = np.geomspace(*panel.get_xlim(), 121)
-    inside = flops <= largest_rung_flops
-    for kind in kinds:
-        params = np.sqrt(flops / 6 / kind.token_multiplier)
-        curve = _curve(fit, law.level, params, kind.token_multiplier * params)
-        middle, low, high = (np.maximum(values - irreducible, floor) for values in curve)
-        panel.fill_between(flops, low, high, color=kind.colour, alpha=min(0.14, 0.4 / len(kinds)), linewidth=0)
-        panel.plot(flops[inside], middle[inside], color=kind.colour)
-        panel.plot(flops[~inside], middle[~inside], color=kind.colour, linestyle=drawing.DASHES)
+    panel.set_ylabel("reducible loss, L − E (nats per token)" if irreducible else "loss (nats per token)")
+    of_sizes = _is_of_sizes(fit)
+    if of_sizes:
+        _draw_law(panel, law, kinds, floor)
     for point in fit.points:
-        drawing.rung(panel, drawing.family_of(point, kinds), point, point.flops, point.measured - irreducible)
+        kind = drawing.family_of(point, kinds)
+        drawing.rung(panel, kind, point, point.flops, point.measured - irreducible)
+        if not of_sizes:
+            panel.plot(point.flops, point.fitted - irreducible, "_", color=kind.colour, ms=12)
     for target in law.predictions:
         measured = target.measured_loss - irreducible
         drawing.star(panel, drawing.family_of(target, kinds), target, target.flops, measured)
@@ -48,8 +45,29 @@ def reducible_loss(law: FittedLaw) -> Figure:
         drawing.interval(panel, target.flops, max(target.loss - irreducible, floor), y_interval=ends)
     drawing.log_ticks(panel, "x", words.flops)
     drawing.log_ticks(panel, "y", words.number)
-    drawing.legend(panel, law, curve_per_family=True)
+    drawing.legend(panel, law, curves="per family" if of_sizes else "none")
     return figure
+
+
+def _is_of_sizes(fit: LawFit) -> bool:
+    """Whether N and D are all that the law is given, so that there is one curve for every token multiplier."""
+    from fitting import laws  # brings jax, which `--help` need not wait for
+
+    return laws.named(fit.law).inputs == ("params", "tokens")
+
+
+def _draw_law(panel: Axes, law: FittedLaw, kinds: Sequence[drawing.Family], floor: float) -> None:
+    """The loss law's curve and band at every token multiplier, dashed beyond the largest rung."""
+    fit, irreducible = law.loss, law.loss.theta.get("E", 0.0)
+    flops = np.geomspace(*panel.get_xlim(), 121)
+    inside = flops <= max(point.flops for point in fit.points)
+    for kind in kinds:
+        params = np.sqrt(flops / 6 / kind.token_multiplier)
+        curve = _curve(fit, law.level, params, kind.token_multiplier * params)
+        middle, low, high = (np.maximum(values - irreducible, floor) for values in curve)
+        panel.fill_between(flops, low, high, color=kind.colour, alpha=min(0.14, 0.4 / len(kinds)), linewidth=0)
+        panel.plot(flops[inside], middle[inside], color=kind.colour)
+        panel.plot(flops[~inside], middle[~inside], color=kind.colour, linestyle=drawing.DASHES)
 
 
 @matplotlib.rc_context(drawing.STYLE)
@@ -89,7 +107,7 @@ def error_against_loss(law: FittedLaw, *, chance_error: float | None = None) -> 
         corner = {"xycoords": panel.get_yaxis_transform(), "xytext": (4, -3), "textcoords": "offset points"}
         panel.annotate("chance", (0, chance_error), **corner, color=MUTED, fontsize=8, va="top")
     panel.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g} %")
-    drawing.legend(panel, law, curve_per_family=False)
+    drawing.legend(panel, law, curves="one")
     return figure
 
 
@@ -162,7 +180,7 @@ def _curve(fit: LawFit, level: float, *x_G: np.ndarray) -> tuple[np.ndarray, np.
     """The law on a grid: its value at theta, and the central interval of its draws, each [grid]."""
     from fitting import laws  # brings jax, which `--help` need not wait for
 
-    form = {**laws.LOSS_LAWS, **laws.ERROR_LAWS}[fit.law]
+    form = laws.named(fit.law)
     value_G = form.evaluate(tuple(fit.theta.values()), *x_G)
     if not fit.theta_draws:
         return value_G, value_G, value_G

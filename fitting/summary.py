@@ -12,6 +12,7 @@ from typing import Any
 from fitting import figures
 from fitting.fitted import FittedLaw, LawFit, Prediction
 from fitting.hull import hull, is_inside
+from fitting.words import count
 
 if typing.TYPE_CHECKING:
     from fitting.selection import Checks, Refit
@@ -61,8 +62,8 @@ def cautions(law: FittedLaw, checks: "Checks | None" = None) -> Iterator[str]:
             yield f"Parameter {name} of the {part} law lies at its bound: the data do not determine it."
         if fit.degrees_of_freedom <= 2:
             yield (
-                f"The {part} law has {_count(fit.degrees_of_freedom, 'degree')} of freedom "
-                f"({_count(len(fit.points), 'run')}, {len(fit.theta)} parameters): its fit says little about its error."
+                f"The {part} law has {count(fit.degrees_of_freedom, 'degree')} of freedom "
+                f"({count(len(fit.points), 'run')}, {len(fit.theta)} parameters): its fit says little about its error."
             )
         if fit.share_at_optimum < 0.5:
             yield (
@@ -170,7 +171,7 @@ def _fits(law: FittedLaw) -> dict[str, LawFit]:
 def _fit_summary(fit: LawFit) -> dict[str, Any]:
     from fitting import laws  # brings jax, which `--help` need not wait for
 
-    form = {**laws.LOSS_LAWS, **laws.ERROR_LAWS}[fit.law]
+    form = laws.named(fit.law)
     return {
         "column": fit.column,
         "name": figures.name_of(fit.column),
@@ -264,11 +265,11 @@ def _headline(summary: Mapping[str, Any]) -> str:
     loss, targets = summary["laws"]["loss"], summary["predictions"]
     if not targets:
         return (
-            f"A law of the loss on {loss['name']}, fitted to {_count(loss['runs'], 'run')} within "
+            f"A law of the loss on {loss['name']}, fitted to {count(loss['runs'], 'run')} within "
             f"{100 * loss['rms_relative_residual']:.2f}\u00a0% root mean square. No target has been predicted yet."
         )
     measured = [p for p in targets if p["kind"] == "prediction"]
-    runs, larger = _count(loss["runs"], "small run"), _count(len(measured or targets), "larger run")
+    runs, larger = count(loss["runs"], "small run"), count(len(measured or targets), "larger run")
     takes = {1: "it takes", 2: "either takes"}.get(len(measured or targets), "any of them takes")
     cost = _cost(measured or targets, "loss")
     if not measured:
@@ -278,7 +279,7 @@ def _headline(summary: Mapping[str, Any]) -> str:
         error = summary["laws"]["error"]
         alike = error["total_flops"] == loss["total_flops"]
         said += f"; their top-1 error to within {miss}"
-        said += "" if alike else f", from {_count(error['runs'], 'run')} with {_cost(measured, 'error')} {takes}"
+        said += "" if alike else f", from {count(error['runs'], 'run')} with {_cost(measured, 'error')} {takes}"
     return said + "."
 
 
@@ -324,7 +325,3 @@ def _cost(targets: Sequence[Mapping[str, Any]], part: str) -> str:
 def _two_digits(value: float) -> str:
     """Such as 1.7, 240, 12,000."""
     return f"{float(f'{value:.2g}'):,g}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

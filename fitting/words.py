@@ -42,6 +42,11 @@ def plus_minus(shown: str) -> str:
     return "" if shown == "–" else f" ± {shown}"
 
 
+def count(number: int, noun: str) -> str:
+    """Such as 1 run, 2 runs."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def plain(value: float, decimals: int, sign: str = "") -> str:
     """Such as 2.0731, in ASCII for LaTeX's text; a dash where there is none."""
     return f"${value:{sign}.{decimals}f}$" if math.isfinite(value) else "--"

@@ -43,6 +43,18 @@ def test_reducible_loss_draws_the_law_at_each_token_multiplier():
         assert drawn == pytest.approx(expected, rel=1e-9)
 
 
+def test_a_law_of_more_than_sizes_is_drawn_at_its_runs(monkeypatch):
+    more = dataclasses.replace(laws.OVER_TRAINING, name="more", inputs=("params", "tokens", "unique_tokens"))
+    monkeypatch.setattr(laws, "LOSS_LAWS", {**laws.LOSS_LAWS, "more": more})
+    law = synthetic_law()
+    law = dataclasses.replace(law, loss=dataclasses.replace(law.loss, law="more"))
+    figure = figures.reducible_loss(law)
+    expected = [(point.flops, point.fitted - LOSS_THETA["E"]) for point in law.loss.points]
+    drawn = marks(figure, "_")
+    assert all(any(np.allclose(mark, point) for mark in drawn) for point in expected)
+    assert not [line for line in figure.axes[0].lines if len(line.get_xdata()) > 10]
+
+
 def test_error_figure_puts_targets_at_measured_loss_and_error():
     law = synthetic_law()
     figure = figures.error_against_loss(law, chance_error=0.75)
