@@ -30,8 +30,12 @@ class Cache(struct.PyTreeNode):
     @classmethod
     def empty(cls, c: DecoderConfig, start_B: jax.Array, slots: int) -> Cache:
         """A cache that has read nothing; row b will be padded up to slot `start_B[b]`."""
-        blank = tuple(jnp.zeros((len(start_B), c.groups, slots, c.head_width), c.dtype) for _ in range(c.layers))
-        return cls(keys=blank, values=blank, start_B=jnp.asarray(start_B, jnp.int32), filled=jnp.int32(0))
+
+        def blank() -> tuple[jax.Array, ...]:
+            return tuple(jnp.zeros((len(start_B), c.groups, slots, c.head_width), c.dtype) for _ in range(c.layers))
+
+        # Made twice, not shared: whoever donates a cache must own each of its arrays.
+        return cls(keys=blank(), values=blank(), start_B=jnp.asarray(start_B, jnp.int32), filled=jnp.int32(0))
 
     def rows(self, index_R: jax.Array) -> Cache:
         """Copies of some rows, in that order, so that several texts can go on from one that was read once."""

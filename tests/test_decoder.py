@@ -46,6 +46,8 @@ def configs(draw):
         ffn_multiple=draw(st.sampled_from([1, 8])),
         qk_norm=(qk_norm := draw(st.booleans())),
         qk_norm_per_head=qk_norm and draw(st.booleans()),
+        # A norm of so few numbers magnifies rounding errors by up to eps^-1/2, which at 1e-5 would hide mistakes.
+        norm_eps=0.01,
         norm=draw(st.sampled_from(["layer", "rms"])),
         rope_theta=draw(st.sampled_from([10.0, 10_000.0])),
         key_heads=draw(st.sampled_from([groups, None])) if repeats == 1 else groups,
