@@ -83,7 +83,7 @@ def read(file: epath.Path, config: epath.Path) -> Tokenizer:
     return Tokenizer(inner, end_id)
 
 
-def train(documents: Iterable[bytes], size: int, max_bytes: int = 100_000_000) -> str:
+def train(documents: Iterable[bytes], size: int, max_bytes: int = 30_000_000) -> str:
     """Trains byte-level byte-pair encoding, as GPT-NeoX's but without its normalisation: every text comes back exactly.
 
     The same documents give the same tokenizer.
@@ -91,7 +91,7 @@ def train(documents: Iterable[bytes], size: int, max_bytes: int = 100_000_000) -
     Args:
       documents: UTF-8 text.
       size: ids in all, end of text (0) and padding (1) among them.
-      max_bytes: the first so many are trained on.
+      max_bytes: the first so many are trained on; a second of one core reads and trains on some 1.5 MB.
 
     Returns:
       tokenizer.json.
