@@ -26,6 +26,28 @@ def test_compute_optimal_multiplier_is_the_closed_form_at_any_budget():
         assert optimal.lifetime_flops == pytest.approx(budget, rel=1e-9)
 
 
+def test_compute_optimal_size_of_chinchillas_law_is_the_closed_form(monkeypatch):
+    """Hoffmann et al. 2022, Eq. 4: N = G (C/6)^(beta / (alpha + beta)), G = (alpha A / beta B)^(1 / (alpha + beta))."""
+    theta = {"E": 1.82, "A": 478.0, "B": 2143.0, "alpha": 0.347, "beta": 0.367}
+    exponents = {name: laws.Shape(0.01, 2.0, theta[name], 0.5, "") for name in ("alpha", "beta")}
+    form = laws.Law(
+        name="made_up",
+        inputs=("params", "tokens"),
+        linear=("E", "A", "B"),
+        shapes=exponents,
+        terms=lambda shape, params, tokens: (1.0, params ** -shape[0], tokens ** -shape[1]),
+        latex="",
+        citation="",
+    )
+    monkeypatch.setattr(laws, "LOSS_LAWS", {"made_up": form})
+    law = synthetic_law(error=False)
+    loss = dataclasses.replace(law.loss, law="made_up", theta=theta, theta_draws=(tuple(theta.values()),) * 10)
+    optimal = advise(dataclasses.replace(law, loss=loss), 1e21).compute_optimal.prediction
+    _, A, B, alpha, beta = theta.values()
+    G = (alpha * A / (beta * B)) ** (1 / (alpha + beta))
+    assert optimal.params == pytest.approx(G * (1e21 / 6) ** (beta / (alpha + beta)), rel=1e-5)
+
+
 def test_the_optimums_interval_is_of_the_draws_own_optima():
     law = synthetic_law()
     _, a, b, eta = np.array(law.loss.theta_draws).T
