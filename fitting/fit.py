@@ -6,14 +6,15 @@ import importlib.metadata
 import math
 import platform
 import typing
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from fitting import laws, predict, solve, uncertainty
+from fitting import best, choice, laws, objectives, predict, solve, uncertainty
 from fitting.fitted import FittedLaw, LawFit, LeftOut, Point, Prediction
 from fitting.laws import Law
-from fitting.testbed import Testbed
+from fitting.testbed import Testbed, suspicions
 
 if typing.TYPE_CHECKING:
     import pandas as pd
@@ -33,12 +34,16 @@ class Method:
     - Shapes (the exponent of the loss law, the rate of the error law) are posterior means (`fitting.uncertainty`), not
       best fits. With one to four degrees of freedom the best exponent follows the scatter, and an extrapolation follows
       the exponent. Given the shapes, least squares has one minimum. With many runs, or no scatter, it is the best fit.
+
+    `best` is the plain best fit of any law by any objective, coefficients positive, intervals by the bootstrap
+    (`fitting.best`): for testbeds of many runs, and for what others' procedures give.
     """
 
     relative_loss: bool
     posterior_exponents: bool
     objective_loss: str
     objective_error: str
+    any_objective: bool = False
 
 
 METHODS: Mapping[str, Method] = {
@@ -54,6 +59,13 @@ METHODS: Mapping[str, Method] = {
         objective_loss="sum of squared residuals of the loss",
         objective_error="sum of squared residuals of the error",
     ),
+    "best": Method(
+        relative_loss=True,
+        posterior_exponents=False,
+        objective_loss="log_huber",
+        objective_error="squares",
+        any_objective=True,
+    ),
 }
 
 
@@ -65,6 +77,10 @@ def fit(
     select: str = "role == 'rung'",
     select_error: str | None = None,
     method: str = "default",
+    law: str = "over_training",
+    error_law: str = "exponential_decay",
+    objective: str | None = None,
+    params_column: str = "params",
     level: float = 0.95,
     seed: int = 0,
     command: str = "",
@@ -77,7 +93,11 @@ def fit(
       error: the error to fit, such as `average` or `error/average`; None for no error law.
       select: which rows to fit, as a pandas query.
       select_error: which rows to fit the error law to, where not the same.
-      method: `default` or `paper`; see `Method`.
+      method: `default`, `paper` or `best`; see `Method`.
+      law: the loss law's name in `fitting.laws`.
+      error_law: the error law's.
+      objective: what the method `best` minimises of the loss, a name in `fitting.objectives`; by default `log_huber`.
+      params_column: the column that N is taken from, such as `params_non_embedding`.
       level: nominal coverage of every interval.
       seed: of the posterior's draws. Fitted parameters and predictions do not depend on it, intervals by a hair.
       command: what to record as the command that made this law.
@@ -88,18 +108,28 @@ def fit(
     """
     if method not in METHODS:
         raise ValueError(f"method {method!r} is unknown; methods are {', '.join(METHODS)}")
+    _refuse_unknown("law", law, laws.LOSS_LAWS)
+    _refuse_unknown("error law", error_law, laws.ERROR_LAWS)
+    if objective is not None and not METHODS[method].any_objective:
+        raise ValueError(f"method {method} has an objective of its own; to minimise {objective}, take method best")
+    loss_objective = objectives.named(objective or METHODS["best"].objective_loss)
     if not 0 < level < 1:
         raise ValueError(f"level is {level}: the coverage of an interval lies between 0 and 1, such as 0.95")
+    testbed = choice.counted(testbed, params_column)
     loss_column = testbed.column(loss, "loss")
     error_column = None if error is None else testbed.column(error, "error")
-    loss_rows, loss_left_out = _rows(testbed, select, (loss_column,))
-    loss_fit = _fit_loss(testbed, loss_rows, loss_column, METHODS[method], level, seed)
+    for suspicion in suspicions(testbed, loss_column):
+        warnings.warn(suspicion, stacklevel=2)
+    loss_rows, loss_left_out = choice.chosen(testbed, select, (loss_column,))
+    form = laws.LOSS_LAWS[law]
+    loss_fit = _fit_loss(testbed, loss_rows, loss_column, form, loss_objective, METHODS[method], level, seed)
     error_fit, left_out = None, loss_left_out
     if error_column is not None:
-        error_rows, error_left_out = _rows(testbed, select_error or select, (loss_column, error_column))
-        error_fit = _fit_error(testbed, error_rows, loss_column, error_column, METHODS[method], level, seed + 1)
+        error_rows, error_left_out = choice.chosen(testbed, select_error or select, (loss_column, error_column))
+        form = laws.ERROR_LAWS[error_law]
+        error_fit = _fit_error(testbed, error_rows, loss_column, error_column, form, METHODS[method], level, seed + 1)
         left_out = {run: reason for run, reason in loss_left_out.items() if run in error_left_out}
-    law = FittedLaw(
+    fitted = FittedLaw(
         method=method,
         loss=loss_fit,
         error=error_fit,
@@ -109,6 +139,7 @@ def fit(
         seed=seed,
         select=select,
         select_error=select_error,
+        objective=objective,
         testbed_sha256=testbed.sha256,
         command=command,
         versions={"python": platform.python_version()}
@@ -116,58 +147,90 @@ def fit(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
     corpora = set(loss_rows["corpus"]) if "corpus" in loss_rows else set()
-    return dataclasses.replace(law, predictions=_score(law, testbed, loss_column, error_column, corpora))
+    return dataclasses.replace(fitted, predictions=_score(fitted, testbed, loss_column, error_column, corpora))
 
 
-def _rows(testbed: Testbed, select: str, columns: Sequence[str]) -> tuple["pd.DataFrame", dict[str, str]]:
-    """The rows to fit, and for every other rung the reason why not.
-
-    A selection that names `quarantine` decides on quarantined rows itself, and one that names `corpus` may mix corpora.
-    """
-    table = testbed.table
-    selected = testbed.select(select)
-    if (targets := table["run"][selected & (table["role"] == "target")]).size:
-        raise ValueError(
-            f"select {select!r} takes in the target {', '.join(targets)}, which is there to be predicted; add "
-            "\"and role == 'rung'\""
-        )
-    reasons = {}
-    for row, chosen in zip(table.to_dict("records"), selected, strict=True):
-        missing = [column for column in columns if math.isnan(row[column])]
-        if row["quarantine"] and "quarantine" not in select:
-            reasons[row["run"]] = f"quarantined: {row['quarantine']}"
-        elif row["role"] in ("target", "checkpoint") and not chosen:
-            continue
-        elif not chosen:
-            reasons[row["run"]] = f"not selected by {select}"
-        elif missing:
-            reasons[row["run"]] = f"no {' and no '.join(missing)}"
-    rows = table[selected & ~table["run"].isin(list(reasons))]
-    corpora = sorted(set(rows["corpus"])) if "corpus" in rows else []
-    if len(corpora) > 1 and "corpus" not in select:
-        raise ValueError(
-            f"select {select!r} mixes runs on {len(corpora)} corpora ({', '.join(corpora)}), and a law is of one; "
-            f"add \"and corpus == '{corpora[0]}'\""
-        )
-    return rows, reasons
+def _refuse_unknown(what: str, name: str, known: Mapping[str, Law]) -> None:
+    if name not in known:
+        raise ValueError(f"{what} {name!r} is unknown; there are {', '.join(known)}")
 
 
-def _fit_loss(testbed: Testbed, rows: "pd.DataFrame", column: str, method: Method, level: float, seed: int) -> LawFit:
-    noise = uncertainty.NOISE_MEDIAN * (1 if method.relative_loss else rows[column].min())
-    x = (rows["params"].to_numpy(float), rows["tokens"].to_numpy(float))
-    fitted = _fit(laws.OVER_TRAINING, column, rows, x, method.relative_loss, noise, method, level, seed)
-    return dataclasses.replace(fitted, objective=method.objective_loss, points=_points(testbed, rows, fitted, x))
+def _fit_loss(
+    testbed: Testbed,
+    rows: "pd.DataFrame",
+    column: str,
+    law: Law,
+    objective: objectives.Objective,
+    method: Method,
+    level: float,
+    seed: int,
+) -> LawFit:
+    if missing := [name for name in law.inputs if name not in rows]:
+        raise ValueError(f"law {law.name} is of {', '.join(law.inputs)}: there is no column {', '.join(missing)}")
+    x = tuple(rows[name].to_numpy(float) for name in law.inputs)
+    for name, values in zip(law.inputs, x, strict=True):
+        if not np.isfinite(values).all():
+            raise ValueError(f"law {law.name} is of {name}, which {rows['run'][~np.isfinite(values)].iloc[0]} lacks")
+    if method.any_objective:
+        fitted = _fit_best(law, column, rows, x, _stderr(testbed, rows, column), objective, level, seed)
+    else:
+        noise = uncertainty.NOISE_MEDIAN * (1 if method.relative_loss else rows[column].min())
+        fitted = _fit(law, column, rows, x, method.relative_loss, noise, method, level, seed)
+        fitted = dataclasses.replace(fitted, objective=method.objective_loss)
+    return dataclasses.replace(fitted, points=_points(testbed, rows, fitted, x))
 
 
 def _fit_error(
-    testbed: Testbed, rows: "pd.DataFrame", loss_column: str, column: str, method: Method, level: float, seed: int
+    testbed: Testbed,
+    rows: "pd.DataFrame",
+    loss_column: str,
+    column: str,
+    law: Law,
+    method: Method,
+    level: float,
+    seed: int,
 ) -> LawFit:
-    # Sampling decides each question's answer anew for every run, so unlike a loss an error does carry it as noise.
-    stderr_N = _stderr(testbed, rows, column)
-    noise = math.hypot(uncertainty.NOISE_MEDIAN, np.linalg.norm(np.nan_to_num(stderr_N)) / math.sqrt(max(len(rows), 1)))
     x = (rows[loss_column].to_numpy(float),)
-    fitted = _fit(laws.EXPONENTIAL_DECAY, column, rows, x, False, noise, method, level, seed)
-    return dataclasses.replace(fitted, objective=method.objective_error, points=_points(testbed, rows, fitted, x))
+    stderr_N = _stderr(testbed, rows, column)
+    if method.any_objective:
+        objective = objectives.named(method.objective_error)
+        fitted = _fit_best(law, column, rows, x, stderr_N, objective, level, seed)
+    else:
+        # Sampling decides each question's answer anew for every run, so unlike a loss an error does carry it as noise.
+        sampling = np.linalg.norm(np.nan_to_num(stderr_N)) / math.sqrt(max(len(rows), 1))
+        noise = math.hypot(uncertainty.NOISE_MEDIAN, sampling)
+        fitted = _fit(law, column, rows, x, False, noise, method, level, seed)
+        fitted = dataclasses.replace(fitted, objective=method.objective_error)
+    return dataclasses.replace(fitted, points=_points(testbed, rows, fitted, x))
+
+
+def _fit_best(
+    law: Law,
+    column: str,
+    rows: "pd.DataFrame",
+    x: Sequence[np.ndarray],
+    stderr_N: np.ndarray,
+    objective: objectives.Objective,
+    level: float,
+    seed: int,
+) -> LawFit:
+    y_N = rows[column].to_numpy(float)
+    _refuse_too_few(law, column, x, y_N)
+    run_N = rows["run"].str.partition("@")[0]  # checkpoints are named <run>@<step>
+    found = best.fit(law, x, y_N, stderr_N, objective, run_N=run_N, seed=seed)
+    words = objective.words.format(quantity=column.partition("/")[0])
+    words += f", and {len(law.ideal)} ideal point" if law.ideal else ""
+    return _law_fit(
+        law,
+        column,
+        found.solution,
+        found.theta_SxP,
+        level,
+        noise=found.noise,
+        noise_is_relative=found.noise_is_relative,
+        objective=f"{words}, coefficients positive",
+        degrees_of_freedom=len(y_N) + len(law.ideal) - len(law.parameters),
+    )
 
 
 def _fit(
@@ -187,9 +250,25 @@ def _fit(
     posterior = uncertainty.posterior(
         law, x, y_N, scale_N, noise_median=noise_median, informed=method.posterior_exponents, seed=seed
     )
-    shapes_GxQ = posterior.shape_Q[None] if method.posterior_exponents else None
-    solution = solve.minimise(law, x, y_N, scale_N, positive=method.posterior_exponents, shapes_GxQ=shapes_GxQ)
-    low_P, high_P = np.quantile(posterior.theta_SxP, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    hold = dict(zip(law.shapes, posterior.shape_Q, strict=True)) if method.posterior_exponents else {}
+    solution = solve.minimise(law, x, y_N, scale_N, positive=method.posterior_exponents, hold=hold)
+    return _law_fit(
+        law,
+        column,
+        solution,
+        posterior.theta_SxP,
+        level,
+        noise=posterior.noise,
+        noise_is_relative=relative,
+        objective="",
+        degrees_of_freedom=len(y_N) - len(law.parameters),
+    )
+
+
+def _law_fit(
+    law: Law, column: str, solution: solve.Solution, theta_SxP: np.ndarray, level: float, **others: typing.Any
+) -> LawFit:
+    low_P, high_P = np.quantile(theta_SxP, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return LawFit(
         column=column,
         law=law.name,
@@ -197,34 +276,31 @@ def _fit(
         theta_intervals={
             name: (low, high) for name, low, high in zip(law.parameters, low_P.tolist(), high_P.tolist(), strict=True)
         },
-        theta_draws=tuple(map(tuple, posterior.theta_SxP.tolist())),
-        noise=posterior.noise,
-        noise_is_relative=relative,
-        objective="",
+        theta_draws=tuple(map(tuple, theta_SxP.tolist())),
         objective_value=float(solution.objective_B[0]),
         starts=solution.starts,
         share_at_optimum=float(solution.share_at_optimum_B[0]),
         at_bound=solution.at_bound,
         points=(),
-        degrees_of_freedom=len(y_N) - len(law.parameters),
+        **others,
     )
 
 
 def _refuse_too_few(law: Law, column: str, x: Sequence[np.ndarray], y_N: np.ndarray) -> None:
     """The runs must be as many as the parameters, and able to tell them apart."""
     count = len(law.parameters)
-    if len(y_N) < count:
+    if len(y_N) + len(law.ideal) < count:
         raise ValueError(
             f"{column}: {len(y_N)} runs cannot fit the {count} parameters ({', '.join(law.parameters)}) of {law.name}; "
             f"select at least {count}"
         )
     if not y_N.any():
         raise ValueError(f"{column} is 0 for all {len(y_N)} runs: there is nothing to fit")
-    middle = [shape.median for shape in law.shapes.values()]
+    middle = law.scaled([shape.median for shape in law.shapes.values()], y_N.min(), *(v[y_N.argmin()] for v in x))
     columns = [np.broadcast_to(term, y_N.shape) for term in law.evaluate_terms(middle, *x)]
     columns_NxJ = np.stack([term / np.abs(term).max() for term in columns], -1)
-    distinct = len(np.unique(np.stack(x), axis=1).T)
-    if distinct < count or np.linalg.cond(columns_NxJ) > 1e8:
+    distinct = len(np.unique(np.stack(x), axis=1).T) + len(law.ideal)
+    if distinct < count or np.linalg.cond(columns_NxJ[:, : len(law.linear)] if law.linear else np.eye(1)) > 1e8:
         raise ValueError(
             f"{column}: the runs cannot tell the parameters of {law.name} apart: {distinct} of {len(y_N)} differ in "
             f"{' or '.join(law.inputs)}, or all of these vary alike; add runs of other sizes and token multipliers"
@@ -272,7 +348,8 @@ def _score(law: FittedLaw, testbed: Testbed, loss: str, error: str | None, corpo
         targets = targets[targets["corpus"].isin(corpora)]
     predictions = []
     for row in targets.to_dict("records"):
-        prediction = predict.predict(law, float(row["params"]), float(row["tokens"]), row["run"])
+        given = {name: float(row[name]) for name in laws.named(law.loss.law).inputs}
+        prediction = predict.predict(law, float(row["params"]), float(row["tokens"]), row["run"], columns=given)
         measured_error = float(row[error]) if error else math.nan
         predictions.append(
             dataclasses.replace(

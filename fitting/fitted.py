@@ -133,6 +133,7 @@ class FittedLaw:
       seed: of every random draw.
       select: the row selection that was asked for.
       select_error: the same for the error law; None where it takes the loss law's rows, or there is none.
+      objective: what the method `best` was told to minimise, a name in `fitting.objectives`; None where it was not.
       testbed_sha256: of the table's bytes.
       command: the command that made this file.
       versions: of the libraries that took part.
@@ -152,6 +153,7 @@ class FittedLaw:
     versions: Mapping[str, str]
     created: str
     select_error: str | None = None
+    objective: str | None = None
     schema_version: int = SCHEMA_VERSION
 
 

@@ -1,29 +1,41 @@
 """From a fitted law alone to what a run will give: loss law, then error law, each with its interval."""
 
 import math
+import types
+from collections.abc import Mapping
 
 import numpy as np
 
 from fitting import laws
 from fitting.fitted import FittedLaw, LawFit, Prediction
 
+NOTHING: Mapping[str, float] = types.MappingProxyType({})
 
-def predict(law: FittedLaw, params: float, tokens: float, run: str = "") -> Prediction:
+
+def predict(
+    law: FittedLaw, params: float, tokens: float, run: str = "", *, columns: Mapping[str, float] = NOTHING
+) -> Prediction:
     """The loss and error of a run of `params` parameters (N) trained on `tokens` tokens (D).
 
     The intervals are of what would be measured on that one run: they hold the parameters' uncertainty and the run's own
     scatter around the law. Draws of the loss, scatter included, are what the draws of the error law are given.
 
+    A law of more than these two takes the rest from `columns`; data is new, and weights have 16 bits, unless they say.
+
     Raises:
-      ValueError: a size that is not positive and finite.
+      ValueError: a size that is not positive and finite, or one that the law needs and is not told.
     """
     for name, value in (("params", params), ("tokens", tokens)):
         if not (math.isfinite(value) and value > 0):
             raise ValueError(f"{name} is {value}: it must be a positive number")
     loss_law = laws.named(law.loss.law)
-    loss = float(loss_law.evaluate(tuple(law.loss.theta.values()), params, tokens))
+    given = {"unique_tokens": tokens, "weight_bits": 16.0, **columns, "params": params, "tokens": tokens}
+    if missing := [name for name in loss_law.inputs if name not in given]:
+        raise ValueError(f"{loss_law.name} is a law of {', '.join(loss_law.inputs)}: say {', '.join(missing)} as well")
+    x = [given[name] for name in loss_law.inputs]
+    loss = float(loss_law.evaluate(tuple(law.loss.theta.values()), *x))
     noise = run_noise(law)
-    loss_S = _scattered(law.loss, loss_law.evaluate(np.asarray(law.loss.theta_draws).T, params, tokens), noise["loss"])
+    loss_S = _scattered(law.loss, loss_law.evaluate(np.asarray(law.loss.theta_draws).T, *x), noise["loss"])
     error = error_interval = None
     if law.error is not None:
         error_law = laws.named(law.error.law)

@@ -116,7 +116,9 @@ def _refit(law: FittedLaw, table: "pd.DataFrame", name: str, *, with_error: bool
             select_error="in_error == 1" if with_error else None,
             level=law.level,
             seed=law.seed,
-            **{"method": law.method, **options},
+            law=law.loss.law,
+            **({"error_law": law.error.law} if law.error else {}),
+            **{"method": law.method, "objective": law.objective if "method" not in options else None, **options},
         )
     except ValueError as error:
         return Refit(name, {}, (), str(error))

@@ -1,24 +1,34 @@
-"""Batched least squares: many datasets, many starts, one compiled call. The only file that imports jaxopt.
+"""Batched minimisation: many datasets, many starts, one compiled call. The only file that imports jaxopt.
 
-A law is solved in scaled coordinates: for each linear parameter its term at the best run over the largest value, which
-is of order one, and for each shape its logarithm. Starts come from variable projection: for every shape on a grid the
-best linear parameters are a linear solve. The best of them are polished by Levenberg-Marquardt, in float64.
+A law is solved in scaled coordinates: each linear parameter as its term's size over the largest value, each shape as
+the logarithm of its ratio to its unit. Starts come from variable projection (for every shape on a grid the best linear
+parameters are a linear solve), all are screened, and the best are polished by majorised Levenberg-Marquardt steps.
 """
 
 import dataclasses
 import functools
+import typing
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fitting.laws import Law
+from fitting.law import Law
+from fitting.objectives import OBJECTIVES, Objective
 
-_POSITIVE_FLOOR = 1e-4  # the least share of a term that a positive start may have: at zero the logarithm has no slope
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # jaxopt says on import that it is finished: so it is
+    import jaxopt.base
+
+_START_FLOOR = 1e-4  # the least share of a term that a positive start may have
+_FLOOR = 1e-12  # the least share of a term at all
 _BOUND = 1e-6  # a term with a smaller share than this has vanished
 _SAME_OPTIMUM = 1e-6  # relative difference of objectives
+_NODES = 4096  # of a grid of shapes, at most
+_LANES = 128  # starts polished side by side: few enough to stay in cache, and the slowest holds up only these
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,22 +37,26 @@ class Solution:
 
     Attributes:
       theta_BxP: parameters at the lowest objective found.
-      objective_B: sum of squared residuals there.
-      starts: how many starts of each dataset were polished.
-      share_at_optimum_B: share of them that reached that objective.
+      objective_B: the objective there.
+      screened: how many starts each dataset had.
+      starts: how many of them, the best, were polished.
+      share_at_optimum_B: share of those that reached that objective.
       at_bound: names of the parameters of the first dataset that lie at a bound.
+      node_Q: the shapes of the first dataset, each in its unit: where to start on others like it.
     """
 
     theta_BxP: np.ndarray
     objective_B: np.ndarray
+    screened: int
     starts: int
     share_at_optimum_B: np.ndarray
     at_bound: tuple[str, ...]
+    node_Q: np.ndarray
 
 
 def shape_ranges(law: Law) -> np.ndarray:
     """The range in which each of a law's Q shapes is searched: [Q, (low, high)]."""
-    return np.array([(shape.low, shape.high) for shape in law.shapes.values()])
+    return np.array([(shape.low, shape.high) for shape in law.shapes.values()]).reshape(-1, 2)
 
 
 def shape_grid(ranges_Qx2: np.ndarray, nodes: int) -> np.ndarray:
@@ -55,119 +69,288 @@ def minimise(
     law: Law,
     x: Sequence[np.ndarray],
     y_BxN: np.ndarray,
-    scale_BxN: np.ndarray,
+    scale_BxN: np.ndarray | float = 1.0,
     *,
+    objective: Objective = OBJECTIVES["squares"],
+    weight_BxN: np.ndarray | float = 1.0,
     positive: bool,
-    shapes_GxQ: np.ndarray | None = None,
-    starts: int = 16,
+    hold: Mapping[str, float] | None = None,
+    nodes_GxQ: np.ndarray | None = None,
+    starts: int | None = None,
 ) -> Solution:
-    """Minimises the sum over runs of ((f(theta, x) - y) / scale)² for each of B datasets.
+    """Minimises the sum over runs of weight × rho((f(theta, x) - y) / scale) for each of B datasets.
 
     Args:
       law: the law, with Q shapes.
-      x: the law's inputs, each [N].
-      y_BxN: measurements.
+      x: the law's inputs, each [N] or [B, N].
+      y_BxN: measurements, [N] or [B, N].
       scale_BxN: the size of a residual that counts as one.
+      objective: rho, and whether f and y are compared by their logarithms.
+      weight_BxN: how often each run counts, such as in a resample: 0 leaves it out.
       positive: whether the linear parameters must not be negative.
-      shapes_GxQ: where to start. A single node is held fixed: only the linear parameters are then free.
-      starts: how many of the nodes, the best, to polish.
+      hold: parameters held at a value, by name.
+      nodes_GxQ: where to start, each shape in its unit. By default a grid over the ranges of all that are not held.
+      starts: how many of the nodes, the best, to polish; by default 16, and 64 where there are three shapes or more.
     """
-    y_BxN, scale_BxN = np.atleast_2d(y_BxN), np.atleast_2d(scale_BxN)
-    shapes_GxQ = shape_grid(shape_ranges(law), 64) if shapes_GxQ is None else shapes_GxQ
-    free = len(shapes_GxQ) > 1
-    best_B = y_BxN.argmin(1)
-    data = {
-        "x": tuple(np.broadcast_to(v, y_BxN.shape).astype(float) for v in x),
-        "y": y_BxN.astype(float),
-        "scale": scale_BxN.astype(float),
-        "best_x": tuple(np.asarray(v, float)[best_B] for v in x),
-        "largest_y": y_BxN.max(1).astype(float),
+    hold = dict(hold or {})
+    starts = starts or (16 if len(law.shapes) <= 2 else 64)
+    if nodes_GxQ is None:
+        free = [name for name in law.shapes if name not in hold]
+        nodes = min(64, int(_NODES ** (1 / max(len(free), 1)) + 1e-9))
+        ranges_Qx2 = shape_ranges(law)
+        for q, name in enumerate(law.shapes):
+            ranges_Qx2[q] = (hold[name],) * 2 if name in hold else ranges_Qx2[q]
+        axes = [np.geomspace(*ends, nodes if ends[0] < ends[1] else 1) for ends in ranges_Qx2]
+        nodes_GxQ = np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")], -1) if axes else None
+    nodes_GxQ = np.ones((1, 0)) if nodes_GxQ is None else np.asarray(nodes_GxQ, float)
+    y_BxN = np.asarray(y_BxN, float)
+    runs = y_BxN.shape[-1]
+    arrays = {
+        **{f"x{i}": np.asarray(v, float) for i, v in enumerate(x)},
+        "y": y_BxN,
+        "scale": np.asarray(scale_BxN, float),
+        "weight": np.asarray(weight_BxN, float),
     }
-    starts = min(starts, len(shapes_GxQ))
+    arrays = {name: array if array.ndim else np.full(runs, array) for name, array in arrays.items()}
+    batched = frozenset(name for name, array in arrays.items() if array.ndim == 2)
+    datasets = max((len(arrays[name]) for name in batched), default=1)
+    screened, starts = len(nodes_GxQ), min(starts, len(nodes_GxQ))
     with jax.enable_x64(True):
-        solved = _program(law, positive, free, starts)(data, np.asarray(shapes_GxQ, float))
-        theta_BxP, objective_B, share_at_optimum_B, share_BxJ = (np.asarray(array) for array in solved)
-    at_bound = [name for name, share in zip(law.linear, share_BxJ[0], strict=True) if positive and share < _BOUND]
-    for (name, shape), value in zip(law.shapes.items(), theta_BxP[0, len(law.linear) :], strict=True):
-        if free and not shape.low * 1.001 < value < shape.high / 1.001:
-            at_bound.append(name)
-    return Solution(theta_BxP, objective_B, starts, share_at_optimum_B, tuple(at_bound))
+        program = _program(law, objective, positive, tuple(hold), batched, datasets, starts, runs * screened * datasets)
+        solved = program(arrays, nodes_GxQ, np.array(list(hold.values()), float))
+        theta_BxP, objective_B, share_at_optimum_B, z_P, low_P, high_P = (np.asarray(array) for array in solved)
+    at_bound = tuple(
+        name
+        for name, z, low, high in zip(law.parameters, z_P, low_P, high_P, strict=True)
+        if name not in hold and (z < low + _BOUND or z > high - _BOUND)
+    )
+    node_Q = np.exp(z_P[len(law.linear) :])
+    return Solution(theta_BxP, objective_B, screened, starts, share_at_optimum_B, at_bound, node_Q)
+
+
+class _State(typing.NamedTuple):
+    iter_num: jax.Array
+    error: jax.Array  # the decrease that the next step promises, relative to the objective
+    damping: jax.Array
+    value: jax.Array
+
+
+@dataclasses.dataclass(eq=False)
+class _MajorisedLevenbergMarquardt(jaxopt.base.IterativeSolver):
+    """Second-order descent of a sum of weight × rho(residual) within bounds, by jaxopt's protocol.
+
+    The matrix of a step goes from Newton's (Gauss and Newton's, with rho's own curvature) at no damping to the
+    majoriser's (iteratively reweighted least squares, which descends where the law is near enough to linear) at a
+    damping of one, and on to ever shorter steps beyond: as sure as the one far from the optimum, as fast as the other
+    close to it.
+    Parameters at a bound that the slope pushes against are left out of the step.
+    """
+
+    residuals: Any
+    objective: Objective
+    maxiter: int = 100
+    tol: float = 1e-14
+    verbose: int = 0
+    implicit_diff: bool = False
+    jit: bool = True
+    unroll: bool = False  # "auto" would compile, and run, all iterations
+
+    def init_state(self, z_P: jax.Array, data: Any) -> _State:
+        """The state before the first step."""
+        one = jnp.ones_like(z_P[0])
+        return _State(jnp.asarray(0), one, one, self.value(z_P, data))
+
+    def update(self, z_P: jax.Array, state: _State, data: Any) -> jaxopt.OptStep:
+        """One step, taken if it descends."""
+        r_N, weight_N, delta = self.residuals(z_P, data), data["weight"], data["delta"]
+        jacobian_NxP = jax.jacfwd(self.residuals)(z_P, data)
+        majoriser_N = weight_N * self.objective.majoriser(r_N, delta)
+        curvature_N = weight_N * self.objective.curvature(r_N, delta)
+        curvature_N += jnp.minimum(state.damping, 1.0) * (majoriser_N - curvature_N)
+        gradient_P = (weight_N * self.objective.slope(r_N, delta)) @ jacobian_NxP
+        hessian_PxP = jnp.einsum("np,nq,n->pq", jacobian_NxP, jacobian_NxP, curvature_N)
+        diagonal_P = jnp.einsum("np,np,n->p", jacobian_NxP, jacobian_NxP, majoriser_N)
+
+        low_P, high_P = data["low"], data["high"]
+        stuck_P = ((z_P <= low_P) & (gradient_P > 0)) | ((z_P >= high_P) & (gradient_P < 0)) | (diagonal_P == 0)
+        unit_P = jnp.where(stuck_P, 0.0, 1 / jnp.sqrt(jnp.where(stuck_P, 1.0, diagonal_P)))
+        damping = jnp.where(stuck_P, 1.0, 0.01 * state.damping + 1e-13)
+        matrix_PxP = hessian_PxP * unit_P * unit_P[:, None] + jnp.diag(damping)
+        step_P = -unit_P * jax.scipy.linalg.solve(matrix_PxP, unit_P * gradient_P, assume_a="pos")
+        next_P = jnp.clip(z_P + step_P, low_P, high_P)
+        value = self.value(next_P, data)
+        descends = value < state.value
+        promised = -gradient_P @ (next_P - z_P)
+        lost = state.damping > 1e9
+        return jaxopt.OptStep(
+            params=jnp.where(descends, next_P, z_P),
+            state=_State(
+                iter_num=state.iter_num + 1,
+                error=jnp.where((promised > self.tol * state.value + data["rounding"]) & ~lost, 1.0, 0.0),
+                damping=jnp.where(descends, 0.2 * state.damping, 6 * jnp.maximum(state.damping, 1e-6)),
+                value=jnp.where(descends, value, state.value),
+            ),
+        )
+
+    def value(self, z_P: jax.Array, data: Any) -> jax.Array:
+        """The objective; infinite where the law has no value."""
+        rho_N = self.objective.rho(self.residuals(z_P, data), data["delta"])
+        value = jnp.sum(jnp.where(data["weight"] > 0, data["weight"] * rho_N, 0.0))
+        return jnp.where(jnp.isnan(value), jnp.inf, value)
+
+    def optimality_fun(self, z_P: jax.Array, data: Any) -> jax.Array:
+        """The gradient, zero at an optimum within the bounds."""
+        return jax.grad(self.value)(z_P, data)
+
+
+class _Scaled:
+    """A law in the solver's coordinates z, P of them: shares of the linear parameters' terms, logarithms of shapes."""
+
+    def __init__(self, law: Law, objective: Objective, positive: bool, held: tuple[str, ...]):
+        self.law, self.log = law, objective.log
+        self.held = [(law.parameters.index(name), i) for i, name in enumerate(held)]
+        self.linear = len(law.linear)
+        share = (_FLOOR, np.inf) if positive else (-np.inf, np.inf)
+        log_ranges = np.log(shape_ranges(law))
+        self.low_P, self.high_P = np.array([share] * self.linear + log_ranges.tolist()).reshape(-1, 2).T
+        for p, _ in self.held:
+            self.low_P[p] = self.high_P[p] = 0.0
+
+    def prepared(self, data: dict[str, jax.Array], hold_H: jax.Array, objective: Objective) -> dict[str, Any]:
+        """A dataset with what is worked out once: the run to take units from, and the bounds."""
+        x = [data[f"x{i}"] for i in range(len(self.law.inputs))]
+        counted_N = data["weight"] > 0
+        best = jnp.argmin(jnp.where(counted_N, data["y"], jnp.inf))
+        rounding = jnp.finfo(float).eps ** 2 * jnp.sum(data["weight"] * (data["y"] / data["scale"]) ** 2)
+        return {
+            "x": x,
+            "y": data["y"],
+            "scale": data["scale"],
+            "weight": data["weight"],
+            "best": [data["y"][best], *(v[best] for v in x)],
+            "largest": jnp.max(jnp.where(counted_N, jnp.abs(data["y"]), 0.0)),
+            "hold": hold_H,
+            "low": jnp.asarray(self.low_P),
+            "high": jnp.asarray(self.high_P),
+            "delta": jnp.asarray(objective.delta),
+            "rounding": rounding,
+        }
+
+    def shapes(self, z_P: jax.Array, data: Any) -> list[jax.Array]:
+        """The law's shapes."""
+        in_units = list(jnp.exp(z_P[self.linear :]))
+        for p, i in self.held:
+            if p >= self.linear:
+                in_units[p - self.linear] = data["hold"][i]
+        values = self.law.scaled(in_units, *data["best"])
+        for p, i in self.held:
+            if p >= self.linear:
+                values[p - self.linear] = data["hold"][i]
+        return values
+
+    def columns(self, shape_Q: list[jax.Array], data: Any) -> tuple[list[jax.Array], list[jax.Array], jax.Array]:
+        """Of every linear parameter its unit and its term in that unit, and what no parameter multiplies."""
+        terms = [jnp.broadcast_to(term, data["y"].shape) for term in self.law.terms(shape_Q, *data["x"])]
+        units = [data["largest"] / jnp.sqrt(jnp.mean(term**2)) for term in terms[: self.linear]]
+        columns = [term * unit for term, unit in zip(terms, units, strict=False)]
+        return units, columns, sum(terms[self.linear :], start=jnp.zeros_like(data["y"]))
+
+    def theta(self, z_P: jax.Array, data: Any) -> jax.Array:
+        """The law's own parameters."""
+        shape_Q = self.shapes(z_P, data)
+        units, _, _ = self.columns(shape_Q, data)
+        theta = [z * unit for z, unit in zip(z_P, units, strict=False)] + shape_Q
+        for p, i in self.held:
+            theta[p] = data["hold"][i]
+        return jnp.stack(theta)
+
+    def residuals(self, z_P: jax.Array, data: Any) -> jax.Array:
+        """Law minus measurement, over its scale."""
+        units, columns, fitted_N = self.columns(self.shapes(z_P, data), data)
+        shares = list(z_P[: self.linear])
+        for p, i in self.held:
+            if p < self.linear:
+                shares[p] = data["hold"][i] / units[p]
+        for share, column_N in zip(shares, columns, strict=True):
+            fitted_N += share * column_N
+        if self.log:
+            return (jnp.log(fitted_N) - jnp.log(data["y"])) / data["scale"]
+        return (fitted_N - data["y"]) / data["scale"]
+
+    def start(self, in_units_Q: jax.Array, data: Any) -> jax.Array:
+        """The coordinates of given shapes with the linear parameters that squares would choose for them."""
+        held = {p for p, _ in self.held}
+        z_P = jnp.concatenate([jnp.zeros(self.linear), jnp.log(in_units_Q)])
+        free = [j for j in range(self.linear) if j not in held]
+        z_P = jnp.clip(z_P, jnp.where(jnp.isfinite(data["low"]), data["low"], -1e100), data["high"])
+        if not free:
+            return z_P
+        units, columns, fitted_N = self.columns(self.shapes(z_P, data), data)
+        for p, i in self.held:
+            if p < self.linear:
+                fitted_N += data["hold"][i] / units[p] * columns[p]
+        root_N = jnp.sqrt(data["weight"]) / (data["scale"] * (data["y"] if self.log else 1.0))
+        column_NxJ = jnp.stack([columns[j] * root_N for j in free], -1)
+        q, r = jnp.linalg.qr(column_NxJ)
+        share_J = jax.scipy.linalg.solve_triangular(r, q.T @ ((data["y"] - fitted_N) * root_N))
+        floor_J = jnp.asarray(np.where(self.low_P[free] > -np.inf, _START_FLOOR, -np.inf))
+        share_J = jnp.maximum(jnp.where(jnp.isfinite(share_J), share_J, 0.0), floor_J)
+        return z_P.at[np.array(free)].set(share_J)
 
 
 @functools.cache
-def _program(law: Law, positive: bool, free: bool, starts: int):
-    """The compiled solver: (data, shapes_GxQ) -> theta, objective, share at the optimum, each term's share."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # jaxopt says on import that it is finished: so it is
-        import jaxopt
+def _program(law, objective, positive, held, batched, datasets, starts, work):
+    """The compiled solver: (arrays, nodes_GxQ, hold_H) -> theta, objective, share at the optimum, z and its bounds."""
+    scaled = _Scaled(law, objective, positive, held)
+    solver = _MajorisedLevenbergMarquardt(residuals=scaled.residuals, objective=objective)
+    # Tiny corners are approached through wider ones, from which the way down is not yet a ridge.
+    deltas = [delta for delta in (1e-3, 1e-5, 1e-6, 1e-7) if delta > 10 * objective.delta] + [objective.delta]
 
-    linear = len(law.linear)
-    low, high = np.log(shape_ranges(law)).T
+    def solve(arrays, nodes_GxQ, hold_H):
+        def dataset(b):
+            mine = {name: array[b] if name in batched else array for name, array in arrays.items()}
+            return scaled.prepared(mine, hold_H, objective)
 
-    def scales(shape_Q, data):
-        return [data["largest_y"] / jnp.abs(term) for term in law.terms(shape_Q, *data["best_x"])]
+        def screen(lane):
+            b, g = lane
+            data = dataset(b)
+            z_P = scaled.start(nodes_GxQ[g], data)
+            return z_P, solver.value(z_P, data)
 
-    def columns(shape_Q, data):
-        terms = zip(law.terms(shape_Q, *data["x"]), scales(shape_Q, data), strict=True)
-        return [jnp.broadcast_to(term * scale, data["y"].shape) / data["scale"] for term, scale in terms]
+        def polish(lane):
+            b, z_P = lane
+            data = dataset(b)
+            for delta in deltas:
+                z_P = solver.run(z_P, data | {"delta": jnp.asarray(delta)}).params
+            return z_P, solver.value(z_P, data)
 
-    def unpack(raw_P, data):
-        share_J = jnp.exp(jnp.clip(raw_P[:linear], -60.0, 60.0)) if positive else raw_P[:linear]
-        return share_J, jnp.exp(jnp.clip(raw_P[linear:], low, high)) if free else data["shape"]
+        def choose(lane):
+            b, z_SxP, value_S = lane
+            data, winner = dataset(b), jnp.argmin(value_S)
+            reached_S = value_S <= value_S[winner] * (1 + _SAME_OPTIMUM) + 100 * data["rounding"]
+            return scaled.theta(z_SxP[winner], data), value_S[winner], jnp.mean(reached_S, dtype=float), z_SxP[winner]
 
-    def residuals(raw_P, data):
-        share_J, shape_Q = unpack(raw_P, data)
-        fitted = sum(share * column for share, column in zip(share_J, columns(shape_Q, data), strict=True))
-        return fitted - data["y"] / data["scale"]
+        nodes = nodes_GxQ.shape[0]
+        b_L, g_L = (index.ravel() for index in jnp.meshgrid(jnp.arange(datasets), jnp.arange(nodes), indexing="ij"))
+        z_LxP, value_L = _in_lanes(screen, (b_L, g_L))
+        order_BxS = jnp.argsort(value_L.reshape(datasets, nodes), axis=1)[:, :starts]
+        best_L = (order_BxS + nodes * jnp.arange(datasets)[:, None]).ravel()
+        z_LxP, value_L = _in_lanes(polish, (b_L[best_L], z_LxP[best_L]))
+        lanes = (jnp.arange(datasets), z_LxP.reshape(datasets, starts, -1), value_L.reshape(datasets, starts))
+        theta_BxP, objective_B, share_B, z_BxP = _in_lanes(choose, lanes)
+        return theta_BxP, objective_B, share_B, z_BxP[0], scaled.low_P, scaled.high_P
 
-    def objective(raw_P, data):
-        value = jnp.sum(residuals(raw_P, data) ** 2)
-        return jnp.where(jnp.isnan(value), jnp.inf, value)
+    # A small problem runs for milliseconds: compiling it is what takes time.
+    return jax.jit(solve, compiler_options={"xla_backend_optimization_level": 1 if work > 20_000 else 0})
 
-    def start(shape_Q, data):
-        q, r = jnp.linalg.qr(jnp.stack(columns(shape_Q, data), -1))
-        share_J = jax.scipy.linalg.solve_triangular(r, q.T @ (data["y"] / data["scale"]))
-        share_J = jnp.log(jnp.maximum(share_J, _POSITIVE_FLOOR)) if positive else share_J
-        return jnp.concatenate([share_J, jnp.log(shape_Q)]) if free else share_J
 
-    def screen(data, shapes_GxQ):
-        """The best of the starts that variable projection gives: [starts, parameters]."""
-        raw_GxP = jax.vmap(start, (0, None))(shapes_GxQ, data)
-        return raw_GxP[jnp.argsort(jax.vmap(objective, (0, None))(raw_GxP, data))[:starts]]
-
-    # unroll=False: without it jaxopt compiles, and runs, all iterations.
-    levenberg_marquardt = jaxopt.LevenbergMarquardt(
-        residuals,
-        maxiter=100,
-        damping_parameter=1e-3,
-        tol=1e-13,
-        solver="cholesky",
-        materialize_jac=True,
-        implicit_diff=False,
-        unroll=False,
-    )
-
-    def polish(raw_P, data):
-        polished_P = levenberg_marquardt.run(raw_P, data).params
-        return jnp.where(objective(polished_P, data) < objective(raw_P, data), polished_P, raw_P)
-
-    def choose(raw_SxP, data):
-        value_S = jax.vmap(objective, (0, None))(raw_SxP, data)
-        winner = jnp.argmin(value_S)
-        share_J, shape_Q = unpack(raw_SxP[winner], data)
-        theta_P = jnp.concatenate([share_J * jnp.stack(scales(shape_Q, data)), shape_Q])
-        rounding = jnp.finfo(value_S.dtype).eps ** 2 * jnp.sum((data["y"] / data["scale"]) ** 2)
-        reached_S = value_S <= value_S[winner] * (1 + _SAME_OPTIMUM) + 100 * rounding
-        return theta_P, value_S[winner], jnp.mean(reached_S, dtype=float), share_J
-
-    def solve(data, shapes_GxQ):
-        datasets = data["y"].shape[0]
-        data["shape"] = jnp.broadcast_to(shapes_GxQ[0], (datasets, shapes_GxQ.shape[1]))
-        raw_BxSxP = jax.vmap(screen, (0, None))(data, shapes_GxQ)
-        # One flat batch of starts compiles in half the time of a batch within a batch.
-        repeated = jax.tree.map(lambda array: jnp.repeat(array, starts, 0), data)
-        raw_BxSxP = jax.vmap(polish)(raw_BxSxP.reshape(datasets * starts, -1), repeated).reshape(raw_BxSxP.shape)
-        return jax.vmap(choose)(raw_BxSxP, data)
-
-    # The program is small and runs for milliseconds: compiling it is what takes time.
-    return jax.jit(solve, compiler_options={"xla_backend_optimization_level": 0})
+def _in_lanes(f, lanes: Any) -> Any:
+    """`f` of every lane, `_LANES` at a time, so that memory does not grow with their number."""
+    count = len(jax.tree.leaves(lanes)[0])
+    if count <= _LANES:
+        return jax.vmap(f)(lanes)
+    batches = -(-count // _LANES)
+    # The last batch is filled up with copies of the last lane, so that one shape is compiled.
+    index_BxL = jnp.minimum(jnp.arange(batches * _LANES), count - 1).reshape(batches, _LANES)
+    results = jax.lax.map(lambda index_L: jax.vmap(f)(jax.tree.map(lambda a: a[index_L], lanes)), index_BxL)
+    return jax.tree.map(lambda a: a.reshape(batches * _LANES, *a.shape[2:])[:count], results)

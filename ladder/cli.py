@@ -6,6 +6,7 @@ import logging
 import os
 import shlex
 import sys
+import warnings
 from typing import Annotated, Literal
 
 import tyro
@@ -35,6 +36,7 @@ def main() -> None:
     """The console script: one clear line on stderr and exit code 1 where a command is refused."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow tells at length of the GPUs it did not find
     logging.getLogger("absl").setLevel(logging.ERROR)  # so does orbax of how it stores arrays
+    warnings.showwarning = lambda message, *_: to_person.print(f"warning: {message}")
     try:
         app.cli(prog="ladder", description="Train a ladder of small runs, fit its laws, know the large run beforehand.")
     except (ValueError, OSError, RunFailed) as e:
@@ -157,7 +159,14 @@ def fit(
     select_error: Annotated[
         str | None, arg(metavar="EXPR", help="rows to fit the error law on, where they differ")
     ] = None,
-    method: Annotated[Literal["default", "paper"], arg(help="`paper` is Gadre et al.'s procedure exactly")] = "default",
+    method: Annotated[
+        Literal["default", "paper", "best"],
+        arg(help="`paper` is Gadre et al.'s procedure exactly, `best` the best fit of any law by any objective"),
+    ] = "default",
+    law: Annotated[str, arg(metavar="LAW", help="loss law, such as chinchilla")] = "over_training",
+    error_law: Annotated[str, arg(metavar="LAW", help="error law, such as sigmoid")] = "exponential_decay",
+    objective: Annotated[str | None, arg(metavar="NAME", help="of the method `best`, such as log_huber")] = None,
+    params_column: Annotated[str, arg(metavar="COLUMN", help="what N is, such as params_non_embedding")] = "params",
     level: Annotated[float, arg(help="nominal coverage of the intervals")] = 0.95,
     seed: Annotated[int, arg(help="of the intervals' random draws")] = 0,
 ) -> None:
@@ -170,6 +179,10 @@ def fit(
         select=select,
         select_error=select_error,
         method=method,
+        law=law,
+        error_law=error_law,
+        objective=objective,
+        params_column=params_column,
         level=level,
         seed=seed,
     )

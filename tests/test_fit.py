@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import scipy.optimize
 
-from fitting import fit, laws
-from fitting.testbed import Testbed
+from fitting import fit, laws, predict
+from fitting.testbed import Testbed, suspicions
 
 TRUTH = {"E": 1.2, "a": 150.0, "b": 300.0, "eta": 0.15}
 ERROR_TRUTH = {"eps": 0.8, "k": 2.5, "gamma": 0.8}
@@ -214,7 +214,7 @@ def test_error_law_has_its_own_rows_and_records_the_loss_it_was_given():
     [
         ({"loss": "y"}, "no column 'loss/y' in the testbed; it has loss/x"),
         ({"loss": "x", "error": "recall"}, "no column 'error/recall' in the testbed; it has error/average"),
-        ({"loss": "x", "method": "best"}, "method 'best' is unknown; methods are default, paper"),
+        ({"loss": "x", "method": "finest"}, "method 'finest' is unknown; methods are default, paper"),
         ({"loss": "x", "level": 95}, "level is 95"),
         ({"loss": "x", "select": "params > 0"}, "takes in the target n500m-m20, n100m-m320"),
         (
@@ -253,5 +253,88 @@ def test_runs_of_one_size_cannot_tell_the_parameters_apart():
 
 def test_repeats_of_the_same_run_do_not_count_as_different_runs():
     table = _table().iloc[[0, 0, 0, 4, 3]].assign(run=list("abcde"))
+    table["loss/x"] += [0.0, 0.001, 0.002, 0.0, 0.0]
     with pytest.raises(ValueError, match="3 of 5 differ in params or tokens"):
         fit.fit(Testbed(table), loss="x")
+
+
+@pytest.mark.parametrize(("row", "message"), [(1, "the same run twice"), (6, "a target would be fitted")])
+def test_a_run_that_is_there_twice_is_refused(row, message):
+    table = _table()
+    table = pd.concat([table, table.iloc[[row]].assign(run="again", role="rung")])
+    with pytest.raises(ValueError, match=f"'again'.*{message}"):
+        fit.fit(Testbed(table), loss="x")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss/x": lambda t: t["loss/x"] / np.log(2)}, "are these bits, and not nats"),
+        ({"loss/x": lambda t: t["loss/x"] / 4 / np.log(2)}, "bits a byte are columns named bpb/x"),
+        ({"params": lambda t: t["params"] / 1e9}, "params is at most 0.5: it is a plain count"),
+        ({"params_non_embedding": 1e9}, "more parameters without its embeddings than with them"),
+    ],
+)
+def test_units_that_look_wrong_are_told(changes, message):
+    """On losses that are usual for text: those of Hoffmann et al. 2022."""
+    table = _table()
+    table["loss/x"] = 1.8 + 480 * table["params"] ** -0.35 + 2100 * table["tokens"] ** -0.37
+    assert suspicions(Testbed(table), "loss/x") == []
+    (said,) = suspicions(Testbed(table.assign(**changes)), "loss/x")
+    assert message in said
+
+
+def test_no_published_loss_looks_wrong():
+    for loss in gadre2024.SETS:
+        assert suspicions(gadre2024.everything(), f"loss/{loss}") == []
+
+
+def test_a_suspicion_is_a_warning_and_no_more():
+    table = _table(multipliers=(20, 80))
+    with pytest.warns(UserWarning, match="a plain count"):
+        fit.fit(Testbed(table.assign(tokens=table["tokens"] / 1e9)), loss="x")
+
+
+def test_a_law_of_more_than_sizes_needs_their_columns_and_predicts_with_them():
+    rng = np.random.default_rng(0)
+    table = _table(multipliers=(5, 20, 80, 320))
+    table["unique_tokens"] = table["tokens"] / np.resize([1, 3, 10, 40], len(table))
+    law = laws.LOSS_LAWS["data_constrained"]
+    x = table[["params", "tokens", "unique_tokens"]].to_numpy().T
+    table["loss/x"] = law.evaluate((1.8, 480, 2100, 0.35, 0.37, 5, 15), *x) * (
+        1 + 1e-4 * rng.standard_normal(len(table))
+    )
+    with pytest.raises(ValueError, match="there is no column unique_tokens"):
+        fit.fit(Testbed(table.drop(columns="unique_tokens")), loss="x", law="data_constrained", method="best")
+    fitted = fit.fit(Testbed(table), loss="x", law="data_constrained", method="best", objective="relative_squares")
+    assert fitted.loss.points[0].columns["unique_tokens"] == x[2, 0]
+    for prediction in fitted.predictions:
+        assert prediction.loss == pytest.approx(prediction.measured_loss, rel=0.01)
+    once = predict.predict(fitted, 1e8, 1e10).loss
+    assert once < predict.predict(fitted, 1e8, 1e10, columns={"unique_tokens": 1e8}).loss
+
+
+def test_n_can_be_counted_without_embeddings():
+    table = _table().assign(params_non_embedding=lambda t: t["params"] / 2)
+    law = fit.fit(Testbed(table), loss="x", method="paper", params_column="params_non_embedding")
+    assert law.loss.points[0].params == 5e6 and law.predictions[0].params == 2.5e8
+    assert law.loss.theta["eta"] == pytest.approx(TRUTH["eta"], rel=1e-4)
+    with pytest.raises(ValueError, match="no column 'width'"):
+        fit.fit(Testbed(table), loss="x", params_column="width")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"law": "chinchila"}, "law 'chinchila' is unknown; there are over_training, chinchilla"),
+        ({"error": "average", "error_law": "x"}, "error law 'x' is unknown"),
+        ({"objective": "log_huber"}, "method default has an objective of its own"),
+        ({"method": "best", "objective": "x"}, "objective 'x' is unknown; objectives are squares"),
+        ({"method": "best", "objective": "noise_squares"}, "needs the sampling standard error of every run"),
+        ({"method": "best"}, "6 runs are too few to bootstrap over_training"),
+    ],
+)
+def test_options_that_do_not_fit_together_are_refused(options, message):
+    with pytest.raises(ValueError) as error:
+        fit.fit(Testbed(_table()), loss="x", **options)
+    assert message in str(error.value)

@@ -63,6 +63,61 @@ def test_large_and_negative_numbers_print_as_people_write_them():
     assert laws.latex(fit) == (r"L = -1.5 + (1.235\times 10^{6}\,M^{0.25} - 2\times 10^{-7}\,M^{-0.25})\,C^{-0.25}")
 
 
+CHINCHILLA = (1.8, 480.0, 2100.0, 0.35, 0.37)
+
+
+def test_chinchilla_is_equation_2_of_hoffmann_et_al():
+    law = laws.LOSS_LAWS["chinchilla"]
+    assert law.evaluate((1, 2, 3, 0.5, 0.25), 4.0, 16.0) == pytest.approx(1 + 2 / 2 + 3 / 2, rel=1e-14)
+    tied = laws.LOSS_LAWS["chinchilla_tied"]
+    assert tied.evaluate((1, 2, 3, 0.5), 4.0, 16.0) == law.evaluate((1, 2, 3, 0.5, 0.5), 4.0, 16.0)
+
+
+def test_kaplan_is_equation_1_5_of_kaplan_et_al():
+    expected = ((8.8e13 / 1e9) ** (0.076 / 0.095) + 5.4e13 / 2e10) ** 0.095
+    assert laws.LOSS_LAWS["kaplan"].evaluate((8.8e13, 5.4e13, 0.076, 0.095), 1e9, 2e10) == pytest.approx(expected)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.floats(6, 11), st.floats(8, 13))
+def test_coupled_without_interaction_is_chinchilla_and_with_it_lies_between_the_terms_and_their_sum(log_n, log_d):
+    size, data = 10**log_n, 10**log_d
+    chinchilla = laws.LOSS_LAWS["chinchilla"].evaluate(CHINCHILLA, size, data)
+    coupled = laws.LOSS_LAWS["coupled"]
+    assert coupled.evaluate((*CHINCHILLA, 1.0), size, data) == pytest.approx(float(chinchilla), rel=1e-12)
+    larger = max(480 * size**-0.35, 2100 * data**-0.37)
+    assert 1.8 + larger <= coupled.evaluate((*CHINCHILLA, 0.5), size, data) <= chinchilla
+
+
+def test_data_constrained_is_chinchilla_on_new_data_and_worse_on_repeated():
+    law, theta = laws.LOSS_LAWS["data_constrained"], (*CHINCHILLA, 5.3, 15.4)
+    chinchilla = laws.LOSS_LAWS["chinchilla"]
+    once, four, forty = law.evaluate(theta, 1e8, 4e10, np.array([4e10, 1e10, 1e9]))
+    assert once == pytest.approx(float(chinchilla.evaluate(CHINCHILLA, 1e8, 4e10)), rel=1e-12)
+    # D' after 4 epochs: U + U R* (1 - exp(-3/R*)); 1e8 parameters are fewer than is optimal for 1e10 tokens.
+    effective = 1e10 * (1 + 15.4 * (1 - np.exp(-3 / 15.4)))
+    assert four == pytest.approx(float(chinchilla.evaluate(CHINCHILLA, 1e8, effective)), rel=1e-12)
+    assert once < four < forty
+    assert law.evaluate((*CHINCHILLA, 5.3, 1e15), 1e8, 4e10, 1e10) == pytest.approx(float(once), rel=1e-6)
+
+
+def test_precision_is_chinchilla_with_fewer_parameters():
+    law = laws.LOSS_LAWS["precision"]
+    effective = 1e9 * (1 - np.exp(-4 / 2.7))
+    expected = laws.LOSS_LAWS["chinchilla"].evaluate(CHINCHILLA, effective, 2e10)
+    assert law.evaluate((*CHINCHILLA, 2.7), 1e9, 2e10, 4.0) == pytest.approx(float(expected), rel=1e-12)
+
+
+def test_error_laws_are_those_of_their_papers():
+    sigmoid, log_sigmoid = laws.ERROR_LAWS["sigmoid"], laws.ERROR_LAWS["log_sigmoid"]
+    # Acc = a / (1 + exp(-k (L - L_0))) + b with a = -0.6 and b = 0.9.
+    assert sigmoid.evaluate((0.1, 0.6, 3.0, 0.8), 1.0) == pytest.approx(1 - (-0.6 / (1 + np.exp(-3 * 0.2)) + 0.9))
+    # Acc = 1 - a log(1 - sigmoid), as their code has it, with a = -0.3.
+    accuracy = 1 + 0.3 * np.log(1 - 1 / (1 + np.exp(-3 * 0.2)))
+    assert log_sigmoid.evaluate((0.3, 3.0, 0.8), 1.0) == pytest.approx(1 - accuracy)
+    assert laws.ERROR_LAWS["loss_to_loss"].evaluate((1.2, 0.9, 2.0, 1.5), 2.0) == pytest.approx(1.2 + 0.9 * 0.25)
+
+
 def test_an_unknown_law_is_named_with_those_that_are_known():
     with pytest.raises(ValueError, match="law 'chinchila' is unknown to this version; it knows over_training"):
         laws.named("chinchila")

@@ -8,6 +8,7 @@ import pytest
 import scipy.optimize
 
 from fitting import laws, solve
+from fitting.objectives import OBJECTIVES
 
 PARAMS = np.array([1e7, 1e7, 4e7, 1.5e8, 4e8, 4e8])
 TOKENS = PARAMS * np.array([20, 320, 20, 20, 20, 80])
@@ -85,8 +86,8 @@ def test_a_coefficient_that_wants_to_be_negative_stops_at_zero_and_is_reported()
 
 def test_a_single_shape_is_held_fixed():
     loss_BxN = _problems(3, 0.005)
-    shape = np.array([[0.15]])
-    solution = solve.minimise(laws.OVER_TRAINING, (PARAMS, TOKENS), loss_BxN, loss_BxN, positive=True, shapes_GxQ=shape)
+    hold = {"eta": 0.15}
+    solution = solve.minimise(laws.OVER_TRAINING, (PARAMS, TOKENS), loss_BxN, loss_BxN, positive=True, hold=hold)
     terms = np.stack(np.broadcast_arrays(*laws.OVER_TRAINING.evaluate_terms([0.15], PARAMS, TOKENS)), -1)
     for loss, theta, objective in zip(loss_BxN, solution.theta_BxP, solution.objective_B, strict=True):
         unit = terms.max(0)
@@ -104,6 +105,109 @@ def test_thousands_of_datasets_in_one_call_agree_with_a_few():
     assert time.process_time() - started < 30  # CPU seconds, compilation included; a few on an idle core
     few = solve.minimise(laws.OVER_TRAINING, x, loss_BxN[:12], ones[:12], positive=False)
     np.testing.assert_allclose(many.objective_B[:12], few.objective_B, rtol=1e-6)
+
+
+# Every law at parameters of the size that its paper reports.
+TRUTHS = {
+    "over_training": (1.8, 200, 370, 0.137),
+    "chinchilla": (1.8, 480, 2100, 0.35, 0.37),
+    "chinchilla_tied": (1.8, 480, 2100, 0.35),
+    "kaplan": (8.8e13, 5.4e13, 0.076, 0.095),
+    "coupled": (1.8, 480, 2100, 0.35, 0.37, 0.6),
+    "data_constrained": (1.87, 520, 1490, 0.35, 0.36, 5.3, 15.4),
+    "width_depth": (1.7, 20, 3, 900, 0.6, 0.5, 0.33),
+    "precision": (1.8, 480, 2100, 0.35, 0.37, 2.67),
+    "annealing": (2.5, 0.5, 12, 0.5),
+    "exponential_decay": (0.85, 2.2, 0.7),
+    "sigmoid": (0.1, 0.6, 3, 3),
+    "log_sigmoid": (0.1, 3, 2.9),
+    "loss_to_loss": (1.2, 0.9, 1.1, 1.1),
+}
+
+
+def _inputs() -> dict[str, np.ndarray]:
+    """32 runs, all that any law may be a function of."""
+    rng = np.random.default_rng(0)
+    params, multiplier = (axis.ravel() for axis in np.meshgrid(np.geomspace(1e7, 1e10, 8), [5.0, 20.0, 80.0, 320.0]))
+    tokens = params * multiplier
+    return {
+        "params": params,
+        "tokens": tokens,
+        "unique_tokens": tokens / np.tile([1.0, 4.0, 20.0, 60.0], 8),
+        "width": (params / 1e3) ** 0.4,
+        "depth": rng.integers(4, 40, 32).astype(float),
+        "weight_bits": np.tile([3.0, 4.0, 8.0, 16.0], 8),
+        "lr_area": np.geomspace(0.1, 100, 32),
+        "lr_annealing": rng.uniform(0, 0.02, 32),
+        "loss": np.linspace(2, 4.5, 32),
+    }
+
+
+@pytest.mark.parametrize("name", [*laws.LOSS_LAWS, *laws.ERROR_LAWS])
+def test_every_law_recovers_its_parameters(name):
+    law, inputs = laws.named(name), _inputs()
+    x = [inputs[column] for column in law.inputs]
+    y = law.evaluate(TRUTHS[name], *x)
+    solution = solve.minimise(law, x, y, positive=True)
+    np.testing.assert_allclose(solution.theta_BxP[0], TRUTHS[name], rtol=1e-6)
+    assert solution.at_bound == () and solution.share_at_optimum_B[0] >= 1 / 64
+
+
+@pytest.mark.parametrize("name", ["log_huber", "log_absolute", "log_asymmetric", "relative_squares"])
+def test_every_objective_is_as_low_as_scipy_gets_it(name):
+    """Nelder-Mead from the solver's own answer and from beside it finds nothing lower."""
+    law, objective, rng = laws.LOSS_LAWS["chinchilla_tied"], OBJECTIVES[name], np.random.default_rng(4)
+    inputs = _inputs()
+    x = inputs["params"], inputs["tokens"]
+    y = law.evaluate(TRUTHS["chinchilla_tied"], *x) * np.exp(0.01 * rng.standard_t(2, 32))
+    scale = y if objective.scale == "relative" else 1.0
+    solution = solve.minimise(law, x, y, scale, objective=objective, positive=True)
+
+    def value(z):
+        E, A, B, alpha = z[0], *np.exp(z[1:])
+        fitted = E + A * x[0] ** -alpha + B * x[1] ** -alpha
+        r = np.log(fitted / y) if objective.log else (fitted - y) / scale
+        rho = np.where(abs(r) < objective.delta, r**2 / 2, objective.delta * (abs(r) - objective.delta / 2))
+        return np.sum(np.where(r > 0, objective.over, objective.under) * rho)
+
+    E, *others = solution.theta_BxP[0]
+    z = np.array([E, *np.log(others)])
+    assert solution.objective_B[0] == pytest.approx(value(z), rel=1e-9)
+    for start in (z, z * 1.01):
+        options = {"maxiter": 2000, "xatol": 1e-10, "fatol": 1e-15}
+        found = scipy.optimize.minimize(value, start, method="Nelder-Mead", options=options)
+        assert solution.objective_B[0] <= found.fun * (1 + 1e-7)
+
+
+def test_a_weight_of_two_is_a_run_twice_and_of_none_a_run_left_out():
+    loss = _problems(1, 0.01)[0]
+    weight = np.array([1, 2, 1, 0, 1, 1])
+    weighted = solve.minimise(laws.OVER_TRAINING, (PARAMS, TOKENS), loss, weight_BxN=weight, positive=False)
+    rows = np.repeat(np.arange(6), weight)
+    repeated = solve.minimise(laws.OVER_TRAINING, (PARAMS[rows], TOKENS[rows]), loss[rows], positive=False)
+    assert weighted.objective_B[0] == pytest.approx(repeated.objective_B[0], rel=1e-9)
+    np.testing.assert_allclose(weighted.theta_BxP, repeated.theta_BxP, rtol=1e-5)
+
+
+def test_more_lanes_than_are_solved_side_by_side_agree_with_one_at_a_time():
+    rng = np.random.default_rng(0)
+    weight = rng.multinomial(6, np.ones(6) / 6, 150) + 1
+    loss = _problems(1, 0.01)[0]
+    arguments = {"positive": True, "starts": 1, "nodes_GxQ": np.array([[0.15]])}
+    many = solve.minimise(laws.OVER_TRAINING, (PARAMS, TOKENS), loss, weight_BxN=weight, **arguments)
+    for i in (0, 77, 149):
+        one = solve.minimise(laws.OVER_TRAINING, (PARAMS, TOKENS), loss, weight_BxN=weight[i], **arguments)
+        np.testing.assert_allclose(many.theta_BxP[i], one.theta_BxP[0], rtol=1e-6)
+
+
+def test_a_held_parameter_keeps_its_value_and_the_others_make_the_best_of_it():
+    law, inputs = laws.LOSS_LAWS["coupled"], _inputs()
+    x = inputs["params"], inputs["tokens"]
+    y = law.evaluate(TRUTHS["coupled"], *x)
+    right = solve.minimise(law, x, y, positive=True, hold={"kappa": 0.6, "E": 1.8, "A": 480.0})
+    np.testing.assert_allclose(right.theta_BxP[0], TRUTHS["coupled"], rtol=1e-6)
+    wrong = solve.minimise(law, x, y, positive=True, hold={"kappa": 1.0})
+    assert wrong.theta_BxP[0, 5] == 1.0 and wrong.objective_B[0] > 1e-6
 
 
 def test_the_error_law_reaches_scipys_optimum():

@@ -1,0 +1,111 @@
+"""The plain best fit of any law by any objective, and the bootstrap by run: nothing believed beforehand.
+
+For testbeds of many runs, and for saying what others' procedures give. A ladder of five is not that: its best exponent
+follows the scatter (`fitting.fit.Method`).
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from fitting import solve
+from fitting.law import Law
+from fitting.objectives import Objective
+
+_USABLE = 0.95
+
+
+@dataclasses.dataclass(frozen=True)
+class Best:
+    """A best fit.
+
+    Attributes:
+      solution: what the solver found.
+      theta_SxP: the parameters on resamples of the runs.
+      noise: root mean square of the residuals, degrees of freedom taken off.
+      noise_is_relative: whether that is a fraction of the law's value.
+    """
+
+    solution: solve.Solution
+    theta_SxP: np.ndarray
+    noise: float
+    noise_is_relative: bool
+
+
+def fit(
+    law: Law,
+    x: Sequence[np.ndarray],
+    y_N: np.ndarray,
+    stderr_N: np.ndarray,
+    objective: Objective,
+    *,
+    run_N: Sequence[str],
+    draws: int = 1000,
+    seed: int = 0,
+) -> Best:
+    """Fits N runs, linear parameters not negative, together with the law's ideal points.
+
+    Args:
+      law: the law.
+      x: its inputs, each [N].
+      y_N: measurements.
+      stderr_N: their sampling standard errors, which `noise_squares` needs.
+      objective: what to minimise.
+      run_N: which run each measurement is of: the checkpoints of one are drawn together.
+      draws: how many resamples.
+      seed: of the resamples.
+
+    Raises:
+      ValueError: an objective of logarithms and a measurement that has none, one of noise that is not known, runs too
+        few to resample.
+    """
+    scale_N = _scale(objective, y_N, stderr_N)
+    runs = len(y_N)
+    x_IxN = [np.append(v, [point[i] for point, _ in law.ideal]) for i, v in enumerate(x)]
+    y_N = np.append(y_N, [y for _, y in law.ideal])
+    scale_N = np.append(scale_N, np.ones(len(law.ideal)))
+    solution = solve.minimise(law, x_IxN, y_N, scale_N, objective=objective, positive=True)
+    theta_P = solution.theta_BxP[0]
+    fitted_N = law.evaluate(theta_P, *x)
+    relative = objective.scale in ("log", "relative")
+    residual_N = y_N[:runs] / fitted_N - 1 if relative else y_N[:runs] - fitted_N
+    weight_SxN = np.pad(_resamples(law, x, run_N, draws, seed), ((0, 0), (0, len(law.ideal))), constant_values=1)
+    resampled = solve.minimise(
+        law,
+        x_IxN,
+        y_N,
+        scale_N,
+        objective=objective,
+        weight_BxN=weight_SxN,
+        positive=True,
+        nodes_GxQ=solution.node_Q[None],
+        starts=1,
+    )
+    noise = float(np.sqrt(np.sum(residual_N**2) / max(runs - len(law.parameters), 1)))
+    return Best(solution, resampled.theta_BxP, noise, relative)
+
+
+def _scale(objective: Objective, y_N: np.ndarray, stderr_N: np.ndarray) -> np.ndarray:
+    if objective.log and not (y_N > 0).all():
+        raise ValueError(f"objective {objective.name} takes logarithms: a measurement of {y_N.min():g} has none")
+    if objective.scale == "noise" and not (np.isfinite(stderr_N) & (stderr_N > 0)).all():
+        raise ValueError(f"objective {objective.name} needs the sampling standard error of every run, above zero")
+    return {"relative": y_N, "noise": stderr_N}.get(objective.scale, np.ones_like(y_N))
+
+
+def _resamples(law: Law, x: Sequence[np.ndarray], run_N: Sequence[str], draws: int, seed: int) -> np.ndarray:
+    """How often each run counts in each resample, [draws, N]; those that no law could be fitted to are not drawn."""
+    names, which_N = np.unique(np.asarray(run_N), return_inverse=True)
+    _, size_N = np.unique(np.stack(x), axis=1, return_inverse=True)
+    count_RxU = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=2 * draws)
+    count_RxN = count_RxU[:, which_N]
+    count_RxD = np.zeros((2 * draws, size_N.max() + 1))
+    np.add.at(count_RxD.T, size_N.ravel(), count_RxN.T)
+    usable_R = (count_RxD > 0).sum(1) + len(law.ideal) >= len(law.parameters)
+    if usable_R.mean() < _USABLE:
+        raise ValueError(
+            f"{len(names)} runs are too few to bootstrap {law.name}: {1 - usable_R.mean():.0%} of the resamples hold "
+            f"fewer than {len(law.parameters)} different ones, one for each parameter; use the default method"
+        )
+    return count_RxN[usable_R][:draws]

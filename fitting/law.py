@@ -1,0 +1,83 @@
+"""What a scaling law is to the program: named parameters, of which some enter linearly, and the terms they multiply.
+
+Given some of its parameters, the shapes, nearly every law is linear in the others: y = Σ_j linear_j term_j(shapes, x).
+The solver and the posterior both live off that (variable projection: Golub & Pereyra 1973).
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """A parameter in which a law is not linear: positive, searched within `low` to `high` in its logarithm.
+
+    The default method believes its logarithm to be normal around that of `median` with standard deviation `log_sd`.
+    `source` says where that belief comes from. All are in the unit that the law's `units` gives it, else in one.
+    """
+
+    low: float
+    high: float
+    median: float
+    log_sd: float
+    source: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)  # a law is itself: the solver's cache of compiled programs needs a hash
+class Law:
+    """A law y = f(theta, x).
+
+    Attributes:
+      name: its key in the dict of laws.
+      inputs: what x is, in order: columns of a testbed, or `loss`.
+      linear: names of the parameters in which the law is linear; they come first in theta.
+      shapes: the other parameters, by name, in theta's order.
+      terms: (shape values, *x) -> one term per linear parameter, and perhaps one more, which no parameter multiplies.
+        Traceable; arguments broadcast.
+      latex: the law with one `{name}` for every parameter.
+      citation: where it comes from.
+      units: (shape values, y, *x of one run) -> the unit of each shape that has one, by name: the size it has if the
+        law's y comes from it alone. For coefficients inside a power, whose size depends on the exponents'.
+      ideal: points beyond the runs, (x, y), that the law's authors fit along with them.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    linear: tuple[str, ...]
+    shapes: Mapping[str, Shape]
+    terms: Callable[..., Sequence[Any]]
+    latex: str
+    citation: str
+    units: Callable[..., Mapping[str, Any]] | None = None
+    ideal: tuple[tuple[tuple[float, ...], float], ...] = ()
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of all parameters in theta's order."""
+        return (*self.linear, *self.shapes)
+
+    def f(self, theta: Sequence[Any], *x: Any) -> jax.Array:
+        """The law's value: theta has one entry per parameter, each broadcast with x. Traceable."""
+        terms = self.terms(theta[len(self.linear) :], *x)
+        linear = len(self.linear)
+        return sum([c * term for c, term in zip(theta, terms[:linear], strict=False)], start=sum(terms[linear:]))
+
+    def evaluate(self, theta: Sequence[Any], *x: Any) -> np.ndarray:
+        """`f` in float64, whatever precision the rest of the program computes in."""
+        with jax.enable_x64(True):
+            return np.asarray(self.f([jnp.asarray(p) for p in theta], *(jnp.asarray(v) for v in x)))
+
+    def evaluate_terms(self, shapes: Sequence[Any], *x: Any) -> list[np.ndarray]:
+        """`terms` in float64, whatever precision the rest of the program computes in."""
+        with jax.enable_x64(True):
+            return [np.asarray(t) for t in self.terms([jnp.asarray(s) for s in shapes], *(jnp.asarray(v) for v in x))]
+
+    def scaled(self, shapes: Sequence[Any], y: Any, *x: Any) -> list[Any]:
+        """Shapes in one, of shapes in their units at a run (x, y). Traceable."""
+        units = self.units(shapes, y, *x) if self.units else {}
+        return [value * units.get(name, 1.0) for name, value in zip(self.shapes, shapes, strict=True)]
