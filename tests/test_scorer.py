@@ -3,19 +3,18 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from open_lm_fixture import as_our_params, read_weights
 
 from ladder import mesh as meshes
 from ladder import scorer
 from ladder.scorer import Scorer
 from models.config import DecoderConfig
+from models.convert_open_lm import as_params, read_weights
 from models.decoder import Decoder
 from models.loss import token_losses
 from tasks import scoring
@@ -158,8 +157,8 @@ def fixture_model(shared):
     config = DecoderConfig(
         width=model["hidden_dim"], layers=model["n_layers"], heads=model["n_heads"], vocab_size=model["vocab_size"]
     )
-    weights = as_our_params(read_weights(Path(parity / "model" / "epoch_1.pt")), config.layers)
-    return Scorer(config, jax.tree.map(jnp.asarray, weights), meshes.make(), MANY_TOKENS)
+    weights = as_params(read_weights(parity / "model" / "epoch_1.pt"), config)
+    return Scorer(config, jax.tree.map(jnp.asarray, weights), meshes.make())
 
 
 def _as_question(example):
