@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import logging
-import os
 import shlex
 import sys
 import warnings
@@ -34,8 +33,7 @@ to_person = Console(stderr=True, highlight=False, soft_wrap=True)
 
 def main() -> None:
     """The console script: one clear line on stderr and exit code 1 where a command is refused."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow tells at length of the GPUs it did not find
-    logging.getLogger("absl").setLevel(logging.ERROR)  # so does orbax of how it stores arrays
+    logging.getLogger("absl").setLevel(logging.ERROR)  # orbax tells at length how it stores arrays
     warnings.showwarning = lambda message, *_: to_person.print(f"warning: {message}")
     try:
         app.cli(prog="ladder", description="Train a ladder of small runs, fit its laws, know the large run beforehand.")

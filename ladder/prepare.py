@@ -1,6 +1,9 @@
 """A workdir made ready to train in: claimed by its config, planned, its corpus on disk."""
 
+import importlib
 import json
+import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -60,9 +63,10 @@ def train_tokenizer(config: LadderConfig, size: int, out: epath.Path) -> None:
 
 
 def _write_corpus(config: LadderConfig, specs: Sequence[RunSpec], workdir: Workdir, say: Callable[[str], None]) -> None:
+    say("reading the corpus")
+    _import_tensorflow()
     from tasks import corpora, questions, records, suites, vocab
 
-    say("reading the corpus")
     length = config.model.sequence_length
     vocabulary = vocab.load(config.corpus.vocabulary)
     corpus = corpora.build(config.corpus.kind, vocabulary, **config.corpus.options)
@@ -174,3 +178,20 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(tree, dict):
         return {prefix: tree}
     return {k: v for key, value in tree.items() for k, v in _flat(value, f"{prefix}.{key}" if prefix else key).items()}
+
+
+def _import_tensorflow() -> None:
+    # It tells at length of the GPUs that it did not find, in part before it reads any setting of its own.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as held_back:
+        os.dup2(held_back.fileno(), 2)
+        try:
+            importlib.import_module("tensorflow")
+        except BaseException:
+            held_back.seek(0)
+            os.write(stderr, held_back.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
