@@ -239,7 +239,7 @@ LOSS_LAWS: Mapping[str, Law] = {
             shapes={"alpha": _exponent(0.5, "0.4 to 0.6 (Tissue et al. 2024)")},
             terms=_annealing,
             latex=r"L = {L_0} + {A}\,S_1^{{-{alpha}}} - {C}\,S_2",
-            citation="Tissue et al. 2024, arXiv:2408.11029, Eq. 1: S1 and S2 as `fitting.curves` sums learning rates",
+            citation="Tissue et al. 2024, arXiv:2408.11029, Eq. 1: S1 and S2 as in `fitting.curves`",
         ),
     ]
 }
