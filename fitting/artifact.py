@@ -75,6 +75,15 @@ def load(kind: type[T], path: Any) -> T:
         raise ValueError(f"{path}: {error}") from None
 
 
+def finite(value: Any) -> Any:
+    """The same data, with null for what is not a finite number, as JSON has no other word."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _encode(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return {field.name: _encode(getattr(value, field.name)) for field in dataclasses.fields(value)}

@@ -73,7 +73,7 @@ def write(
     for name, text in drawings.items():
         artifact.write_text(out / "figures" / f"{name}.svg", _on_paper(text))
         artifact.write_bytes(out / "figures" / f"{name}.pdf", drawing.pdf(drawn[name]))
-    artifact.write_text(out / "report.json", json.dumps(_finite(summary), indent=1, allow_nan=False) + "\n")
+    artifact.write_text(out / "report.json", json.dumps(artifact.finite(summary), indent=1, allow_nan=False) + "\n")
     artifact.write_text(out / "runs.csv", _csv(summary))
     plan_columns = {key: name for key, name in PLAN_COLUMNS.items() if any(key in row for row in plan or ())}
     context = summary | {"plan": plan or (), "plan_columns": plan_columns, "settings_yaml": settings_yaml}
@@ -185,15 +185,6 @@ def _csv_rows(summary: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                     f"{part}_high": high,
                 }
             yield {name: "" if value is None or value != value else value for name, value in row.items()}
-
-
-def _finite(value: Any) -> Any:
-    """The same data, with null for what is not a finite number, as JSON has no other word."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _render(template: str, **context: Any) -> str:

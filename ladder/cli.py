@@ -48,7 +48,9 @@ def main() -> None:
 @app.command
 def run(config: ConfigPath, *, workdir: WorkdirPath, overrides: Overrides = ()) -> None:
     """Carry out a whole ladder: plan, train, evaluate, collect, fit, report; run again to go on."""
+    from ladder import collect as collecting
     from ladder import launch, record
+    from ladder import report as reporting
 
     c, specs = _planned(config, overrides)
     w = Workdir.at(workdir)
@@ -57,9 +59,9 @@ def run(config: ConfigPath, *, workdir: WorkdirPath, overrides: Overrides = ()) 
     todo = [spec for spec in specs if not record.is_finished(c, spec, w)]
     todo.sort(key=lambda spec: -spec.flops)  # the dearest first, so that no core waits long at the end
     _launch(launch.train_and_evaluate, c, specs, todo, w)
-    _collect(w)
+    collecting.collect(w, to_person.print)
     _fit(w.testbed, w.fit(), loss=c.fit.loss, error=c.fit.error, level=c.fit.level, seed=c.seed)
-    _report(w.fit())
+    reporting.report(w.fit(), to_person.print)
 
 
 @app.command
@@ -120,7 +122,9 @@ def generate(
 @app.command
 def collect(workdir: Annotated[Positional[str], arg(metavar="DIR", help="workdir of a ladder")]) -> None:
     """Gather the records of a workdir's runs into its testbed.csv."""
-    _collect(Workdir.at(workdir))
+    from ladder import collect as collecting
+
+    collecting.collect(Workdir.at(workdir), to_person.print)
 
 
 @app.command(name="import")
@@ -263,8 +267,10 @@ def advise(
 @app.command
 def report(folder: Annotated[Positional[str], arg(metavar="DIR", help="folder of law.json, or a workdir")]) -> None:
     """Write the report of a fitted law: HTML, Markdown, LaTeX, JSON, CSV, figures as SVG and PDF."""
+    from ladder import report as reporting
+
     path = epath.Path(folder)
-    _report(path if (path / "law.json").exists() else Workdir(path).fit())
+    reporting.report(path if (path / "law.json").exists() else Workdir(path).fit(), to_person.print)
 
 
 @app.command
@@ -317,23 +323,6 @@ def _launch(job, c: configs.LadderConfig, specs, todo, w: Workdir) -> None:
             launch(job, c, todo, w, display)
 
 
-def _collect(w: Workdir) -> None:
-    from fitting.testbed import RunRecord, Testbed
-
-    if not w.plan.exists():
-        raise ValueError(
-            f"{w.root} is no workdir: it has no plan.json; make one with `ladder run CONFIG --workdir DIR`"
-        )
-    runs = [row["run"] for row in json.loads(w.plan.read_text())["runs"]]
-    missing = [run for run in runs if not w.record(run).exists()]
-    if len(missing) == len(runs):
-        raise ValueError(f"no run of {w.root} has a record.json yet; train and evaluate some first")
-    if missing:
-        to_person.print(f"not measured yet, so not in the table: {', '.join(missing)}")
-    records = [RunRecord.load(w.record(run)) for run in runs if run not in missing]
-    Testbed.from_records(records).write_csv(w.testbed)
-
-
 def _fit(table: epath.Path, out: epath.Path, **options) -> None:
     from fitting import fit, fitted, importers
     from fitting.testbed import Testbed
@@ -359,37 +348,6 @@ def _freeze(law, path: epath.Path, prediction, out: epath.Path) -> None:
     dated = frozen.freeze(law, hashlib.sha256(path.read_bytes()).hexdigest(), prediction, command=command)
     frozen.save(dated, out)
     to_person.print(f"frozen at {dated.frozen}: {out}\npublish its digest to prove the date: {dated.digest}")
-
-
-def _report(folder: epath.Path) -> None:
-    from fitting import fitted, selection
-    from fitting import report as reports
-
-    law = fitted.load(folder / "law.json")
-    w = Workdir(folder.parent.parent)
-    context = {}
-    if w.plan.exists():
-        runs = json.loads(w.plan.read_text())["runs"]
-        context = {
-            "plan": runs,
-            "settings_yaml": w.config.read_text(),
-            "title": configs.load(str(w.config)).name,
-            "curves": {row["run"]: _curve(w, row["run"]) for row in runs if w.metrics(row["run"]).exists()},
-            "chance_errors": _chance_errors(w, law),
-        }
-    to_person.print("fitting again without each run, and otherwise")
-    to_person.print(f"report: {reports.write(law, folder, checks=selection.checks(law), **context)}")
-
-
-def _chance_errors(w: Workdir, law) -> dict[str, float]:
-    from fitting.testbed import RunRecord
-
-    return dict(RunRecord.load(w.record(law.error.points[0].run)).chance_errors) if law.error else {}
-
-
-def _curve(w: Workdir, run: str) -> list[tuple[float, float]]:
-    rows = [json.loads(line) for line in w.metrics(run).read_text().splitlines()]
-    return [(row["tokens"], row["loss_nats"]) for row in rows]
 
 
 def _print_json(value) -> None:

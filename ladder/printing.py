@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from fitting import artifact
 from fitting.words import flops, percent, short
 
 if typing.TYPE_CHECKING:
@@ -57,7 +58,7 @@ def print_predictions(predictions: Sequence[Prediction], console: Console) -> No
 
 def as_data(advice: Advice) -> dict[str, Any]:
     """Advice as JSON-ready data; null where a number is unknown or infinite."""
-    return _finite(dataclasses.asdict(advice))
+    return artifact.finite(dataclasses.asdict(advice))
 
 
 def score_as_data(score: Score) -> dict[str, Any]:
@@ -79,7 +80,7 @@ def score_as_data(score: Score) -> dict[str, Any]:
         if predicted is not None and math.isfinite(measured)
     }
     about = {"run": p.run, "params": p.params, "tokens": p.tokens, "level": p.level}
-    return _finite(
+    return artifact.finite(
         about | outcomes | {"frozen": score.frozen, "measured": score.measured or None, "digest": score.digest}
     )
 
@@ -174,14 +175,6 @@ def _table(first: str, *numbers: str) -> Table:
     for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)
     return table
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _with_interval(value: float, interval: tuple[float, float]) -> str:
