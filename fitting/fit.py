@@ -112,6 +112,8 @@ def fit(
     _refuse_unknown("error law", error_law, laws.ERROR_LAWS)
     if objective is not None and not METHODS[method].any_objective:
         raise ValueError(f"method {method} has an objective of its own; to minimise {objective}, take method best")
+    for form in (laws.LOSS_LAWS[law], laws.ERROR_LAWS[error_law] if error else None):
+        _refuse_beyond_the_grid(form, method)
     loss_objective = objectives.named(objective or METHODS["best"].objective_loss)
     if not 0 < level < 1:
         raise ValueError(f"level is {level}: the coverage of an interval lies between 0 and 1, such as 0.95")
@@ -153,6 +155,12 @@ def fit(
 def _refuse_unknown(what: str, name: str, known: Mapping[str, Law]) -> None:
     if name not in known:
         raise ValueError(f"{what} {name!r} is unknown; there are {', '.join(known)}")
+
+
+def _refuse_beyond_the_grid(law: Law | None, method: str) -> None:
+    # The posterior is on a grid over a law's shapes: two fit, more do not, nor do shapes with units of their own.
+    if law is not None and not METHODS[method].any_objective and (law.units or len(law.shapes) > 2):
+        raise ValueError(f"method {method} cannot hold the law {law.name}; take method best")
 
 
 def _fit_loss(
