@@ -11,6 +11,7 @@ Prints one JSON line: of every run, this machine's `tokens_per_second`, its `sha
 `pytorch_tokens_per_second` and the `ratio`; and `ladder_ratio`, PyTorch's time for all tokens of all runs over ours.
 """
 
+import contextlib
 import importlib.util
 import json
 import multiprocessing
@@ -70,8 +71,9 @@ def answer(work, cores: set[int], pipe) -> None:
     os.sched_setaffinity(0, cores)
     os.environ["JAX_PLATFORMS"] = "cpu"
     built: dict = {}
-    while True:
-        pipe.send(work(pipe.recv(), built, len(cores)))
+    with contextlib.suppress(EOFError):  # the asker is gone
+        while True:
+            pipe.send(work(pipe.recv(), built, len(cores)))
 
 
 def measure(spec, ways: dict[str, Way], peak_flops: float) -> dict:
