@@ -16,6 +16,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 from ladder import cli_convert
 from ladder import config as configs
 from ladder.launch import RunFailed
+from ladder.preemption import Preempted
 from ladder.spec import RunSpec, Workdir
 
 ConfigPath = Annotated[Positional[str], arg(metavar="CONFIG", help="YAML file of a ladder, such as configs/demo.yaml")]
@@ -41,6 +42,9 @@ def main() -> None:
         sys.exit(f"ladder: {e}")
     except ModuleNotFoundError as e:
         sys.exit(f"ladder: {e.name} is not installed; training and evaluating need pip install 'scaling-ladder[train]'")
+    except Preempted as e:
+        to_person.print(f"ladder: {e}")
+        raise
     except KeyboardInterrupt:
         sys.exit("ladder: stopped; the same command goes on from the last checkpoints")
 

@@ -6,11 +6,14 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
+from types import FrameType
 
 from ladder.config import LadderConfig
+from ladder.preemption import Preempted
 from ladder.progress import Event, Finished
 from ladder.spec import RunSpec, Workdir
 
@@ -21,6 +24,9 @@ Job = Callable[[LadderConfig, RunSpec, Workdir, Report], None]
 # Has glibc, when a process starts, ask for huge pages. XLA takes fresh memory for every step, and on small pages a
 # sixth of a step goes into mapping it.
 HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+
+# A spot machine is taken away 30 seconds after its notice.
+GRACE_SECONDS = 25
 
 
 class RunFailed(RuntimeError):
@@ -40,6 +46,7 @@ def launch(job: Job, config: LadderConfig, specs: Sequence[RunSpec], workdir: Wo
     Raises:
       ValueError: if there are fewer cores than one run asks for.
       RunFailed: if a run failed for another reason than divergence; the others are stopped.
+      Preempted: this process was told to leave (SIGTERM); the runs under way are saved.
     """
     if config.training.cores_per_run:
         _side_by_side(job, config, specs, workdir, report)
@@ -93,6 +100,7 @@ def _side_by_side(job: Job, config: LadderConfig, todo: Sequence[RunSpec], workd
     os.environ |= {name: value for name, value in HUGE_PAGES.items() if name not in os.environ}
     context = multiprocessing.get_context("spawn")
     waiting, workers, busy = list(todo), [], {}
+    before = signal.signal(signal.SIGTERM, _leave)
     try:
         for cores in _shares(config.training.cores_per_run)[: len(todo)]:
             here, there = context.Pipe()
@@ -118,10 +126,22 @@ def _side_by_side(job: Job, config: LadderConfig, todo: Sequence[RunSpec], workd
                     else:
                         del busy[pipe]
                         pipe.close()
+    except Preempted:
+        for worker in workers:
+            worker.terminate()  # which its run answers by saving
+        deadline = time.monotonic() + GRACE_SECONDS
+        for worker in workers:
+            worker.join(max(0, deadline - time.monotonic()))
+        raise
     finally:
+        signal.signal(signal.SIGTERM, before)
         for worker in workers:
             worker.kill()
             worker.join()
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise Preempted
 
 
 def _give(spec: RunSpec, pipe: Connection) -> None:

@@ -18,6 +18,7 @@ from ladder import mesh as meshes
 from ladder.checkpoint import Checkpoints
 from ladder.config import LadderConfig
 from ladder.data import Batches
+from ladder.preemption import Notice, Preempted
 from ladder.progress import Trained
 from ladder.recipe import Hyperparameters
 from ladder.spec import RunSpec, Workdir, write
@@ -51,6 +52,7 @@ def train(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Callabl
 
     Raises:
       Diverged: naming the first step that is not finite. No state after it is ever saved.
+      Preempted: this process was told to leave (SIGTERM); the state of the step under way is saved.
     """
     mesh = meshes.make()
     meshes.refuse_ragged(spec.hyperparameters.batch_size, mesh, spec.run)
@@ -66,13 +68,11 @@ def train(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Callabl
         donate_argnums=0,
     )
 
-    with Checkpoints(workdir.checkpoints(spec.run)) as checkpoints:
-        done = checkpoints.latest_step() or 0
+    with Notice() as notice, Checkpoints(workdir.checkpoints(spec.run)) as checkpoints:
+        done, state = checkpoints.restore_newest(abstract_state(init, sharding))
         if done == spec.steps:
             return
-        if done:
-            state = checkpoints.restore(done, abstract_state(init, sharding))
-        else:
+        if not done:
             state = jax.jit(lambda: nn.unbox(init()), out_shardings=sharding)()
         rows = _rows_until(done, workdir.metrics(spec.run))
 
@@ -81,7 +81,8 @@ def train(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Callabl
             batch_BxT = jax.device_put(batches(step - 1), batch_sharding)
             state, metrics = jit_step(state, batch_BxT)
             pending.append(metrics)
-            if step % config.training.log_every_steps and step < spec.steps:
+            leave = notice.given(step)
+            if step % config.training.log_every_steps and step < spec.steps and not leave:
                 continue
 
             window = jax.tree.map(lambda *values: np.asarray(values, np.float64), *jax.device_get(pending))
@@ -92,10 +93,12 @@ def train(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Callabl
             report(Trained(spec.run, step, means["loss_nats"], speed))
             pending, since = [], time.monotonic()
 
-            if step % config.training.checkpoint_every_steps == 0 or step == spec.steps:
+            if step % config.training.checkpoint_every_steps == 0 or step == spec.steps or leave:
                 # Rows first: a kill in between leaves rows past the checkpoint, which a restart drops.
                 write(workdir.metrics(spec.run), "".join(json.dumps(row) + "\n" for row in rows))
                 checkpoints.save(step, state)
+            if leave:
+                raise Preempted
 
 
 def final_params(spec: RunSpec, workdir: Workdir) -> Any:

@@ -140,14 +140,19 @@ def spec() -> RunSpec:
 
 @pytest.fixture
 def train_here():
-    """Trains in this process; `stop_at` breaks off in the report of that step, as a kill would between two saves."""
+    """Trains in this process; `stop_at` breaks off in the report of that step, as a kill would between two saves.
+
+    `at` names what else is done in the reports of which steps.
+    """
     from ladder import train
 
-    def run(spec, workdir, *, log_every_steps=5, checkpoint_every_steps=10, stop_at=None) -> list:
+    def run(spec, workdir, *, log_every_steps=5, checkpoint_every_steps=10, stop_at=None, at=None) -> list:
         events = []
 
         def report(event):
             events.append(event)
+            if at and event.step in at:
+                at[event.step]()
             if event.step == stop_at:
                 raise KeyboardInterrupt
 

@@ -1,12 +1,18 @@
-"""Checkpoints: whole or absent, the last two kept, each exactly the state of its step although buffers are reused."""
+"""Checkpoints: whole or absent, the last two kept, each exactly the state of its step, or known to be damaged."""
+
+import pathlib
+import shutil
+import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from etils import epath
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ladder.checkpoint import Checkpoints
+from ladder.checkpoint import Checkpoints, Damaged, _fingerprint, fingerprint
 
 STATE = {"weight": jax.ShapeDtypeStruct((400_000,), jnp.float32), "step": jax.ShapeDtypeStruct((), jnp.int32)}
 
@@ -68,3 +74,116 @@ def test_a_save_holds_its_own_step_although_the_next_steps_reuse_the_buffers(fol
             np.testing.assert_array_equal(leaf, restored["step"])
         assert int(restored["step"]) == expected + 10
         state = jax.tree.map(lambda leaf: leaf, state)
+
+
+def _save(folder, *steps):
+    with Checkpoints(folder) as checkpoints:
+        for step in steps:
+            checkpoints.save(step, _noise(step))
+
+
+def _noise(step):
+    rng = np.random.default_rng(step)
+    return {"weight": jnp.asarray(rng.normal(size=400_000), jnp.float32), "step": jnp.int32(step)}
+
+
+def _files(folder):
+    return sorted(path for path in pathlib.Path(folder).rglob("*") if path.is_file())
+
+
+def _damage(path, rng):
+    content = bytearray(path.read_bytes())
+    how = rng.integers(4)
+    if how == 0:
+        path.unlink()
+    elif how == 1:
+        path.write_bytes(content[: rng.integers(len(content))])
+    elif how == 2:
+        start = rng.integers(len(content))
+        path.write_bytes(content[:start] + bytes(len(content) - start))
+    else:
+        for place in rng.integers(0, len(content), rng.integers(1, 20)):
+            content[place] ^= rng.integers(1, 256)
+        path.write_bytes(content)
+
+
+def test_whatever_is_damaged_what_is_restored_is_exactly_what_was_saved(folder, tmp_path):
+    _save(folder, 10, 20)
+    whole = tmp_path / "whole"
+    shutil.copytree(folder, whole)
+    rng = np.random.default_rng(0)
+    fell_back = 0
+    for number in range(30):
+        shutil.rmtree(folder)
+        shutil.copytree(whole, folder)
+        files = _files(folder / "20")
+        for path in {files[number % len(files)], *rng.choice(files, rng.integers(0, 3))}:
+            _damage(path, rng)
+        with warnings.catch_warnings(record=True) as caught, Checkpoints(folder) as checkpoints:
+            warnings.simplefilter("always")
+            step, state = checkpoints.restore_newest(_on_one_device())
+        np.testing.assert_array_equal(state["weight"], _noise(step)["weight"])
+        assert int(state["step"]) == step
+        told = [str(w.message) for w in caught if "going on from the one before" in str(w.message)]
+        assert (len(told), step) in ((0, 20), (1, 10))
+        assert (folder / "20").exists() == (step == 20)
+        fell_back += step == 10
+    assert fell_back > 15
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_starts_again(folder):
+    _save(folder, 10)
+    for path in _files(folder / "10"):
+        path.write_bytes(b"")
+    with (
+        pytest.warns(UserWarning, match="10 is damaged and cannot be read"),
+        Checkpoints(folder) as checkpoints,
+    ):
+        assert checkpoints.restore_newest(_on_one_device()) == (0, None)
+        checkpoints.save(10, _noise(10))
+    with Checkpoints(folder) as checkpoints:
+        assert checkpoints.restore_newest(_on_one_device())[0] == 10
+
+
+def test_a_checkpoint_that_can_be_read_and_holds_other_numbers_is_refused(folder, monkeypatch):
+    monkeypatch.setattr("ladder.checkpoint.fingerprint", lambda state: np.uint32([1, 2]))
+    _save(folder, 10)
+    monkeypatch.undo()
+    with (
+        Checkpoints(folder) as checkpoints,
+        pytest.raises(Damaged, match="10 is damaged: it holds other numbers"),
+    ):
+        checkpoints.restore(10, _on_one_device())
+
+
+@pytest.mark.parametrize("error", [PermissionError("no"), ValueError("UNAVAILABLE: HTTP response code: 503")], ids=str)
+def test_a_storage_that_cannot_be_reached_is_no_damage(folder, monkeypatch, error):
+    _save(folder, 10)
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("orbax.checkpoint.StandardCheckpointHandler.restore", fail)
+    with Checkpoints(folder) as checkpoints, pytest.raises(type(error)):
+        checkpoints.restore_newest(_on_one_device())
+    assert (folder / "10").exists()
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_a_change_of_any_one_element_changes_the_fingerprint_of_its_leaf_alone(data):
+    dtype = data.draw(st.sampled_from(["float32", "bfloat16", "int32", "uint8"]))
+    bits = np.random.default_rng(0).integers(0, 256, 6 * jnp.dtype(dtype).itemsize, np.uint8)
+    state = {"a": jnp.arange(3), "b": jnp.asarray(bits.view(jnp.dtype(dtype)).reshape(2, 3))}
+    place, flip = data.draw(st.integers(0, len(bits) - 1)), data.draw(st.integers(1, 255))
+    changed = bits.copy()
+    changed[place] ^= flip
+    other = {"a": state["a"], "b": jnp.asarray(changed.view(jnp.dtype(dtype)).reshape(2, 3))}
+    np.testing.assert_array_equal(fingerprint(state) == fingerprint(other), [True, False])
+    on_device = jax.jit(lambda state: [_fingerprint(leaf) for leaf in jax.tree.leaves(state)])
+    np.testing.assert_array_equal(fingerprint(state), on_device(state))
+
+
+def test_the_fingerprint_knows_where_an_element_stands():
+    a, b = fingerprint({"a": jnp.arange(6.0).reshape(2, 3)}), fingerprint({"a": jnp.arange(6.0)[::-1].reshape(2, 3)})
+    assert a != b

@@ -13,6 +13,7 @@ from etils import epath
 
 from ladder import launch
 from ladder.config import Training
+from ladder.preemption import EXIT_CODE, Notice, Preempted
 from ladder.progress import Finished
 from ladder.spec import Workdir
 
@@ -40,6 +41,16 @@ def hang(config, spec, workdir, report):
 
 def die(config, spec, workdir, report):
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def save_when_told(config, spec, workdir, report):
+    with Notice() as notice:
+        (workdir.root / f"{spec.run}.{os.getpid()}").touch()
+        while not notice.given(0):
+            time.sleep(0.01)
+    time.sleep(0.5)
+    (workdir.root / f"{spec.run}.saved").touch()
+    raise Preempted
 
 
 def quarantine_b(config, spec, workdir, report):
@@ -121,23 +132,34 @@ from ladder.spec import Workdir
 
 config = types.SimpleNamespace(training=Training(cores_per_run=1))
 specs = [types.SimpleNamespace(run=run) for run in "ab"]
-launch.launch(test_launch.hang, config, specs, Workdir(epath.Path(sys.argv[2])), print)
+launch.launch(getattr(test_launch, sys.argv[3]), config, specs, Workdir(epath.Path(sys.argv[2])), print)
 """
+
+
+def _stopped_parent(tmp_path, job, sent):
+    """The exit code of a process whose workers were busy with `job` when it was sent a signal."""
+    tests = str(pathlib.Path(__file__).parent)
+    runs = min(2, len(CORES))
+    with subprocess.Popen(
+        [sys.executable, "-c", ORPHANING, tests, str(tmp_path), job], stderr=subprocess.DEVNULL, start_new_session=True
+    ) as parent:
+        try:
+            _until(lambda: len(list(tmp_path.glob("?.*"))) == runs)
+            parent.send_signal(sent)
+            return parent.wait(60)
+        finally:
+            parent.kill()  # or leaving the block would wait for it forever
+
+
+@needs_affinity
+def test_a_parent_that_is_told_to_leave_lets_its_workers_save(tmp_path):
+    assert _stopped_parent(tmp_path, "save_when_told", signal.SIGTERM) == EXIT_CODE
+    assert len(list(tmp_path.glob("?.saved"))) == min(2, len(CORES))
 
 
 @needs_affinity
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda s: s.name)
 def test_workers_do_not_outlive_their_parent(tmp_path, sent):
-    tests = str(pathlib.Path(__file__).parent)
-    runs = min(2, len(CORES))
-    with subprocess.Popen(
-        [sys.executable, "-c", ORPHANING, tests, str(tmp_path)], stderr=subprocess.DEVNULL, start_new_session=True
-    ) as parent:
-        try:
-            _until(lambda: len(list(tmp_path.glob("?.*"))) == runs)
-            parent.send_signal(sent)
-            parent.wait(60)
-        finally:
-            parent.kill()  # or leaving the block would wait for it forever
+    _stopped_parent(tmp_path, "hang", sent)
     workers = [int(path.suffix[1:]) for path in tmp_path.glob("?.*")]
     _until(lambda: all(_gone(pid) for pid in workers), seconds=20)

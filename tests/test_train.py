@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from flax import linen as nn
 
 from ladder.checkpoint import Checkpoints
 from ladder.data import Batches
+from ladder.preemption import EXIT_CODE, Preempted
 from ladder.recipe import Hyperparameters
 from ladder.train import (
     Diverged,
@@ -199,6 +201,32 @@ def test_a_run_that_was_stopped_ends_bit_for_bit_as_one_that_was_not(spec, workd
     train_here(spec, stopped)
     jax.tree.map(np.testing.assert_array_equal, _state(spec, stopped, 25), _state(spec, workdir, 25))
     assert _rows(spec, stopped) == _rows(spec, workdir)
+
+
+def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(spec, workdir, train_here):
+    train_here(spec, workdir)
+    expected, rows = _state(spec, workdir, 25), _rows(spec, workdir)
+    for path in pathlib.Path(workdir.checkpoints(spec.run) / "25").rglob("d/*"):
+        path.write_bytes(path.read_bytes()[:-20])
+    with pytest.warns(UserWarning, match="checkpoints/25 is damaged and cannot be read; going on from the one before"):
+        events = train_here(spec, workdir)
+    assert [event.step for event in events] == [25]
+    jax.tree.map(np.testing.assert_array_equal, _state(spec, workdir, 25), expected)
+    assert _rows(spec, workdir) == rows
+
+
+def test_a_run_that_is_told_to_stop_saves_at_once_and_goes_on_as_if_it_had_not(spec, workdir, train_here):
+    told = dataclasses.replace(spec, run="told")
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Preempted) as left:
+        train_here(told, workdir, at={15: lambda: os.kill(os.getpid(), signal.SIGTERM)})
+    assert left.value.code == EXIT_CODE == 75
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert int(_state(told, workdir, 16).step) == 16
+    assert [row["step"] for row in _rows(told, workdir)] == [5, 10, 15, 16]
+    train_here(told, workdir)
+    train_here(spec, workdir)
+    jax.tree.map(np.testing.assert_array_equal, _state(told, workdir, 25), _state(spec, workdir, 25))
 
 
 def test_how_often_is_saved_changes_nothing_that_is_learned(spec, workdir, train_here):
