@@ -53,7 +53,7 @@ def main() -> None:
 def run(config: ConfigPath, *, workdir: WorkdirPath, overrides: Overrides = ()) -> None:
     """Carry out a whole ladder: plan, train, evaluate, collect, fit, report; run again to go on."""
     from ladder import collect as collecting
-    from ladder import launch, record
+    from ladder import hosts, launch, record
     from ladder import report as reporting
 
     c, specs = _planned(config, overrides)
@@ -63,6 +63,8 @@ def run(config: ConfigPath, *, workdir: WorkdirPath, overrides: Overrides = ()) 
     todo = [spec for spec in specs if not record.is_finished(c, spec, w)]
     todo.sort(key=lambda spec: -spec.flops)  # the dearest first, so that no core waits long at the end
     _launch(launch.train_and_evaluate, c, specs, todo, w)
+    if not hosts.is_first():
+        return
     collecting.collect(w, to_person.print)
     _fit(w.testbed, w.fit(), loss=c.fit.loss, error=c.fit.error, level=c.fit.level, seed=c.seed)
     reporting.report(w.fit(), to_person.print)
@@ -304,9 +306,16 @@ def _planned(config: str, overrides: tuple[str, ...]) -> tuple[configs.LadderCon
 
 
 def _prepare(c: configs.LadderConfig, specs: tuple[RunSpec, ...], w: Workdir) -> None:
+    from ladder import hosts
     from ladder.prepare import prepare
 
-    prepare(c, specs, w, to_person.print)
+    if not c.training.cores_per_run:
+        hosts.join()
+    if hosts.is_first():
+        prepare(c, specs, w, to_person.print)
+    hosts.wait("prepared")
+    if not w.config.exists():
+        raise ValueError(f"{w.root} is not what process 0 prepared; many hosts need one folder that all of them see")
 
 
 def _one_run(job, config: str, run: str, workdir: str, overrides: tuple[str, ...]) -> None:
@@ -319,11 +328,13 @@ def _one_run(job, config: str, run: str, workdir: str, overrides: tuple[str, ...
 
 
 def _launch(job, c: configs.LadderConfig, specs, todo, w: Workdir) -> None:
+    from ladder import hosts
     from ladder.launch import launch
     from ladder.progress import Display
 
     if todo:
-        with Display(specs, done=[spec.run for spec in specs if spec not in todo], console=to_person) as display:
+        console = to_person if hosts.is_first() else Console(quiet=True)
+        with Display(specs, done=[spec.run for spec in specs if spec not in todo], console=console) as display:
             launch(job, c, todo, w, display)
 
 

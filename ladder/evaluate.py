@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from fitting.testbed import Measurement, RunRecord
-from ladder import data
+from ladder import data, hosts
 from ladder import mesh as meshes
 from ladder import record as records
 from ladder.config import LadderConfig
@@ -47,7 +47,7 @@ def evaluate(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Call
         if not np.isfinite(scored.loss_sum_N).all():
             return records.finish(dataclasses.replace(record, quarantine=NOT_FINITE.format(name)), workdir)
         record = records.with_set(record, name, _losses(scored, held_out), held_out.sha256)
-        record.save(workdir.partial_record(spec.run))
+        records.keep(record, workdir)
 
     suite, ask = records.suite(config), _asker(config, spec)
     for name in tasks:
@@ -61,11 +61,11 @@ def evaluate(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Call
         if not np.isfinite(scored.loss_sum_N).all():
             return records.finish(dataclasses.replace(record, quarantine=NOT_FINITE.format(name)), workdir)
         scores = scoring.score(scored.rows, scored.loss_sum_N, scored.greedy_N)
-        if config.evaluation.examples:
+        if config.evaluation.examples and hosts.is_first():
             path = workdir.examples(spec.run, name, config.evaluation.examples)
             write(path, _table(scored, scores, config.evaluation.examples))
         record = records.with_task(record, name, _measured(scoring.summarise(scores, chance)), 1 - chance, source)
-        record.save(workdir.partial_record(spec.run))
+        records.keep(record, workdir)
     return records.finish(record, workdir)
 
 

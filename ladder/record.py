@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from fitting.testbed import Measurement, RunRecord
-from ladder import data
+from ladder import data, hosts
 from ladder.config import LadderConfig
 from ladder.spec import RunSpec, Workdir
 from tasks import suite_files
@@ -39,10 +39,17 @@ def is_finished(config: LadderConfig, spec: RunSpec, workdir: Workdir) -> bool:
     return path.exists() and not any(unmeasured(config, workdir, RunRecord.load(path)))
 
 
+def keep(record: RunRecord, workdir: Workdir) -> None:
+    """Writes what has been measured so far, for an evaluation that breaks off to go on from."""
+    if hosts.is_first():
+        record.save(workdir.partial_record(record.run))
+
+
 def finish(record: RunRecord, workdir: Workdir) -> RunRecord:
     """Writes record.json, whole, in place of the partial one."""
-    record.save(workdir.record(record.run))
-    workdir.partial_record(record.run).unlink(missing_ok=True)
+    if hosts.is_first():
+        record.save(workdir.record(record.run))
+        workdir.partial_record(record.run).unlink(missing_ok=True)
     return record
 
 

@@ -14,6 +14,7 @@ import optax
 from etils import epath
 from flax import linen as nn
 
+from ladder import hosts
 from ladder import mesh as meshes
 from ladder.checkpoint import Checkpoints
 from ladder.config import LadderConfig
@@ -43,6 +44,8 @@ class TrainState(flax.struct.PyTreeNode):
 
 def train(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Callable[[Trained], None]) -> None:
     """Trains a run to its last step, going on from its newest checkpoint; a trained run is left as it is.
+
+    Where there are many processes (`ladder.hosts`), all of them call this, and the first one writes.
 
     Args:
       config: the ladder's; its `training` says how often to log and to checkpoint.
@@ -95,7 +98,8 @@ def train(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Callabl
 
             if step % config.training.checkpoint_every_steps == 0 or step == spec.steps or leave:
                 # Rows first: a kill in between leaves rows past the checkpoint, which a restart drops.
-                write(workdir.metrics(spec.run), "".join(json.dumps(row) + "\n" for row in rows))
+                if hosts.is_first():
+                    write(workdir.metrics(spec.run), "".join(json.dumps(row) + "\n" for row in rows))
                 checkpoints.save(step, state)
             if leave:
                 raise Preempted

@@ -1,0 +1,93 @@
+"""Real processes for tests: each with devices of its own, or several that carry out one command together."""
+
+import contextlib
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import types
+
+from etils import epath
+
+# Forked from one process that has imported all this, and started no device: each import would take seconds.
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["processes", "ladder.train", "ladder.hosts"])
+
+
+class Together:
+    """Processes that call `job(*args)`; a context manager that leaves none behind.
+
+    Args:
+      job: a function of a module.
+      args: of the job.
+      count: of processes; more than one join each other as `ladder.hosts` does.
+      devices: of each process.
+    """
+
+    def __init__(self, job, *args, count=1, devices=1):
+        address = f"localhost:{_free_port()}"
+        environments = [
+            {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(count), "JAX_PROCESS_ID": str(index)}
+            if count > 1
+            else {}
+            for index in range(count)
+        ]
+        self.processes = [_context.Process(target=_run, args=(e, devices, job, args)) for e in environments]
+
+    def __enter__(self):
+        for process in self.processes:
+            process.start()
+        return self
+
+    def __exit__(self, *exception):
+        for process in self.processes:
+            process.kill()
+            process.join()
+
+    def exit_codes(self, seconds=120):
+        """Waits for all of them to end."""
+        for process in self.processes:
+            process.join(seconds)
+        return [process.exitcode for process in self.processes]
+
+
+def run(job, *args, count=1, devices=1):
+    """Has processes do a job to its end."""
+    with Together(job, *args, count=count, devices=devices) as together:
+        assert together.exit_codes() == [0] * count
+
+
+def _run(environment, devices, job, args):
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    import jax
+
+    from ladder import hosts
+
+    jax.config.update("jax_num_cpu_devices", devices)
+    hosts.join(environment)
+    job(*args)
+
+
+def _free_port():
+    with contextlib.closing(socket.socket()) as s:
+        s.bind(("localhost", 0))
+        return s.getsockname()[1]
+
+
+def train(spec, workdir, kill_at=None, stop_at=None):
+    """Trains a run; the last process is killed in the report of one step, the first is told to leave in another's."""
+    import jax
+
+    from ladder.config import Training
+    from ladder.train import train
+
+    def report(event):
+        if event.step == kill_at and jax.process_index() == jax.process_count() - 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if event.step == stop_at and jax.process_index() == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    training = Training(log_every_steps=5, checkpoint_every_steps=10)
+    train(types.SimpleNamespace(training=training), spec, workdir, report)
+    (epath.Path(workdir.root) / f"done.{jax.process_index()}").write_text(json.dumps(len(jax.devices())))

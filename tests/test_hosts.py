@@ -1,0 +1,104 @@
+"""Many processes, each a host of its own: one command, one result, whoever is killed; and runs that change devices."""
+
+import json
+
+import jax
+import numpy as np
+import processes
+import pytest
+from etils import epath
+from flax import linen as nn
+
+from ladder import hosts
+from ladder.checkpoint import Checkpoints
+from ladder.preemption import EXIT_CODE
+from ladder.spec import Workdir
+from ladder.train import init_state, make_optimizer
+
+
+@pytest.fixture
+def another(workdir, tmp_path):
+    """Makes workdirs with the same records."""
+
+    def make(name):
+        made = Workdir(epath.Path(tmp_path / name))
+        made.train_records.parent.mkdir(parents=True)
+        workdir.train_records.copy(made.train_records)
+        return made
+
+    return make
+
+
+def _newest(spec, workdir):
+    """The run's newest checkpoint, on one device whichever wrote it: its step and state."""
+    optimizer = make_optimizer(spec.hyperparameters, spec.steps)
+    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    abstract = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one),
+        jax.eval_shape(lambda: nn.unbox(init_state(spec, optimizer))),
+    )
+    with Checkpoints(workdir.checkpoints(spec.run)) as checkpoints:
+        return checkpoints.latest_step(), checkpoints.restore(checkpoints.latest_step(), abstract)
+
+
+def _losses(spec, workdir):
+    return [json.loads(line)["loss_nats"] for line in workdir.metrics(spec.run).read_text().splitlines()]
+
+
+def test_two_processes_one_killed_go_on_to_the_same_parameters_and_count_as_one(spec, another, train_here):
+    whole, broken, alone = another("whole"), another("broken"), another("alone")
+    processes.run(processes.train, spec, whole, count=2)
+    with processes.Together(processes.train, spec, broken, 15, count=2) as together:
+        codes = together.exit_codes()
+    assert all(codes)  # the other one did not wait forever
+    assert _newest(spec, broken)[0] == 10
+    processes.run(processes.train, spec, broken, count=2)
+    jax.tree.map(np.testing.assert_array_equal, _newest(spec, broken), _newest(spec, whole))
+    assert _losses(spec, broken) == _losses(spec, whole)
+    train_here(spec, alone)
+    np.testing.assert_allclose(_losses(spec, whole), _losses(spec, alone), rtol=1e-4)
+
+
+def test_four_processes_of_which_one_is_told_to_leave_save_the_same_step_and_go_on_in_one(spec, another, train_here):
+    left, alone = another("left"), another("alone")
+    with processes.Together(processes.train, spec, left, None, 15, count=4) as together:
+        assert together.exit_codes() == [EXIT_CODE] * 4
+    step, _ = _newest(spec, left)
+    assert 15 < step < 25
+    assert not list(left.root.glob("done.*"))
+    processes.run(processes.train, spec, left, devices=4)
+    train_here(spec, alone)
+    assert _newest(spec, left)[0] == 25
+    np.testing.assert_allclose(_losses(spec, left)[-1], _losses(spec, alone)[-1], rtol=1e-4)
+
+
+def test_a_run_goes_on_with_eight_devices_four_and_one_as_if_it_had_had_one(spec, another, train_here):
+    # Every restore proves that it gives, bit for bit, what the devices before had saved.
+    fewer, alone = another("fewer"), another("alone")
+    for devices, stop_at in ((8, 10), (4, 15)):
+        with processes.Together(processes.train, spec, fewer, None, stop_at, devices=devices) as together:
+            assert together.exit_codes() == [EXIT_CODE]
+        assert _newest(spec, fewer)[0] == stop_at + 1
+    processes.run(processes.train, spec, fewer, devices=1)
+    train_here(spec, alone)
+    np.testing.assert_allclose(_losses(spec, fewer)[-1], _losses(spec, alone)[-1], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "environment, why",
+    [
+        ({"JAX_COORDINATOR_ADDRESS": "a:1"}, "JAX_COORDINATOR_ADDRESS is set and JAX_NUM_PROCESSES and JAX_PROCESS_ID"),
+        (dict(zip(hosts.EXPLICIT, ("a:1", "2", "2"), strict=True)), "JAX_PROCESS_ID 2 of JAX_NUM_PROCESSES 2: count"),
+        (dict(zip(hosts.EXPLICIT, ("a:1", "two", "0"), strict=True)), "JAX_PROCESS_ID 0 of JAX_NUM_PROCESSES two"),
+    ],
+    ids=["some are missing", "one too many", "not a number"],
+)
+def test_an_environment_that_makes_no_sense_is_refused(environment, why):
+    with pytest.raises(ValueError, match=why):
+        hosts.join(environment)
+
+
+def test_a_process_alone_is_first_and_waits_for_nobody():
+    hosts.join({"JAX_PLATFORMS": "cpu"})
+    assert hosts.is_first()
+    hosts.wait("here")
