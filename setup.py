@@ -22,6 +22,7 @@ TRAIN = [
     "seqio>=0.0.19,<1",
     "tensorflow-datasets>=4.9.7,<5",
     "pyarrow>=15",
+    "fsspec>=2024.6",
     "gcsfs>=2024.6",
     "tokenizers>=0.21,<1",
     "huggingface_hub>=0.30,<3",
@@ -35,6 +36,7 @@ TEST = [
     "ruff>=0.8,<1",
     "import-linter>=2.1,<3",
 ]
+BEAM = ["apache-beam[gcp]>=2.60,<3", "sentencepiece<0.2.2"]  # later ones need a protobuf that Beam does not take
 BENCH = ["torch>=2.5,<3", "transformers>=4.46,<6"]
 
 setup(
@@ -46,6 +48,6 @@ setup(
     packages=["ladder", "models", "tasks", "fitting"],
     package_data={"fitting": ["templates/*", "data/*.csv"]},
     install_requires=FITTING,
-    extras_require={"train": TRAIN, "test": TEST, "bench": BENCH, "all": TRAIN + TEST},
+    extras_require={"train": TRAIN, "test": TEST, "beam": BEAM, "bench": BENCH, "all": TRAIN + TEST},
     entry_points={"console_scripts": ["ladder = ladder.cli:main"]},
 )

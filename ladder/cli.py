@@ -11,22 +11,14 @@ from typing import Annotated, Literal
 import tyro
 from etils import epath
 from rich.console import Console
-from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
-from ladder import cli_convert
+from ladder import cli_cache, cli_convert
 from ladder import config as configs
+from ladder.cli_arguments import ConfigPath, Json, Overrides, Run, WorkdirPath
 from ladder.launch import RunFailed
 from ladder.preemption import Preempted
 from ladder.spec import RunSpec, Workdir
-
-ConfigPath = Annotated[Positional[str], arg(metavar="CONFIG", help="YAML file of a ladder, such as configs/demo.yaml")]
-Run = Annotated[str, arg(metavar="NAME", help="one run, as `ladder plan` names it")]
-WorkdirPath = Annotated[str, arg(metavar="DIR", help="folder of all results, local or gs://bucket/path")]
-Json = Annotated[FlagCreatePairsOff[bool], arg(help="print JSON on stdout")]
-Overrides = Annotated[
-    UseAppendAction[tuple[str, ...]],
-    arg(name="set", metavar="KEY=VALUE", help="override a value of the config, such as seed=1"),
-]
 
 app = tyro.extras.SubcommandApp()
 to_person = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -294,6 +286,7 @@ def tokenizer(
     to_person.print(f"tokenizer: {out}; train with it by --set corpus.vocabulary={out}")
 
 
+app.command(cli_cache.cache)
 app.command(cli_convert.app, name="convert", help="Import and export models: open_lm, Hugging Face.")
 
 

@@ -65,16 +65,21 @@ class Corpus:
     """What is trained on.
 
     Attributes:
-      kind: `python_sources` (the Python files of this machine), `text`, `jsonl` or `tfds`.
-      options: of that kind, such as `path`, a local or gs:// file, folder or glob; see `tasks.corpora`.
+      kind: `python_sources` (the Python files of this machine), `text`, `jsonl`, `parquet`, `tfds`, or `mixture`.
+      options: of that kind, such as `path`, a local or gs:// file, folder or glob, or the `parts` of a mixture; see
+        `tasks.corpora`.
       vocabulary: `bytes`, `ascii`, a tokenizer.json, a Hugging Face name or a SentencePiece model; see `tasks.vocab`.
-      epochs: how often the corpus may be repeated; repetition bends the laws, so it must be asked for.
+      epochs: how often the corpus, or each part of it, may be repeated; repetition bends the laws, so it must be asked
+        for.
+      cache: folder of the whole corpus's token records, which ladders share (`ladder cache`); without one, each workdir
+        has records of its own, no more than it needs.
     """
 
     kind: str = "python_sources"
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     vocabulary: str = "bytes"
     epochs: int = 1
+    cache: str | None = None
 
 
 @strict

@@ -1,44 +1,62 @@
 """(seed, step) → global batch, as a pure function over fixed-length token records."""
 
-import functools
 import json
+from collections.abc import Sequence
 
+import jax
 import numpy as np
 from etils import epath
+from jax.sharding import Sharding
 
-from ladder.spec import Workdir
+from ladder import order
+from ladder.spec import Workdir, write
 from tasks import validation
+from tasks.store import Records
+
+MIXTURE = "mixture.json"
 
 
 class Batches:
     """Batches by step. Every run of a ladder reads the same records in the same order, if their seeds are one.
 
     Args:
-      records: .npy file of token records [R, T], T = sequence length + 1.
+      folder: of mixture.json (`write_mixture`).
       batch_size: records a batch.
       seed: of the order; each pass over the records has an order of its own.
     """
 
-    def __init__(self, records: epath.Path, batch_size: int, seed: int):
-        self._record_RxT = read(records)
+    def __init__(self, folder: epath.Path, batch_size: int, seed: int):
+        parts = json.loads((folder / MIXTURE).read_text())["parts"]
+        self._records = [Records(_at(folder, part["records"])) for part in parts]
+        self._mixing = order.Mixing([part["rate"] for part in parts], seed)
         self._batch_size = batch_size
         self._seed = seed
 
-    def __call__(self, step: int) -> np.ndarray:
-        """token_BxT, int32, of the step counted from 0."""
-        position_B = np.arange(step * self._batch_size, (step + 1) * self._batch_size)
-        records = len(self._record_RxT)
-        epoch_B, place_B = np.divmod(position_B, records)
-        index_B = [_order(self._seed, epoch, records)[place] for epoch, place in zip(epoch_B, place_B, strict=True)]
-        return self._record_RxT[index_B].astype(np.int32)
+    def __call__(self, step: int, rows: slice = slice(None)) -> np.ndarray:
+        """token_BxT, int32, of the step counted from 0; of these rows alone, nothing else is read."""
+        position_B = np.arange(step * self._batch_size, (step + 1) * self._batch_size)[rows]
+        part_B, index_B = self._mixing(position_B)
+        token_BxT = np.empty((len(position_B), self._records[0].width), np.int32)
+        for part, records in enumerate(self._records):
+            here_B = part_B == part
+            if here_B.any():
+                token_BxT[here_B] = records[order.record(index_B[here_B], len(records), self._seed, part)]
+        return token_BxT
+
+    def on_mesh(self, step: int, sharding: Sharding) -> jax.Array:
+        """The step's batch, sharded; each host reads the rows of its own devices."""
+        shape = (self._batch_size, self._records[0].width)
+        return jax.make_array_from_callback(shape, sharding, lambda index: self(step, index[0]))
 
 
-def read(records: epath.Path) -> np.ndarray:
-    """record_RxT of a .npy file: mapped from a local disk, read whole from gs://."""
-    if "://" in str(records):
-        with records.open("rb") as file:
-            return np.load(file)
-    return np.load(records, mmap_mode="r")
+def write_mixture(folder: epath.Path, parts: Sequence[tuple[float, str]]) -> None:
+    """Writes mixture.json: of each part its rate and where its records are, from the folder on or at a path."""
+    told = [{"rate": rate, "records": records} for rate, records in parts]
+    write(folder / MIXTURE, json.dumps({"parts": told}, indent=2) + "\n")
+
+
+def _at(folder: epath.Path, records: str) -> epath.Path:
+    return epath.Path(records) if "://" in records else folder / records
 
 
 def validation_set(workdir: Workdir, name: str) -> validation.ValidationSet:
@@ -46,17 +64,13 @@ def validation_set(workdir: Workdir, name: str) -> validation.ValidationSet:
     own = workdir.validation_set(name)
     if own.exists():
         return validation.load(own)
-    record_RxT = read(workdir.validation_records(name))
+    with workdir.validation_records(name).open("rb") as file:
+        record_RxT = np.load(file)
     bytes_per_token = json.loads(workdir.corpus.read_text()).get("validation_bytes_per_token", {}).get(name, 0)
     tokens, length = record_RxT.size, record_RxT.shape[1] - 1
-    return validation.ValidationSet(np.asarray(record_RxT).reshape(-1), length, round(tokens * bytes_per_token))
+    return validation.ValidationSet(record_RxT.reshape(-1), length, round(tokens * bytes_per_token))
 
 
 def validation_sets(workdir: Workdir) -> list[str]:
     """Names of the validation sets that the workdir's corpus holds."""
     return list(json.loads(workdir.corpus.read_text())["validation_tokens"])
-
-
-@functools.lru_cache(maxsize=2)  # a batch may straddle two epochs
-def _order(seed: int, epoch: int, records: int) -> np.ndarray:
-    return np.random.default_rng((seed, epoch)).permutation(records)

@@ -1,19 +1,19 @@
 """A workdir made ready to train in: claimed by its config, planned, its corpus on disk."""
 
-import importlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
+from ladder import caching, data
 from ladder import config as configs
 from ladder import plan as plans
 from ladder import record as runs
 from ladder import spec as specs_
 from ladder.config import LadderConfig
+from ladder.order import Mixing
+from ladder.progress import Caching
 from ladder.spec import RunSpec, Workdir, write
 
 # What may change between two commands on one workdir: these say how runs are carried out, measured and read, not what
@@ -58,24 +58,24 @@ def train_tokenizer(config: LadderConfig, size: int, out: epath.Path) -> None:
     if out.exists():
         raise ValueError(f"{out} exists; remove it or choose another file")
     corpus = corpora.build(config.corpus.kind, vocab.load(vocab.BYTES), **config.corpus.options)
-    rows = corpus.train.get_dataset(sequence_length=None, split=corpora.TRAIN, shuffle=False).as_numpy_iterator()
-    write(out, tokenizer.train((row["targets_pretokenized"] for row in rows), size))
+    write(out, tokenizer.train(corpora.train_texts(corpus), size))
 
 
 def _write_corpus(config: LadderConfig, specs: Sequence[RunSpec], workdir: Workdir, say: Callable[[str], None]) -> None:
     say("reading the corpus")
-    _import_tensorflow()
+    caching.import_tensorflow()
     from tasks import corpora, questions, records, suites, vocab
 
     length = config.model.sequence_length
-    vocabulary = vocab.load(config.corpus.vocabulary)
-    corpus = corpora.build(config.corpus.kind, vocabulary, **config.corpus.options)
-    train_records = records.write_records(
-        corpus.train,
-        corpora.TRAIN,
-        workdir.train_records,
-        record_length=length,
-        max_tokens=max(spec.tokens for spec in specs),
+    corpus = corpora.build(config.corpus.kind, vocab.load(config.corpus.vocabulary), **config.corpus.options)
+    shared = config.corpus.cache
+    root = epath.Path(shared).expanduser() if shared else workdir.train_records
+    rates = {part: rate for part, (_, rate) in corpus.parts.items()}
+    drawn = _drawn(config, specs, rates)
+    limit = None if shared else drawn
+    train = caching.write(config, corpus, root, Caching(say), max_records=limit, anew=not shared)
+    data.write_mixture(
+        workdir.train_records, [(rate, str(root / part) if shared else part) for part, rate in rates.items()]
     )
     validation_records = {
         name: records.write_sample(
@@ -94,14 +94,16 @@ def _write_corpus(config: LadderConfig, specs: Sequence[RunSpec], workdir: Workd
     for name, task in suites.build(config.evaluation.tasks, held_out, questions=asked, seed=HELD_OUT_SEED).items():
         questions.save(suites.questions(task, max_tokens=length + 1), workdir.questions(name))
     summary = {
-        "train_tokens": train_records * length,
+        "train_tokens": {part: len(records) * length for part, records in train.items()},
+        "train_rates": rates,
         "validation_tokens": {name: count * length for name, count in validation_records.items()},
         "validation_bytes_per_token": {
             name: records.bytes_per_token(task, corpora.VALIDATION) for name, task in corpus.validation.items()
         },
     }
     write(workdir.corpus, json.dumps(summary, indent=2) + "\n")
-    say(f"corpus: {train_records * length:,} tokens to train on; validation sets: {', '.join(corpus.validation)}")
+    tokens = sum(summary["train_tokens"].values())
+    say(f"corpus: {tokens:,} tokens to train on; validation sets: {', '.join(corpus.validation)}")
 
 
 def _write_validation(config: LadderConfig, workdir: Workdir, say: Callable[[str], None]) -> None:
@@ -134,14 +136,23 @@ def _refuse_unaskable(config: LadderConfig, summary: Mapping[str, Any]) -> None:
         rows.read(task, config.evaluation.suite.sources)
 
 
+def _drawn(config: LadderConfig, specs: Sequence[RunSpec], rates: Mapping[str, float]) -> dict[str, int]:
+    """How many records of each part the longest run reads."""
+    longest = max(spec.tokens for spec in specs) // config.model.sequence_length
+    return dict(zip(rates, Mixing(list(rates.values()), config.seed).drawn(longest).tolist(), strict=True))
+
+
 def _refuse_repetition(config: LadderConfig, specs: Sequence[RunSpec], summary: Mapping[str, Any]) -> None:
-    longest = max(specs, key=lambda spec: spec.tokens)
-    epochs = -(-longest.tokens // summary["train_tokens"])
-    if epochs > config.corpus.epochs:
-        raise ValueError(
-            f"the corpus has {summary['train_tokens']:,} tokens and {longest.run} trains on {longest.tokens:,}: give "
-            f"more text, shorten the run, or ask for repetition with --set corpus.epochs={epochs}"
-        )
+    length, longest = config.model.sequence_length, max(specs, key=lambda spec: spec.tokens)
+    for part, records in _drawn(config, specs, summary["train_rates"]).items():
+        there = summary["train_tokens"][part]
+        epochs = -(-records * length // there)
+        if epochs > config.corpus.epochs:
+            of = "the corpus" if len(summary["train_rates"]) == 1 else f"the corpus's part {part}"
+            raise ValueError(
+                f"{of} has {there:,} tokens and {longest.run} trains on {records * length:,}: give more text, shorten "
+                f"the run, or ask for repetition with --set corpus.epochs={epochs}"
+            )
 
 
 def _refuse_unmeasured(config: LadderConfig, summary: Mapping[str, Any]) -> None:
@@ -178,20 +189,3 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(tree, dict):
         return {prefix: tree}
     return {k: v for key, value in tree.items() for k, v in _flat(value, f"{prefix}.{key}" if prefix else key).items()}
-
-
-def _import_tensorflow() -> None:
-    # It tells at length of the GPUs that it did not find, in part before it reads any setting of its own.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as held_back:
-        os.dup2(held_back.fileno(), 2)
-        try:
-            importlib.import_module("tensorflow")
-        except BaseException:
-            held_back.seek(0)
-            os.write(stderr, held_back.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)

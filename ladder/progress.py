@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -113,3 +113,37 @@ class Display:
             left_s = (self._flops_of_all() - done) * (now - self._started) / (done - self._flops_at_start)
             note += f"  {int(left_s // 60)}:{int(left_s % 60):02d} left"
         return note
+
+
+@dataclasses.dataclass(frozen=True)
+class Cached:
+    """Of a part of a corpus, `shards_done` of `shards` are written and, where that is known, so many `tokens`."""
+
+    part: str
+    shards_done: int
+    shards: int
+    tokens: int | None = None
+
+
+class Caching:
+    """Tells every few seconds how far the caching of a corpus is; to be called with each event."""
+
+    def __init__(self, say: Callable[[str], None], every_s: float = 5.0):
+        self._say, self._every_s = say, every_s
+        self._told = self._started = time.monotonic()
+        self._part, self._tokens_at_start = "", 0
+
+    def __call__(self, event: Cached) -> None:
+        """Tells of one event, unless the last line is not old enough."""
+        now = time.monotonic()
+        if event.part != self._part:
+            self._part, self._started, self._tokens_at_start = event.part, now, event.tokens or 0
+        if now < self._told + self._every_s:
+            return
+        self._told = now
+        line = f"{event.part}: {event.shards_done} of {event.shards} shards"
+        if event.tokens is not None:
+            # What was there before took no time now.
+            speed = (event.tokens - self._tokens_at_start) / max(now - self._started, 1e-9)
+            line += f", {event.tokens:,} tokens, {speed:,.0f} a second"
+        self._say(line)

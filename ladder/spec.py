@@ -110,8 +110,8 @@ class Workdir:
 
     @property
     def train_records(self) -> epath.Path:
-        """Token records to train on."""
-        return self.root / "corpus" / "train.npy"
+        """Folder of the token records to train on, or of mixture.json that says where they are."""
+        return self.root / "corpus" / "train"
 
     def validation_records(self, name: str) -> epath.Path:
         """Token records of one of the corpus's validation sets."""

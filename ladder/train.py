@@ -81,7 +81,7 @@ def train(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Callabl
 
         pending, since = [], time.monotonic()
         for step in range(done + 1, spec.steps + 1):
-            batch_BxT = jax.device_put(batches(step - 1), batch_sharding)
+            batch_BxT = batches.on_mesh(step - 1, batch_sharding)
             state, metrics = jit_step(state, batch_BxT)
             pending.append(metrics)
             leave = notice.given(step)

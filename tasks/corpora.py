@@ -1,47 +1,56 @@
 """Pretraining corpora as seqio Tasks: `build(kind, vocabulary, **options)` gives a `Corpus`.
 
-A corpus is one seqio Task for training (split `train`) and named ones for validation (split `validation`). Their
-examples hold `targets`, token ids that end with the end-of-text token, and `targets_pretokenized`, the text.
+A corpus is a seqio Task or Mixture for training (split `train`) and named Tasks for validation (split `validation`).
+Their examples hold `targets`, token ids that end with the end-of-text token, and `targets_pretokenized`, the text.
 `tasks.records` packs them, `tasks.suites` makes questions of their held-out text.
 
 Kinds:
   python_sources: the Python files every machine has; see `tasks.python_sources`.
   text: a text file, a folder or a glob of them, local or gs://.
-  jsonl: JSON Lines, the text in one field of each line.
-  tfds: a prepared TensorFlow Datasets name.
+  jsonl: JSON Lines, the text in one field of each line, such as RedPajama's; .gz, .zst and .bz2 are unpacked.
+  parquet: the text in one column, such as RefinedWeb's `content`.
+  tfds: a prepared TensorFlow Datasets name, such as `c4/en:3.0.1`.
+  mixture: several of them, each at a rate.
 
-No text is on both sides: a document of `text` or `jsonl` is held out by the hash of its text, or dropped from training
-where it is in a validation set of its own.
+No text is on both sides: a document of files is held out by the hash of its text, or dropped from training where it is
+in a validation set of its own.
 """
 
 import dataclasses
 import functools
-import gzip
 import hashlib
 import inspect
 import itertools
-import json
+import math
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from tasks import python_sources
+from tasks import documents, python_sources
+from tasks.documents import ShardedSource, Shards
 
 TRAIN, VALIDATION = "train", "validation"
 HELD_OUT = "held_out"
-FEW_FILES = 20
-PIECE_BYTES = 16_384
 
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
     """Text to train on (split `train` of `train`) and to validate on (split `validation` of each of `validation`)."""
 
-    train: seqio.Task
+    train: seqio.Task | seqio.Mixture
     validation: Mapping[str, seqio.Task]
+
+    @property
+    def parts(self) -> dict[str, tuple[seqio.Task, float]]:
+        """The Tasks to train on by name, each with its share of the records; a corpus that is no mixture is one."""
+        if isinstance(self.train, seqio.Task):
+            return {self.train.name: (self.train, 1.0)}
+        rates = {task.name: self.train.get_rate(task) for task in self.train.tasks}
+        return {task.name: (task, rates[task.name] / sum(rates.values())) for task in self.train.tasks}
 
 
 def build(kind: str, vocabulary: seqio.Vocabulary, **options) -> Corpus:
@@ -64,6 +73,13 @@ def build(kind: str, vocabulary: seqio.Vocabulary, **options) -> Corpus:
     return KINDS[kind](vocabulary, **options)
 
 
+def train_texts(corpus: Corpus) -> Iterator[bytes]:
+    """Gives the documents to train on once, of a mixture until the first of its parts ends."""
+    mixed = {} if isinstance(corpus.train, seqio.Task) else {"num_epochs": 1, "copy_pretokenized": True}
+    dataset = corpus.train.get_dataset(None, TRAIN, shuffle=False, **mixed)
+    return (example["targets_pretokenized"] for example in dataset.as_numpy_iterator())
+
+
 def from_python_sources(
     vocabulary: seqio.Vocabulary, *, roots: Sequence[os.PathLike | str] | None = None, held_out: float = 0.1
 ) -> Corpus:
@@ -76,10 +92,10 @@ def from_python_sources(
     """
     sources = python_sources.PythonSources(roots, held_out)
     return Corpus(
-        train=_task("python_sources", vocabulary, {TRAIN: sources.train}),
+        train=_task("python_sources", vocabulary, {TRAIN: {"files": sources.train}}),
         validation={
-            name: _task(f"python_sources:{name}", vocabulary, {VALIDATION: documents})
-            for name, documents in (("code", sources.code), ("prose", sources.prose), ("foreign", sources.foreign))
+            name: _task(f"python_sources:{name}", vocabulary, {VALIDATION: {"files": texts}})
+            for name, texts in (("code", sources.code), ("prose", sources.prose), ("foreign", sources.foreign))
         },
     )
 
@@ -98,7 +114,7 @@ def from_text(
     Raises:
       ValueError: no file there, or none with text; a file that is not UTF-8, on reading.
     """
-    return _from_files("text", vocabulary, path, validation, held_out, _text_documents)
+    return _from_files("text", vocabulary, path, validation, held_out, documents.text_shards)
 
 
 def from_jsonl(
@@ -121,9 +137,25 @@ def from_jsonl(
     Raises:
       ValueError: no file there; on reading, a line without such a field, named by file and number.
     """
-    return _from_files(
-        "jsonl", vocabulary, path, validation, held_out, functools.partial(_jsonl_documents, field=field)
-    )
+    shards = functools.partial(documents.jsonl_shards, field=field)
+    return _from_files("jsonl", vocabulary, path, validation, held_out, shards)
+
+
+def from_parquet(
+    vocabulary: seqio.Vocabulary,
+    *,
+    path: str,
+    field: str = "text",
+    validation: Mapping[str, str] | None = None,
+    held_out: float = 0.1,
+) -> Corpus:
+    """Gives the Parquet files at `path`, a document a row; options as `from_jsonl`, `field` is the column.
+
+    Raises:
+      ValueError: no file there; on reading, a file that is not Parquet or has no such column of text.
+    """
+    shards = functools.partial(documents.parquet_shards, field=field)
+    return _from_files("parquet", vocabulary, path, validation, held_out, shards)
 
 
 def from_tfds(
@@ -151,12 +183,52 @@ def from_tfds(
     return Corpus(train=task, validation={HELD_OUT: task})
 
 
+def from_mixture(vocabulary: seqio.Vocabulary, *, parts: Mapping[str, Mapping]) -> Corpus:
+    """Gives several corpora as one, each at a rate.
+
+    Args:
+      vocabulary: tokenises the text.
+      parts: name → `rate`, its share of the tokens relative to the others', `kind`, and that kind's `options`. A
+        part's validation sets are called `<part>_<set>`, or as the part where it holds out only `held_out`.
+
+    Raises:
+      ValueError: naming the part; no rate above 0, a mixture in a mixture, or what `build` refuses.
+    """
+    if not (isinstance(parts, Mapping) and parts):
+        raise ValueError("corpus 'mixture': parts must name corpora, each with a rate, a kind and its options")
+    tasks, validation_tasks = [], {}
+    for name, part in parts.items():
+        try:
+            corpus = _part(vocabulary, name, part)
+        except ValueError as error:
+            raise ValueError(f"corpus 'mixture', part {name!r}: {error}") from None
+        tasks.append((corpus.train.replace(name=name), part["rate"]))
+        alone = set(corpus.validation) == {HELD_OUT}
+        validation_tasks |= {name if alone else f"{name}_{own}": task for own, task in corpus.validation.items()}
+    return Corpus(seqio.Mixture("mixture", tasks), validation_tasks)
+
+
+def _part(vocabulary: seqio.Vocabulary, name: str, part: Mapping) -> Corpus:
+    known = {"rate", "kind", "options"}
+    if not isinstance(part, Mapping) or not {"rate", "kind"} <= set(part) <= known:
+        raise ValueError(f"needs rate and kind, and options where its kind has some; it has {part!r}")
+    if not re.fullmatch(r"\w+", name):
+        raise ValueError("the name is a folder's: use letters, digits and _ only")
+    rate = part["rate"]
+    if not isinstance(rate, int | float) or isinstance(rate, bool) or not 0 < rate < math.inf:
+        raise ValueError(f"rate is {rate!r}; it must be a number above 0")
+    if part["kind"] == "mixture":
+        raise ValueError("is a mixture itself; name its parts here")
+    return build(part["kind"], vocabulary, **part.get("options", {}))
+
+
 def validation(name: str, kind: str, vocabulary: seqio.Vocabulary, /, **options) -> seqio.Task:
     """Gives a validation set, all of its text in split `validation`, whatever is trained on.
 
     Args:
       name: of the set.
-      kind: `jsonl` (options `path` and `field`), `text` (`path`) or `tfds` (`name`, `split`, `field`, `data_dir`).
+      kind: `jsonl` or `parquet` (options `path` and `field`), `text` (`path`) or `tfds` (`name`, `split`, `field`,
+        `data_dir`).
       vocabulary: tokenises the text.
       **options: of that kind.
 
@@ -176,12 +248,15 @@ def validation(name: str, kind: str, vocabulary: seqio.Vocabulary, /, **options)
 
 
 def _jsonl_validation(name: str, vocabulary: seqio.Vocabulary, *, path: str, field: str = "text") -> seqio.Task:
-    documents = functools.partial(_jsonl_documents, _files("jsonl", path), field)
-    return _task(name, vocabulary, {VALIDATION: documents})
+    return _task(name, vocabulary, {VALIDATION: documents.jsonl_shards(path, field)})
+
+
+def _parquet_validation(name: str, vocabulary: seqio.Vocabulary, *, path: str, field: str = "text") -> seqio.Task:
+    return _task(name, vocabulary, {VALIDATION: documents.parquet_shards(path, field)})
 
 
 def _text_validation(name: str, vocabulary: seqio.Vocabulary, *, path: str) -> seqio.Task:
-    return _task(name, vocabulary, {VALIDATION: functools.partial(_text_documents, _files("text", path))})
+    return _task(name, vocabulary, {VALIDATION: documents.text_shards(path)})
 
 
 def _tfds_validation(
@@ -200,6 +275,7 @@ def _tfds_validation(
 
 _VALIDATION_KINDS: Mapping[str, Callable[..., seqio.Task]] = {
     "jsonl": _jsonl_validation,
+    "parquet": _parquet_validation,
     "text": _text_validation,
     "tfds": _tfds_validation,
 }
@@ -209,11 +285,10 @@ KINDS: Mapping[str, Callable[..., Corpus]] = {
     "python_sources": from_python_sources,
     "text": from_text,
     "jsonl": from_jsonl,
+    "parquet": from_parquet,
     "tfds": from_tfds,
+    "mixture": from_mixture,
 }
-
-
-Documents = Callable[[], Iterator[bytes]]
 
 
 def _tfds_builder(name: str, field: str, data_dir: str | None, split: str) -> tfds.core.DatasetBuilder:
@@ -253,86 +328,38 @@ def _from_files(
     path: str,
     validation: Mapping[str, str] | None,
     held_out: float,
-    read: Callable[[Sequence[str]], Iterator[bytes]],
+    shards_at: Callable[[str], Shards],
 ) -> Corpus:
-    documents = functools.partial(read, _files(kind, path))
+    shards = shards_at(path)
     if not validation:
         is_held_out = lambda text: python_sources.hash_fraction(text) < held_out  # noqa: E731
         splits = {
-            TRAIN: lambda: itertools.filterfalse(is_held_out, documents()),
-            VALIDATION: lambda: filter(is_held_out, documents()),
+            TRAIN: _each(shards, lambda texts: itertools.filterfalse(is_held_out, texts)),
+            VALIDATION: _each(shards, lambda texts: filter(is_held_out, texts)),
         }
         task = _task(kind, vocabulary, splits)
         return Corpus(train=task, validation={HELD_OUT: task})
-    sets = {name: functools.partial(read, _files(kind, set_path)) for name, set_path in validation.items()}
+    sets = {name: shards_at(set_path) for name, set_path in validation.items()}
 
-    def train() -> Iterator[bytes]:
-        validated = {hashlib.sha256(text).digest() for set_documents in sets.values() for text in set_documents()}
-        return (text for text in documents() if hashlib.sha256(text).digest() not in validated)
+    @functools.cache
+    def validated() -> frozenset[bytes]:
+        return frozenset(
+            hashlib.sha256(text).digest() for own in sets.values() for texts in own.values() for text in texts()
+        )
 
+    trained_on = lambda texts: (text for text in texts if hashlib.sha256(text).digest() not in validated())  # noqa: E731
     return Corpus(
-        train=_task(kind, vocabulary, {TRAIN: train}),
-        validation={name: _task(f"{kind}:{name}", vocabulary, {VALIDATION: sets[name]}) for name in sets},
+        train=_task(kind, vocabulary, {TRAIN: _each(shards, trained_on)}),
+        validation={name: _task(f"{kind}:{name}", vocabulary, {VALIDATION: own}) for name, own in sets.items()},
     )
 
 
-def _files(kind: str, path: str) -> list[str]:
-    if tf.io.gfile.isdir(path):
-        found = [
-            os.path.join(folder, name)
-            for folder, _, names in tf.io.gfile.walk(path)
-            for name in names
-            if not name.startswith(".")
-        ]
-    else:
-        found = [name for name in tf.io.gfile.glob(path) if not tf.io.gfile.isdir(name)]
-    if not found:
-        raise ValueError(f"corpus {kind!r}: no file at {path!r}; give a file, a folder or a glob that exists")
-    return sorted(found)
+def _each(shards: Shards, change: Callable[[Iterator[bytes]], Iterator[bytes]]) -> Shards:
+    return {name: lambda texts=texts: change(texts()) for name, texts in shards.items()}
 
 
-def _text_documents(files: Sequence[str]) -> Iterator[bytes]:
-    for file in files:
-        text = tf.io.gfile.GFile(file, "rb").read()
-        try:
-            text.decode()
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{file}: not UTF-8 at byte {error.start}; convert it or leave it out of the path"
-            ) from None
-        if len(files) >= FEW_FILES:
-            yield text
-            continue
-        start = 0
-        while start < len(text):
-            end = text.find(b"\n", start + PIECE_BYTES) + 1 or len(text)
-            yield text[start:end]
-            start = end
-
-
-def _jsonl_documents(files: Sequence[str], field: str) -> Iterator[bytes]:
-    for file in files:
-        opened = tf.io.gfile.GFile(file, "rb")
-        lines = gzip.GzipFile(fileobj=opened) if file.endswith(".gz") else opened
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                text = json.loads(line)[field]
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{file}, line {number}: no JSON object with a field {field!r} ({error!r})") from None
-            if not isinstance(text, str):
-                raise ValueError(f"{file}, line {number}: field {field!r} holds {type(text).__name__}, not text")
-            yield text.encode()
-
-
-def _task(name: str, vocabulary: seqio.Vocabulary, splits: Mapping[str, Documents]) -> seqio.Task:
-    def dataset(split: str, shuffle_files: bool) -> tf.data.Dataset:
-        del shuffle_files  # documents come in the one order that every run shares
-        generate = lambda: ({"targets": text} for text in splits[split]())  # noqa: E731
-        return tf.data.Dataset.from_generator(generate, output_signature={"targets": tf.TensorSpec((), tf.string)})
-
-    return _text_task(name, seqio.FunctionDataSource(dataset, splits=list(splits)), vocabulary)
+def _task(name: str, vocabulary: seqio.Vocabulary, splits: Mapping[str, Shards]) -> seqio.Task:
+    return _text_task(name, ShardedSource(splits), vocabulary)
 
 
 def _text_task(name: str, source: seqio.DataSource, vocabulary: seqio.Vocabulary, *preprocessors) -> seqio.Task:

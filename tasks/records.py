@@ -1,33 +1,32 @@
-"""Tokenised text as fixed-length records: a seqio Task in, a .npy file [R, L + 1] out.
+"""Tokenised text as fixed-length records: a seqio Task in, .npy files [r, L + 1] out (`tasks.store`).
 
 Documents are joined by their end-of-text token and cut into disjoint records of L + 1 tokens, each of which trains on L
-(the paper's 2049-token records); a last, partial record is dropped. The file is read back with
-`np.load(path, mmap_mode="r")`, which needs no TensorFlow.
+(the paper's 2049-token records); a last, partial record is dropped.
 """
 
-import contextlib
 import itertools
 import os
 import re
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import seqio
 import tensorflow as tf
 from etils import epath
 
+from tasks import store
+
 POOL_PER_RECORD = 8
 
 
-def examples(task: seqio.Task, split: str) -> Iterator[dict]:
-    """Gives the task's examples as numpy, in the source's order.
+def examples(task: seqio.Task, split: str, shard: seqio.ShardInfo | None = None) -> Iterator[dict]:
+    """Gives the task's examples as numpy, in the source's order, of one of its shards where that is named.
 
     Raises:
       ValueError: the source refused a document; tf.data's wrapping of that error is taken off.
     """
     try:
-        yield from task.get_dataset(None, split, shuffle=False).as_numpy_iterator()
+        yield from task.get_dataset(None, split, shuffle=False, shard_info=shard).as_numpy_iterator()
     except tf.errors.OpError as error:
         refusal = re.search(r"ValueError: (.*)", error.message)
         if refusal:
@@ -67,82 +66,105 @@ def bytes_per_token(task: seqio.Task, split: str, max_documents: int = 1000) -> 
     return text_bytes / tokens
 
 
-def _blocks(task: seqio.Task, split: str, record_length: int) -> Iterator[np.ndarray]:
+def _blocks(
+    task: seqio.Task, split: str, record_length: int, shard: seqio.ShardInfo | None = None
+) -> Iterator[np.ndarray]:
     dtype = _dtype(task)
-    return pack((example["targets"].astype(dtype) for example in examples(task, split)), record_length)
+    return pack((example["targets"].astype(dtype) for example in examples(task, split, shard)), record_length)
 
 
 def _dtype(task: seqio.Task) -> np.dtype:
     return token_dtype(task.output_features["targets"].vocabulary.vocab_size)
 
 
-@contextlib.contextmanager
-def _replaced(path: os.PathLike | str) -> Iterator:
-    """Opens a seekable file that becomes `path` only when all is written, on gs:// as on a disk."""
-    target = epath.Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.parent / (target.name + ".tmp")
-    if "://" not in str(path):
-        with open(beside, "wb") as file:
-            yield file
-    else:
-        with tempfile.NamedTemporaryFile() as file:
-            yield file
-            file.flush()
-            epath.Path(file.name).copy(beside, overwrite=True)
-    beside.replace(target)
-
-
-def write_records(
+def cache(
     task: seqio.Task,
     split: str,
-    path: os.PathLike | str,
+    folder: os.PathLike | str,
     *,
     record_length: int,
-    max_tokens: int,
-    progress: Callable[[int], None] | None = None,
-) -> int:
-    """Writes a split's records in the source's order, until they train on `max_tokens` tokens or the text ends.
+    max_records: int | None = None,
+    progress: Callable[[int, int], None] = lambda shard, records: None,
+) -> store.Records:
+    """Writes a split's records, shard by shard in the source's order; shards that are there already stay.
 
     Args:
       task: gives `targets`, token ids that end with the end-of-text token.
       split: of the task.
-      path: of the .npy file, [R, record_length + 1], uint8, uint16 or uint32 by the size of the vocabulary.
+      folder: of the records (`tasks.store`).
       record_length: L, the tokens a record trains on.
-      max_tokens: R is at most max_tokens / L, rounded up.
-      progress: called now and then with the tokens written so far.
-
-    Returns:
-      R; fewer than asked for where the text is too short.
+      max_records: at most so many; all of the split where it is None.
+      progress: called now and then with the shard that is being written and the records so far.
 
     Raises:
       ValueError: the split holds less than one record.
     """
-    max_records = -(-max_tokens // record_length)
+    shards, done, paths = shard_count(task, split), 0, []
+    for index in range(shards):
+        room = None if max_records is None else max_records - done
+        if room == 0:
+            break
+        done += cache_shard(
+            task,
+            split,
+            folder,
+            index,
+            record_length=record_length,
+            max_records=room,
+            progress=lambda records, index=index, before=done: progress(index, before + records),
+        )
+        paths.append(store.shard(folder, index, shards))
+    return finish(task, split, folder, paths)
+
+
+def shard_count(task: seqio.Task, split: str) -> int:
+    """Gives how many shards a split's records have: as many as its source has."""
+    return len(task.source.list_shards(split))
+
+
+def cache_shard(
+    task: seqio.Task,
+    split: str,
+    folder: os.PathLike | str,
+    index: int,
+    *,
+    record_length: int,
+    max_records: int | None = None,
+    progress: Callable[[int], None] = lambda records: None,
+) -> int:
+    """Writes one shard of a split's records, whole or not at all, and gives how many there are; see `cache`.
+
+    The records are those of the source's shard alone, and the tokens at its end that fill no record are left out: so
+    shards may be written in any order, by anybody, and the bytes are the same.
+    """
+    shards = shard_count(task, split)
+    path = store.shard(folder, index, shards)
+    if path.exists():
+        return store.records_in(path)
     count = 0
-    with _replaced(path) as file:
-
-        def write_header():
-            # NumPy pads the header so that the first axis may grow in place.
-            descr = np.lib.format.dtype_to_descr(_dtype(task))
-            file.seek(0)
-            np.lib.format.write_array_header_1_0(
-                file, {"descr": descr, "fortran_order": False, "shape": (count, record_length + 1)}
-            )
-
-        write_header()
-        for block in _blocks(task, split, record_length):
-            block = block[: max_records - count]
+    with store.replaced(path) as file:
+        store.write_header(file, 0, record_length + 1, _dtype(task))
+        for block in _blocks(task, split, record_length, seqio.ShardInfo(index, shards)):
+            block = block if max_records is None else block[: max_records - count]
             file.write(block.tobytes())
             count += len(block)
-            if progress:
-                progress(count * record_length)
+            progress(count)
             if count == max_records:
                 break
-        if not count:
-            raise _too_short(task, split, record_length)
-        write_header()
+        store.write_header(file, count, record_length + 1, _dtype(task))
     return count
+
+
+def finish(task: seqio.Task, split: str, folder: os.PathLike | str, paths: Sequence[epath.Path]) -> store.Records:
+    """Gives the records that these shards hold together.
+
+    Raises:
+      ValueError: there is none.
+    """
+    records = store.finish(folder, paths)
+    if not len(records):
+        raise _too_short(task, split, records.width - 1)
+    return records
 
 
 def write_sample(
@@ -167,7 +189,7 @@ def write_sample(
     if not pooled:
         raise _too_short(task, split, record_length)
     chosen = np.random.default_rng(seed).permutation(pooled)[:max_records]
-    with _replaced(path) as file:
+    with store.replaced(path) as file:
         np.save(file, np.concatenate(pool)[chosen])
     return len(chosen)
 

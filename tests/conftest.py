@@ -20,11 +20,13 @@ import yaml
 from etils import epath
 
 from ladder import config as configs
+from ladder import data
 from ladder import plan as plans
 from ladder.config import Training
 from ladder.recipe import Hyperparameters
 from ladder.spec import RunSpec, Workdir
 from models.config import DecoderConfig
+from tasks import store
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 BYTES_SIZE = 259
@@ -116,8 +118,8 @@ def token_RxT() -> np.ndarray:
 def workdir(tmp_path, token_RxT) -> Workdir:
     """A workdir with records to train on, made without TensorFlow."""
     made = Workdir(epath.Path(tmp_path / "workdir"))
-    made.train_records.parent.mkdir(parents=True)
-    np.save(made.train_records, token_RxT)
+    store.write(made.train_records / "text", token_RxT)
+    data.write_mixture(made.train_records, [(1.0, "text")])
     return made
 
 

@@ -1,13 +1,17 @@
 """Corpora: nothing on both sides of a split, one order for all, refusals that name the file."""
 
+import itertools
 import json
 import os
 import pathlib
 
+import pyarrow
+import pyarrow.parquet
 import pytest
+import seqio
 import tensorflow_datasets as tfds
 
-from tasks import corpora, python_sources, records, vocab
+from tasks import corpora, documents, python_sources, records, vocab
 
 BYTES = vocab.load("bytes")
 
@@ -121,6 +125,93 @@ def test_jsonl_is_split_by_document(tmp_path):
     assert 10 <= len(validation["held_out"]) <= 60
 
 
+@pytest.mark.parametrize("ending", [".gz", ".zst", ".bz2"])
+def test_packed_lines_are_unpacked_and_a_file_cut_short_is_refused(tmp_path, ending):
+    path = tmp_path / f"part.jsonl{ending}"
+    lines = "".join(json.dumps({"text": f"text {number} {number**9}"}) + "\n" for number in range(300)).encode()
+    with pyarrow.output_stream(path, compression=documents.COMPRESSIONS[ending]) as file:
+        file.write(lines)
+    train, validation = _sides(corpora.build("jsonl", BYTES, path=str(path)))
+    assert len(train) + len(validation["held_out"]) == 300
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(ValueError, match=rf"part\.jsonl\{ending}: cannot be read to its end"):
+        _sides(corpora.build("jsonl", BYTES, path=str(path)))
+
+
+def test_a_column_of_parquet_files_is_a_corpus(tmp_path):
+    texts = [f"page {number}" for number in range(200)]
+    for part in range(2):
+        table = pyarrow.table({"content": texts[100 * part : 100 * (part + 1)], "url": ["u"] * 100})
+        pyarrow.parquet.write_table(table, tmp_path / f"{part}.parquet", row_group_size=30)
+    build = lambda field: corpora.build("parquet", BYTES, path=str(tmp_path), field=field)  # noqa: E731
+    train, validation = _sides(build("content"))
+    assert sorted(train + validation["held_out"]) == sorted(texts)
+    with pytest.raises(ValueError, match=r"0\.parquet: no column 'text'; it has content, url"):
+        _sides(build("text"))
+    pyarrow.parquet.write_table(pyarrow.table({"content": ["a", None]}), tmp_path / "0.parquet")
+    with pytest.raises(ValueError, match=r"0\.parquet, row 2: 'content' holds NoneType, not text"):
+        _sides(corpora.build("parquet", BYTES, path=str(tmp_path), field="content", held_out=0.0))
+    (tmp_path / "0.parquet").write_bytes(b"no")
+    with pytest.raises(ValueError, match=r"0\.parquet: not a Parquet file"):
+        _sides(build("content"))
+
+
+def test_files_are_read_together_in_shards_that_share_no_document_and_leave_none_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(documents, "SHARD_BYTES", 2000)
+    for number in range(7):
+        lines = (json.dumps({"text": f"text {number} {line}"}) + "\n" for line in range(40))
+        (tmp_path / f"{number}.jsonl").write_text("".join(lines))
+    task = corpora.build("jsonl", BYTES, path=str(tmp_path)).train
+    shards = len(task.source.list_shards("train"))
+    assert shards == 3
+    read = [
+        example["targets_pretokenized"].decode()
+        for index in range(shards)
+        for example in records.examples(task, "train", seqio.ShardInfo(index, shards))
+    ]
+    assert read == _texts(task, "train") and len(read) > 200
+
+
+@pytest.fixture
+def parts(tmp_path):
+    """A mixture's parts: three of the first are read for each of the second."""
+    (tmp_path / "web.jsonl").write_text("".join(json.dumps({"text": f"page {n}"}) + "\n" for n in range(600)))
+    (tmp_path / "books.txt").write_text("".join(f"line {number} of a book\n" for number in range(20_000)))
+    return {
+        "web": {"rate": 3, "kind": "jsonl", "options": {"path": str(tmp_path / "web.jsonl")}},
+        "books": {"rate": 1.0, "kind": "text", "options": {"path": str(tmp_path / "books.txt")}},
+    }
+
+
+def test_a_mixture_is_seqios_and_names_its_parts(parts):
+    mixed = corpora.build("mixture", BYTES, parts=parts)
+    assert {name: rate for name, (_, rate) in mixed.parts.items()} == {"web": 0.75, "books": 0.25}
+    assert set(mixed.validation) == {"web", "books"}
+    assert isinstance(mixed.train, seqio.Mixture)
+    texts = [text.decode()[:4] for text in itertools.islice(corpora.train_texts(mixed), 80)]
+    assert 48 < texts.count("page") < 72 and texts.count("line") + texts.count("page") == 80
+    alone = corpora.build("jsonl", BYTES, **parts["web"]["options"])
+    assert list(alone.parts) == ["jsonl"] and alone.parts["jsonl"][1] == 1.0
+    assert _texts(mixed.parts["web"][0], "train") == _texts(alone.train, "train")
+
+
+@pytest.mark.parametrize(
+    ("part", "why"),
+    [
+        ({"kind": "jsonl"}, "part 'web': needs rate and kind"),
+        ({"rate": 1, "kind": "jsonl", "path": "x"}, "part 'web': needs rate and kind, and options"),
+        ({"rate": 0, "kind": "jsonl"}, "part 'web': rate is 0; it must be a number above 0"),
+        ({"rate": 1, "kind": "mixture"}, "part 'web': is a mixture itself"),
+        ({"rate": 1, "kind": "jsonl", "options": {"path": "/nowhere"}}, "part 'web': .*no file at '/nowhere'"),
+    ],
+)
+def test_a_part_that_cannot_be_read_is_refused_by_name(part, why):
+    with pytest.raises(ValueError, match=rf"corpus 'mixture', {why}"):
+        corpora.build("mixture", BYTES, parts={"web": part})
+    with pytest.raises(ValueError, match="parts must name corpora"):
+        corpora.build("mixture", BYTES, parts={})
+
+
 def test_named_validation_sets_take_their_text_out_of_training(tmp_path):
     (tmp_path / "train").mkdir()
     for number in range(30):
@@ -174,7 +265,7 @@ def test_a_corpus_that_is_missing_is_refused_with_its_path(tmp_path):
     for kind in ("text", "jsonl"):
         with pytest.raises(ValueError, match=rf"corpus '{kind}': no file at '.*nowhere'; give"):
             corpora.build(kind, BYTES, path=str(tmp_path / "nowhere"))
-    with pytest.raises(ValueError, match="unknown corpus kind 'csv'; known: jsonl, python_sources, text, tfds"):
+    with pytest.raises(ValueError, match="unknown corpus kind 'csv'; known: jsonl, mixture, parquet, python_"):
         corpora.build("csv", BYTES)
     with pytest.raises(ValueError, match=r"corpus 'text': .*'path'"):
         corpora.build("text", BYTES)

@@ -6,7 +6,9 @@ from etils import epath
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ladder import data
 from ladder.data import Batches
+from tasks import store
 
 
 @pytest.fixture(scope="module")
@@ -14,9 +16,10 @@ def numbered(tmp_path_factory):
     """Writes R records, each of which holds its own number."""
 
     def write(records: int) -> epath.Path:
-        path = epath.Path(tmp_path_factory.mktemp("records") / "train.npy")
-        np.save(path, np.arange(records, dtype=np.uint16)[:, None] * np.ones(3, np.uint16))
-        return path
+        folder = epath.Path(tmp_path_factory.mktemp("records"))
+        store.write(folder / "text", np.arange(records, dtype=np.uint16)[:, None] * np.ones(3, np.uint16))
+        data.write_mixture(folder, [(1.0, "text")])
+        return folder
 
     return write
 

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -52,8 +53,7 @@ def test_eight_devices_train_as_one_does_and_refuse_what_does_not_divide(
 ):
     spec = dataclasses.replace(spec, steps=6)
     other = Workdir(epath.Path(tmp_path / "eight"))
-    other.train_records.parent.mkdir(parents=True)
-    workdir.train_records.copy(other.train_records)
+    shutil.copytree(workdir.train_records, other.train_records)
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(ON_EIGHT)],
         input=pickle.dumps((spec, other)),

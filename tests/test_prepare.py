@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from ladder import prepare as preparing
+from ladder.data import Batches
 from ladder.prepare import prepare
 from ladder.spec import Workdir
+from tasks.store import Records
 
 
 @pytest.fixture
@@ -40,13 +42,18 @@ def test_a_prepared_workdir_holds_config_plan_specs_and_corpus(prepared, ladder)
         "plan.json",
         *(f"runs/{spec.run}/spec.json" for spec in specs),
         "corpus/corpus.json",
-        "corpus/train.npy",
+        "corpus/train/mixture.json",
+        "corpus/train/text/origin.json",
+        "corpus/train/text/00000-of-00001.npy",
+        "corpus/train/text/records.json",
         "corpus/validation/held_out.npy",
         "corpus/tasks/recall.npz",
     }
     summary = json.loads(prepared.corpus.read_text())
-    train_RxT = np.load(prepared.train_records)
-    assert summary["train_tokens"] == len(train_RxT) * 16 >= max(spec.tokens for spec in specs)
+    train = Records(prepared.train_records / "text")
+    assert train.width == 17
+    assert summary["train_tokens"] == {"text": len(train) * 16} and summary["train_rates"] == {"text": 1.0}
+    assert len(train) * 16 >= max(spec.tokens for spec in specs)
     assert summary["validation_tokens"] == {"held_out": 70 * 16}
     assert np.load(prepared.validation_records("held_out")).shape == (70, 17)
 
@@ -120,7 +127,7 @@ def test_a_kill_while_the_corpus_is_written_leaves_no_corpus_json_and_the_next_c
         patched.setattr(questions, "save", killed)
         with pytest.raises(KeyboardInterrupt):
             prepare(*ladder(), at, _say)
-    assert at.train_records.exists() and not at.corpus.exists() and not at.config.exists()
+    assert Records(at.train_records / "text") and not at.corpus.exists() and not at.config.exists()
     prepare(*ladder(), at, _say)
     assert at.questions("recall").exists() and at.corpus.exists()
 
@@ -130,7 +137,7 @@ def test_the_corpus_of_a_config_that_claimed_nothing_is_not_taken_over(ladder, a
         patched.setattr(preparing.configs, "dump", lambda _: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             prepare(*ladder(), at, _say)
-    first = np.load(at.train_records)
+    first_5xT = Records(at.train_records / "text")[np.arange(5)]
     other = tmp_path / "other"
     other.mkdir()
     for i in range(30):
@@ -138,7 +145,7 @@ def test_the_corpus_of_a_config_that_claimed_nothing_is_not_taken_over(ladder, a
     prepare(
         *ladder(f"corpus.options.path={other}", "evaluation.tasks=[]", "fit.error=null", "corpus.epochs=100"), at, _say
     )
-    assert not np.array_equal(np.load(at.train_records)[:5], first[:5])
+    assert not np.array_equal(Records(at.train_records / "text")[np.arange(5)], first_5xT)
 
 
 @pytest.mark.parametrize(
@@ -153,3 +160,50 @@ def test_a_fit_of_what_is_not_measured_is_refused_before_the_training(ladder, at
     with pytest.raises(ValueError, match=re.escape(why)):
         prepare(*ladder(*overrides), at, _say)
     prepare(*ladder(*overrides, "fit.loss=held_out", "fit.error=null"), at, _say)
+
+
+@pytest.fixture
+def mixture(tree, text):
+    """The tiny ladder on two parts, one of which is soon read through."""
+    (text.parent / "few").mkdir(exist_ok=True)
+    for i in range(30):
+        (text.parent / "few" / f"{i}.txt").write_text(f"few words, {i} times; " * 30)
+    part = lambda rate, path: {"rate": rate, "kind": "text", "options": {"path": str(path)}}  # noqa: E731
+    tree["corpus"] = {
+        "kind": "mixture",
+        "options": {"parts": {"many": part(3, text), "few": part(1, text.parent / "few")}},
+    }
+    tree["fit"] = {"loss": "loss/many"}
+    tree["evaluation"]["tasks"] = []
+    return tree
+
+
+def test_a_mixture_is_a_folder_a_part_and_its_repetition_is_counted_by_part(ladder, at, mixture):
+    config, specs = ladder(tree=mixture)
+    with pytest.raises(ValueError, match=r"the corpus's part few has [\d,]+ tokens and \S+ trains on ") as refusal:
+        prepare(config, specs, at, _say)
+    config, specs = ladder(str(refusal.value).rpartition("--set ")[2], tree=mixture)
+    prepare(config, specs, at, _say)
+    summary = json.loads(at.corpus.read_text())
+    assert summary["train_rates"] == {"few": 0.25, "many": 0.75}
+    assert set(summary["validation_tokens"]) == {"many", "few"}
+    longest = max(spec.tokens for spec in specs)
+    # No more is written than the longest run reads.
+    assert 0.7 * longest < summary["train_tokens"]["many"] <= 0.8 * longest
+    few = Records(at.train_records / "few")
+    few_rows = {row.tobytes() for row in few[np.arange(len(few))].astype(np.int32)}
+    read = Batches(at.train_records, 4000, 0)(0)
+    assert np.mean([row.tobytes() in few_rows for row in read]) == pytest.approx(0.25, abs=0.03)
+
+
+def test_ladders_share_a_cache_and_need_no_records_of_their_own(ladder, at, tmp_path):
+    shared = f"corpus.cache={tmp_path / 'shared'}"
+    prepare(*ladder(shared), at, _say)
+    files = {str(path): path.stat().st_mtime_ns for path in (tmp_path / "shared").rglob("*")}
+    assert not (at.train_records / "text").exists()
+    other = Workdir.at(str(tmp_path / "other"))
+    prepare(*ladder(shared, "seed=1", "evaluation.questions=30"), other, _say)
+    assert {str(path): path.stat().st_mtime_ns for path in (tmp_path / "shared").rglob("*")} == files
+    whole = Records(tmp_path / "shared" / "text")
+    assert json.loads(other.corpus.read_text())["train_tokens"] == {"text": len(whole) * 16}
+    np.testing.assert_array_equal(Batches(other.train_records, 8, 0)(3), Batches(at.train_records, 8, 0)(3))

@@ -33,26 +33,25 @@ def corpus(tmp_path):
     return corpora.build("text", vocab.load("bytes"), path=str(tmp_path), held_out=0.3)
 
 
+def _everything(records):
+    return records[np.arange(len(records))]
+
+
 def test_records_are_the_documents_joined_by_end_of_text(corpus, tmp_path):
-    path = tmp_path / "cache" / "train.npy"
-    count = records.write_records(corpus.train, "train", path, record_length=15, max_tokens=10**6)
-    written = np.load(path, mmap_mode="r")
+    written = records.cache(corpus.train, "train", tmp_path / "cache", record_length=15)
     stream = np.concatenate([example["targets"] for example in records.examples(corpus.train, "train")])
-    assert written.dtype == np.uint16
-    assert written.shape == (count, 16) == (len(stream) // 16, 16)
-    np.testing.assert_array_equal(written.ravel(), stream[: count * 16])
+    assert written.dtype == np.uint16 and written.width == 16
+    np.testing.assert_array_equal(_everything(written).ravel(), stream[: len(stream) // 16 * 16])
     assert (stream == 1).sum() == len(list(records.examples(corpus.train, "train")))
 
 
-def test_records_stop_at_the_tokens_asked_for_and_say_how_far_they_are(corpus, tmp_path):
+def test_records_stop_where_they_are_asked_to_and_say_how_far_they_are(corpus, tmp_path):
     told = []
-    path = tmp_path / "train.npy"
-    assert (
-        records.write_records(corpus.train, "train", path, record_length=15, max_tokens=100, progress=told.append)
-        == len(np.load(path))
-        == 7
+    written = records.cache(
+        corpus.train, "train", tmp_path, record_length=15, max_records=7, progress=lambda *event: told.append(event)
     )
-    assert told == sorted(told) and told[-1] == 7 * 15
+    assert len(written) == 7
+    assert told == sorted(told) and told[-1] == (0, 7)
 
 
 def test_a_sample_is_drawn_over_the_documents_and_repeats_with_its_seed(corpus, tmp_path):
@@ -61,9 +60,8 @@ def test_a_sample_is_drawn_over_the_documents_and_repeats_with_its_seed(corpus, 
         records.write_sample(corpus.train, "validation", path, record_length=15, max_records=10, seed=seed)
         return np.load(path)
 
-    everything = tmp_path / "everything.npy"
-    records.write_records(corpus.train, "validation", everything, record_length=15, max_tokens=10**6)
-    rows = {tuple(row) for row in np.load(everything).tolist()}
+    everything = records.cache(corpus.train, "validation", tmp_path / "everything", record_length=15)
+    rows = {tuple(row) for row in _everything(everything).tolist()}
     assert {tuple(row) for row in sample(0).tolist()} <= rows
     np.testing.assert_array_equal(sample(0), sample(0))
     assert not np.array_equal(sample(0), sample(1))
@@ -72,7 +70,7 @@ def test_a_sample_is_drawn_over_the_documents_and_repeats_with_its_seed(corpus, 
 def test_text_shorter_than_a_record_is_refused_and_leaves_no_file(corpus, tmp_path):
     path = tmp_path / "train.npy"
     with pytest.raises(ValueError, match="split 'train': less text than one record of 100001 tokens"):
-        records.write_records(corpus.train, "train", path, record_length=100_000, max_tokens=10)
+        records.cache(corpus.train, "train", tmp_path / "cache", record_length=100_000)
     with pytest.raises(ValueError, match="split 'validation': less text"):
         records.write_sample(corpus.train, "validation", path, record_length=100_000, max_records=10)
     assert not path.exists()

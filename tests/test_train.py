@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import signal
 
 import jax
@@ -194,8 +195,7 @@ def test_a_trained_run_is_left_as_it_is(spec, workdir, train_here):
 def test_a_run_that_was_stopped_ends_bit_for_bit_as_one_that_was_not(spec, workdir, train_here, tmp_path, stops):
     train_here(spec, workdir)
     stopped = type(workdir)(workdir.root.parent / "stopped")
-    stopped.train_records.parent.mkdir(parents=True)
-    workdir.train_records.copy(stopped.train_records)
+    shutil.copytree(workdir.train_records, stopped.train_records)
     for step in stops:
         train_here(spec, stopped, stop_at=step)
     train_here(spec, stopped)

@@ -60,7 +60,7 @@ def test_a_set_of_the_hubs_folder_is_named_and_refused_where_it_is_absent(tmp_pa
             path = str(tmp_path / source.options["path"])
             with pytest.raises(ValueError, match=f"validation set '{name}': .*no file at"):
                 corpora.validation(name, source.kind, BYTES, path=path)
-    with pytest.raises(ValueError, match="validation set 'a': kind 'txt'; known: jsonl, text, tfds"):
+    with pytest.raises(ValueError, match="validation set 'a': kind 'txt'; known: jsonl, parquet, text, tfds"):
         corpora.validation("a", "txt", BYTES)
     with pytest.raises(ValueError, match="validation set 'a', kind 'jsonl': missing a required argument: 'path'"):
         corpora.validation("a", "jsonl", BYTES)

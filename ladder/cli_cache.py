@@ -1,0 +1,31 @@
+"""The verb `ladder cache`: a corpus as token records, written once for all ladders that train on it."""
+
+import shlex
+from typing import Annotated
+
+from tyro.conf import arg
+
+from ladder import config as configs
+from ladder.cli_arguments import ConfigPath, Overrides
+
+
+def cache(
+    config: ConfigPath,
+    *,
+    processes: Annotated[int, arg(metavar="P", help="so many write shards side by side")] = 1,
+    beam: Annotated[
+        str | None,
+        arg(metavar="FLAGS", help="let Apache Beam write them, such as '--runner=DataflowRunner --project=mine'"),
+    ] = None,
+    overrides: Overrides = (),
+) -> None:
+    """Write a ladder's corpus to its corpus.cache as token records; run again to go on."""
+    from ladder import caching
+    from ladder.cli import to_person
+    from ladder.progress import Caching
+
+    c = configs.load(config, overrides)
+    flags = None if beam is None else shlex.split(beam)
+    for part, records in caching.cache(c, Caching(to_person.print), processes=processes, beam=flags).items():
+        tokens = len(records) * (records.width - 1)
+        to_person.print(f"{c.corpus.cache}/{part}: {len(records):,} records, {tokens:,} tokens to train on")

@@ -1,0 +1,193 @@
+"""Records on disk: a folder of .npy shards, each [r, T], read by index, from a disk or a bucket. NumPy, no TensorFlow.
+
+    origin.json             what the records are made of; written first
+    00000-of-00012.npy ...  written beside and renamed, so that one that is there is whole
+    records.json            how many records each shard holds; written last, when all shards are there
+
+Whoever is killed in between goes on with the shards that are missing, and the bytes are those of a run without a kill.
+"""
+
+import contextlib
+import io
+import json
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, BinaryIO
+
+import fsspec
+import numpy as np
+from etils import epath
+
+ORIGIN, RECORDS = "origin.json", "records.json"
+HEADER_BYTES = 128  # of a .npy file of format 1.0 with two axes
+REQUESTS_AT_ONCE = 32
+
+
+def shard(folder: os.PathLike | str, index: int, shards: int) -> epath.Path:
+    """The path of one shard."""
+    return epath.Path(folder) / f"{index:05d}-of-{shards:05d}.npy"
+
+
+def begin(folder: os.PathLike | str, origin: Mapping[str, Any], *, anew: bool = False) -> None:
+    """Claims a folder for records of this origin, new or begun before.
+
+    Args:
+      folder: local or gs://.
+      origin: what the records are made of, as JSON has it.
+      anew: empties a folder of another origin, or of finished records, whose text may have changed since.
+
+    Raises:
+      ValueError: the folder was begun with another origin.
+    """
+    path = epath.Path(folder) / ORIGIN
+    ours = json.loads(json.dumps(origin))
+    if anew and path.exists() and (is_finished(folder) or json.loads(path.read_text()) != ours):
+        path.parent.rmtree()
+    if not path.exists():
+        with replaced(path) as file:
+            file.write((json.dumps(ours, indent=2) + "\n").encode())
+        return
+    theirs = json.loads(path.read_text())
+    if differing := [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]:
+        told = "; ".join(
+            f"{key} is {_short(theirs.get(key))} there and {_short(ours.get(key))} here" for key in differing
+        )
+        raise ValueError(f"{folder} holds other records: {told}; name another folder or remove this one")
+
+
+def finish(folder: os.PathLike | str, paths: Sequence[epath.Path]) -> "Records":
+    """Writes records.json of these shards, which are all there, and opens it."""
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
+        shapes = list(pool.map(_shape_and_dtype, paths))
+    (width,), (dtype,) = {shape[1] for shape, _ in shapes}, {dtype for _, dtype in shapes}
+    listed = {path.name: shape[0] for path, (shape, _) in zip(paths, shapes, strict=True)}
+    content = {"tokens_per_record": width, "dtype": str(dtype), "shards": listed}
+    with replaced(epath.Path(folder) / RECORDS) as file:
+        file.write((json.dumps(content, indent=2) + "\n").encode())
+    for litter in epath.Path(folder).glob(".*.tmp"):
+        litter.unlink(missing_ok=True)
+    return Records(folder)
+
+
+def is_finished(folder: os.PathLike | str) -> bool:
+    """Whether all shards are there."""
+    return (epath.Path(folder) / RECORDS).exists()
+
+
+def write(folder: os.PathLike | str, record_RxT: np.ndarray) -> "Records":
+    """Writes records that are in memory, as one shard."""
+    path = shard(folder, 0, 1)
+    with replaced(path) as file:
+        write_header(file, len(record_RxT), record_RxT.shape[1], record_RxT.dtype)
+        file.write(np.ascontiguousarray(record_RxT).tobytes())
+    return finish(folder, [path])
+
+
+def write_header(file: BinaryIO, records: int, width: int, dtype: np.dtype) -> None:
+    """Writes a shard's header at the start of the file, as long whatever the number of records."""
+    file.seek(0)
+    descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
+    # NumPy pads it so that the first axis may grow in place.
+    np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": (records, width)})
+    if file.tell() != HEADER_BYTES:
+        raise AssertionError(f"NumPy wrote a header of {file.tell()} bytes, not {HEADER_BYTES}")
+
+
+def records_in(path: epath.Path) -> int:
+    """How many records a shard holds."""
+    return _shape_and_dtype(path)[0][0]
+
+
+@contextlib.contextmanager
+def replaced(path: os.PathLike | str) -> Iterator[BinaryIO]:
+    """Opens a seekable file that becomes `path` only when all is written, in a bucket as on a disk."""
+    target = epath.Path(path)
+    if _is_remote(path):
+        with tempfile.NamedTemporaryFile() as file:
+            yield file
+            file.flush()
+            epath.Path(file.name).copy(target, overwrite=True)  # an object appears when it is whole
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.parent / f".{target.name}.{uuid.uuid4().hex}.tmp"
+    try:
+        with open(beside, "wb") as file:
+            yield file
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+class Records:
+    """Records by index; a local folder's shards are mapped, of a bucket's only the records asked for are fetched.
+
+    Args:
+      folder: local, or any that fsspec knows, such as gs://.
+
+    Raises:
+      ValueError: the folder holds no finished records.
+    """
+
+    def __init__(self, folder: os.PathLike | str):
+        self._folder = os.fspath(folder)
+        self._remote = fsspec.core.url_to_fs(self._folder)[0] if _is_remote(folder) else None
+        try:
+            content = json.loads(_read(f"{self._folder}/{RECORDS}"))
+        except FileNotFoundError:
+            raise ValueError(f"{folder} holds no finished records; write them with `ladder cache`") from None
+        self.width: int = content["tokens_per_record"]
+        self.dtype = np.dtype(content["dtype"])
+        self._names = list(content["shards"])
+        self._end_S = np.cumsum(list(content["shards"].values()))
+        self._mapped: dict[int, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return int(self._end_S[-1])
+
+    def __getitem__(self, index_B: np.ndarray) -> np.ndarray:
+        """record_BxT of these indices, in the folder's smallest integer type."""
+        shard_B = np.searchsorted(self._end_S, index_B, side="right")
+        row_B = index_B - np.concatenate([[0], self._end_S])[shard_B]
+        if self._remote is not None:
+            return self._fetch(shard_B, row_B)
+        record_BxT = np.empty((len(index_B), self.width), self.dtype)
+        for number in np.unique(shard_B).tolist():
+            if number not in self._mapped:
+                self._mapped[number] = np.load(os.path.join(self._folder, self._names[number]), mmap_mode="r")
+            here_B = shard_B == number
+            record_BxT[here_B] = self._mapped[number][row_B[here_B]]
+        return record_BxT
+
+    def _fetch(self, shard_B: np.ndarray, row_B: np.ndarray) -> np.ndarray:
+        size = self.width * self.dtype.itemsize
+        start_B = HEADER_BYTES + row_B * size
+        paths = [f"{self._folder}/{self._names[number]}" for number in shard_B.tolist()]
+        fetched = self._remote.cat_ranges(paths, start_B.tolist(), (start_B + size).tolist(), on_error="raise")
+        return np.frombuffer(b"".join(fetched), self.dtype).reshape(-1, self.width)
+
+
+def _is_remote(path: os.PathLike | str) -> bool:
+    return "://" in str(path)
+
+
+def _read(path: str, end: int | None = None) -> bytes:
+    if _is_remote(path):
+        fs, inner = fsspec.core.url_to_fs(path)
+        return fs.cat_file(inner, end=end)
+    with open(path, "rb") as file:
+        return file.read(-1 if end is None else end)
+
+
+def _shape_and_dtype(path: epath.Path) -> tuple[tuple[int, int], np.dtype]:
+    header = io.BytesIO(_read(os.fspath(path), HEADER_BYTES))
+    np.lib.format.read_magic(header)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(header)
+    return shape, dtype
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"
