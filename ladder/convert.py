@@ -81,13 +81,14 @@ def to_hugging_face(checkpoint: str, out: str, vocabulary: str | None, say: Call
     folder = epath.Path(out).expanduser()
     convert_hugging_face.refuse_existing(folder)
     model, params = trained.load(checkpoint)
+    name = convert_hugging_face.architecture(model.decoder)
     special_ids: dict[str, int | None] = {}
     if vocabulary := vocabulary or model.vocabulary:
         special_ids = vocab.write_for_transformers(_fitting(vocabulary, model.decoder.vocab_size), folder)
     else:
         say("the model does not tell its vocabulary, so no tokenizer is written; name it with --vocabulary")
     convert_hugging_face.export(model, params, folder, special_ids)
-    return convert_hugging_face.architecture(model.decoder)
+    return name
 
 
 def from_hugging_face(source: str, out: str, vocabulary: str | None, say: Callable[[str], None]) -> SavedModel:

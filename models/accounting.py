@@ -31,7 +31,7 @@ def training_flops(params: float, tokens: float) -> float:
 
 def matmul_flops_per_token(c: DecoderConfig, length: int) -> int:
     """Forward matrix-product FLOPs a token, causal attention counted in full, the embedding look-up as none."""
-    block = 2 * (_attention_kernels(c) + 3 * c.width * c.ffn_width) + 4 * length * c.width
+    block = 2 * (_attention_kernels(c) + 3 * c.width * c.ffn_width) + 4 * length * c.heads * c.head_width
     return c.layers * block + 2 * c.width * c.vocab_size
 
 

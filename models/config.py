@@ -11,7 +11,7 @@ class DecoderConfig:
     Attributes:
       width: D, of the residual stream.
       layers: number of blocks.
-      heads: H; must divide the width, and leave an even head width K for rotary embeddings.
+      heads: H; must divide the width, unless `head_dim` is given.
       vocab_size: V, rows of the embedding and of the output table.
       ffn_multiple: the feed-forward width F is 8/3 D rounded up to a multiple of this.
       qk_norm: whether queries and keys are normalised, over the full width before the head split.
@@ -20,6 +20,7 @@ class DecoderConfig:
       dtype: of activations; parameters, norms' statistics and logits are float32.
       norm: `layer` subtracts the mean, `rms` does not (Zhang and Sennrich 2019); neither has a bias.
       qk_norm_per_head: normalises queries and keys head by head instead, all heads with one gain (as Qwen3 does).
+      head_dim: K, which rotary embeddings need even; None is D / H.
       key_heads: G, heads of keys and values, each shared by H / G query heads (Ainslie et al. 2023); None is H.
       tied_embeddings: whether the output table is the embedding itself.
       inverse_wavelengths: of the K/2 rotary pairs, in radians a position, where a checkpoint's own differ from
@@ -37,6 +38,7 @@ class DecoderConfig:
     dtype: str = "float32"
     norm: Literal["layer", "rms"] = "layer"
     qk_norm_per_head: bool = False
+    head_dim: int | None = None
     key_heads: int | None = None
     tied_embeddings: bool = False
     inverse_wavelengths: tuple[float, ...] | None = None
@@ -45,7 +47,10 @@ class DecoderConfig:
         for name in ("width", "layers", "heads", "vocab_size", "ffn_multiple"):
             if getattr(self, name) < 1:
                 raise ValueError(f"model {name} is {getattr(self, name)}; it must be at least 1")
-        if self.width % self.heads or self.head_width % 2:
+        if self.head_dim is not None:
+            if self.head_dim < 2 or self.head_dim % 2:
+                raise ValueError(f"model head_dim is {self.head_dim}; it must be even and at least 2")
+        elif self.width % self.heads or self.head_width % 2:
             raise ValueError(
                 f"model width {self.width} does not split into {self.heads} heads of even width; "
                 f"choose a width that is a multiple of {2 * self.heads}"
@@ -64,8 +69,8 @@ class DecoderConfig:
 
     @property
     def head_width(self) -> int:
-        """K = D / H."""
-        return self.width // self.heads
+        """K, which is D / H unless told otherwise."""
+        return self.width // self.heads if self.head_dim is None else self.head_dim
 
     @property
     def groups(self) -> int:

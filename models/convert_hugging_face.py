@@ -11,6 +11,7 @@ alone. That leaves three architectures, which transformers, vLLM and the evaluat
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,10 +42,21 @@ REQUIRED = {
 
 
 def architecture(c: DecoderConfig) -> str:
-    """The class of transformers that computes what this decoder does."""
+    """The class of transformers that computes what this decoder does.
+
+    Raises:
+      ValueError: if none does.
+    """
     if not c.qk_norm:
         return "LlamaForCausalLM"
-    return "Qwen3ForCausalLM" if c.qk_norm_per_head else "OlmoeForCausalLM"
+    if c.qk_norm_per_head:
+        return "Qwen3ForCausalLM"
+    if c.heads * c.head_width != c.width:
+        raise ValueError(
+            f"no architecture of transformers normalises {c.heads} heads of width {c.head_width} together "
+            f"in a model of width {c.width}; train with qk_norm_per_head"
+        )
+    return "OlmoeForCausalLM"
 
 
 def export(model: SavedModel, params: Any, folder: epath.Path, special_ids: Mapping[str, int | None]) -> None:
@@ -186,8 +198,7 @@ def config_of(settings: Mapping[str, Any]) -> DecoderConfig:
         if key in settings and settings[key] not in allowed:
             raise ValueError(f"{key}={settings[key]!r} does not map onto our decoder; it must be {allowed[0]!r}")
     width, heads = settings["hidden_size"], settings["num_attention_heads"]
-    if (settings.get("head_dim") or width // heads) * heads != width:
-        raise ValueError(f"{heads} heads of width {settings['head_dim']} do not make up hidden_size={width}")
+    head_dim = settings.get("head_dim") or width // heads
     rope = settings.get("rope_parameters") or {
         "rope_theta": settings.get("rope_theta", 10_000.0),
         **(settings.get("rope_scaling") or {}),
@@ -204,9 +215,10 @@ def config_of(settings: Mapping[str, Any]) -> DecoderConfig:
         norm="rms",
         norm_eps=settings.get("rms_norm_eps", 1e-5 if name == "OlmoeForCausalLM" else 1e-6),
         rope_theta=float(rope["rope_theta"]),
+        head_dim=None if head_dim * heads == width else head_dim,
         key_heads=None if groups == heads else groups,
         tied_embeddings=bool(settings.get("tie_word_embeddings", False)),
-        inverse_wavelengths=_inverse_wavelengths(rope, width // heads),
+        inverse_wavelengths=_inverse_wavelengths(rope, head_dim),
     )
 
 
@@ -228,15 +240,15 @@ def as_params(tensors: Mapping[str, np.ndarray], c: DecoderConfig) -> dict[str, 
         return None if taken[name] is None else taken[name].T if len(shape) == 2 else taken[name]
 
     def block(prefix: str) -> dict[str, Any]:
-        kv_width = c.groups * c.head_width
+        q_width, kv_width = c.heads * c.head_width, c.groups * c.head_width
         attention = {
-            "query": take(f"{prefix}self_attn.q_proj.weight", c.width, c.width),
+            "query": take(f"{prefix}self_attn.q_proj.weight", q_width, c.width),
             "key": take(f"{prefix}self_attn.k_proj.weight", kv_width, c.width),
             "value": take(f"{prefix}self_attn.v_proj.weight", kv_width, c.width),
-            "out": take(f"{prefix}self_attn.o_proj.weight", c.width, c.width),
+            "out": take(f"{prefix}self_attn.o_proj.weight", c.width, q_width),
         }
         if c.qk_norm:
-            widths = (c.head_width, c.head_width) if c.qk_norm_per_head else (c.width, kv_width)
+            widths = (c.head_width, c.head_width) if c.qk_norm_per_head else (q_width, kv_width)
             for ours, theirs, width in zip(("query", "key"), ("q", "k"), widths, strict=True):
                 attention[f"{ours}_norm"] = {"gain": take(f"{prefix}self_attn.{theirs}_norm.weight", width)}
         return {
@@ -317,7 +329,17 @@ def _inverse_wavelengths(rope: Mapping[str, Any], head_width: int) -> tuple[floa
         return tuple(wave / rope["factor"] for wave in formula)
     if kind == "longrope" and rope["short_factor"] == rope["long_factor"] and rope.get("attention_factor") == 1:
         return tuple(wave / factor for wave, factor in zip(formula, rope["short_factor"], strict=True))
-    raise ValueError(f"rotary scaling {kind!r} does not map onto our decoder; 'default' and 'linear' do")
+    if kind == "llama3":
+        return tuple(wave * _llama3_slowing(wave, rope) for wave in formula)
+    raise ValueError(f"rotary scaling {kind!r} does not map onto our decoder; 'default', 'linear' and 'llama3' do")
+
+
+def _llama3_slowing(wave: float, rope: Mapping[str, Any]) -> float:
+    """1 for pairs that turn often within the original context, 1 / factor for those that turn seldom."""
+    turns = wave * rope["original_max_position_embeddings"] / (2 * math.pi)
+    seldom, often = rope["low_freq_factor"], rope["high_freq_factor"]
+    kept = min(max((turns - seldom) / (often - seldom), 0.0), 1.0)
+    return kept + (1 - kept) / rope["factor"]
 
 
 def _formula(theta: float, head_width: int) -> list[float]:

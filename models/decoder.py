@@ -116,11 +116,12 @@ class Attention(nn.Module):
         slot_M = jnp.arange(k_BxGxMxK.shape[2])
         visible_BxLxM = (slot_M <= slot_L[:, None]) & (slot_M >= start_B[:, None, None])
         mixed_BxHxLxK = attend(q_BxHxLxK, k_BxGxMxK, v_BxGxMxK, visible_BxLxM)
-        mixed_BxLxD = mixed_BxHxLxK.swapaxes(1, 2).reshape(x_BxLxD.shape)
+        mixed_BxLxO = mixed_BxHxLxK.swapaxes(1, 2).reshape(batch, length, -1)
 
-        out_stddev = c.width**-0.5 / (2 * (self.depth + 1)) ** 0.5
-        out_DxD = self.param("out", init(out_stddev, "heads", "embed"), (c.width, c.width))
-        return project(mixed_BxLxD, out_DxD), cache
+        shape_OxD = (c.heads * c.head_width, c.width)
+        out_stddev = shape_OxD[0] ** -0.5 / (2 * (self.depth + 1)) ** 0.5
+        out_OxD = self.param("out", init(out_stddev, "heads", "embed"), shape_OxD)
+        return project(mixed_BxLxO, out_OxD), cache
 
 
 class SwiGLU(nn.Module):

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -34,6 +36,7 @@ def test_counts_are_the_published_ones(name):
 @settings(max_examples=20, deadline=None)
 @given(
     half_head=st.integers(1, 9),
+    width=st.sampled_from([None, 7]),
     groups=st.integers(1, 3),
     repeats=st.integers(1, 3),
     layers=st.integers(1, 3),
@@ -43,11 +46,13 @@ def test_counts_are_the_published_ones(name):
     tied=st.booleans(),
 )
 def test_counts_are_of_the_parameters_that_exist(
-    half_head, groups, repeats, layers, vocab_size, ffn_multiple, qk_norm, tied
+    half_head, width, groups, repeats, layers, vocab_size, ffn_multiple, qk_norm, tied
 ):
     heads = groups * repeats
-    shape = {"width": 2 * half_head * heads, "layers": layers, "heads": heads, "vocab_size": vocab_size}
+    shape = {"width": width or 2 * half_head * heads, "layers": layers, "heads": heads, "vocab_size": vocab_size}
     options = {"ffn_multiple": ffn_multiple, "key_heads": groups, "tied_embeddings": tied, **qk_norm}
+    if width:
+        options["head_dim"] = 2 * half_head
     config = DecoderConfig(**shape, **options)
     tables = vocab_size * config.width * (1 if tied else 2)
     assert accounting.params(config) == parameters(config)
@@ -62,6 +67,8 @@ def test_products_flops_equal_a_hand_count():
     config = DecoderConfig(width=4, layers=1, heads=1, vocab_size=10, ffn_multiple=8)
     projections, ffn, attention, head = 4 * 4 * 4, 3 * 4 * 16, 2 * 5 * 4, 4 * 10
     assert accounting.matmul_flops_per_token(config, length=5) == 2 * (projections + ffn + attention + head)
+    twice = dataclasses.replace(config, head_dim=8)
+    assert accounting.matmul_flops_per_token(twice, length=5) == 2 * (2 * (projections + attention) + ffn + head)
     assert accounting.training_matmul_flops(config, tokens=100, length=5) == 6 * 100 * (
         projections + ffn + attention + head
     )

@@ -30,6 +30,8 @@ CONFIGS = {
     "grouped, tied, RMS": dataclasses.replace(PAPERS, norm="rms", key_heads=1, tied_embeddings=True),
     "Qwen3's": dataclasses.replace(PAPERS, norm="rms", key_heads=1, tied_embeddings=True, qk_norm_per_head=True),
     "Llama's": dataclasses.replace(PAPERS, norm="rms", key_heads=1, qk_norm=False),
+    "wide heads": dataclasses.replace(PAPERS, norm="rms", key_heads=1, qk_norm_per_head=True, head_dim=20),
+    "narrow heads": dataclasses.replace(PAPERS, key_heads=1, qk_norm=False, head_dim=6),
 }
 
 
@@ -100,6 +102,64 @@ def test_transformers_computes_the_same_logits_and_the_same_64_tokens(folder, na
     np.testing.assert_allclose(logits_of(config, again, token_BxL), logits, rtol=0, atol=1e-4)
 
 
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
+
+
+def test_llama3s_wavelengths_are_kept_where_they_are_short_and_stretched_where_they_are_long():
+    c = dataclasses.replace(CONFIGS["Llama's"], head_dim=128, rope_theta=500_000.0)
+    settings = hugging_face.as_settings(SavedModel(c, "", 64), "float32", tied=False)
+    read = hugging_face.config_of({**settings, "rope_scaling": LLAMA3})
+    formula_k = 500_000.0 ** (-np.arange(0, 128, 2) / 128)
+    slowed_k, wavelength_k = read.inverse_wavelengths / formula_k, 2 * np.pi / formula_k
+    short_k, long_k = wavelength_k < 8192 / 4, wavelength_k > 8192 / 1
+    assert 0 < short_k.sum() < (~long_k).sum() < 64
+    np.testing.assert_allclose(slowed_k[short_k], 1, rtol=1e-12)
+    np.testing.assert_allclose(slowed_k[long_k], 1 / 8, rtol=1e-12)
+    between_k = ~short_k & ~long_k
+    smooth_k = (8192 / wavelength_k[between_k] - 1) / (4 - 1)
+    np.testing.assert_allclose(slowed_k[between_k], (1 - smooth_k) / 8 + smooth_k, rtol=1e-12)
+
+
+@pytest.mark.parametrize("rope", [LLAMA3, {"rope_type": "linear", "factor": 3.0}, {"rope_type": "default"}], ids=str)
+def test_transformers_own_models_are_computed_as_transformers_does(tmp_path, rope):
+    torch = pytest.importorskip("torch", reason="PyTorch is only needed to compare with it")
+    transformers = pytest.importorskip("transformers", reason="transformers is only needed to compare with it")
+    torch.manual_seed(0)
+    theirs = transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(
+            vocab_size=300,
+            hidden_size=24,
+            intermediate_size=70,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            head_dim=64,
+            max_position_embeddings=16384,
+            rope_parameters={"rope_theta": 500_000.0, **rope},
+        )
+    ).eval()
+    theirs.save_pretrained(str(tmp_path / "theirs"))
+    token_BxL = np.random.default_rng(0).integers(0, 300, (2, 700))
+    with torch.no_grad():
+        logits = theirs(torch.tensor(token_BxL)).logits.numpy()
+    config, _, params = hugging_face.read(epath.Path(tmp_path / "theirs"))
+    np.testing.assert_allclose(logits_of(config, params, token_BxL), logits, rtol=0, atol=1e-4)
+
+
+def test_what_no_architecture_computes_is_refused_before_anything_is_written(tmp_path):
+    c = dataclasses.replace(PAPERS, head_dim=8)
+    saved.save(SavedModel(c, "bytes", 64), params_of(c), epath.Path(tmp_path / "w"))
+    with pytest.raises(ValueError, match="no architecture of transformers normalises 2 heads of width 8 together"):
+        convert.to_hugging_face(str(tmp_path / "w"), str(tmp_path / "x"), None, print)
+    assert not (tmp_path / "x").exists()
+
+
 def test_the_architecture_follows_the_options():
     told = [hugging_face.architecture(CONFIGS[name]) for name in ("the paper's", "QK-norm by head", "no QK-norm")]
     assert told == ["OlmoeForCausalLM", "Qwen3ForCausalLM", "LlamaForCausalLM"]
@@ -155,9 +215,11 @@ def test_a_vocabulary_larger_than_the_table_is_refused(tmp_path):
         ({"hidden_act": "gelu"}, "hidden_act='gelu' does not map"),
         ({"attention_bias": True}, "attention_bias=True does not map"),
         ({"clip_qkv": 8.0}, r"clip_qkv=8\.0 does not map"),
-        ({"head_dim": 16}, "2 heads of width 16 do not make up hidden_size=24"),
+        ({"head_dim": 16}, "normalises 2 heads of width 16 together in a model of width 24"),
+        ({"head_dim": 15}, "head_dim is 15; it must be even"),
         ({"intermediate_size": 40}, "feed-forward width of 40 is less than 8/3"),
         ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "rotary scaling 'yarn' does not map"),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 2.0}}, "'original_max_position_embeddings' is missing"),
         ({"hidden_size": None}, "config.json"),
     ],
     ids=str,

@@ -33,13 +33,23 @@ def distinct_params(config: DecoderConfig, seed: int):
     )
 
 
+def as_bfloat16(x: np.ndarray) -> np.ndarray:
+    return x.astype(ml_dtypes.bfloat16).astype(np.float64)
+
+
+def relative_error(ours: np.ndarray, exact: np.ndarray) -> float:
+    """Root mean square of the differences over that of the numbers."""
+    return float(np.sqrt(np.square(ours - exact).mean() / np.square(exact).mean()))
+
+
 @st.composite
 def configs(draw):
     """Decoders of any small shape, with any of the options."""
     groups, repeats = draw(st.integers(1, 3)), draw(st.integers(1, 3))
     head_width, heads = 2 * draw(st.integers(1, 5)), groups * repeats
+    own_width = draw(st.sampled_from([None, 9]))
     return DecoderConfig(
-        width=head_width * heads,
+        width=own_width or head_width * heads,
         layers=draw(st.integers(1, 2)),
         heads=heads,
         vocab_size=draw(st.integers(2, 40)),
@@ -50,6 +60,7 @@ def configs(draw):
         norm_eps=0.01,
         norm=draw(st.sampled_from(["layer", "rms"])),
         rope_theta=draw(st.sampled_from([10.0, 10_000.0])),
+        head_dim=head_width if own_width else None,
         key_heads=draw(st.sampled_from([groups, None])) if repeats == 1 else groups,
         tied_embeddings=draw(st.booleans()),
         inverse_wavelengths=draw(st.sampled_from([None, (0.7,) * (head_width // 2)])),
@@ -104,6 +115,39 @@ def test_any_shape_with_any_options_computes_its_definition(config, length, seed
     np.testing.assert_allclose(ours_LxV, expected_LxV, rtol=0, atol=2e-5 * np.abs(expected_LxV).max())
 
 
+@settings(max_examples=4, deadline=None)
+@given(config=configs(), seed=st.integers(0, 99))
+def test_gradients_are_the_slopes_of_the_definition(config, seed):
+    rng = np.random.default_rng(seed)
+    token_L, target_L = rng.integers(0, config.vocab_size, (2, 5))
+
+    def objective(logits_LxV, xp):
+        logsumexp_L = xp.log(xp.exp(logits_LxV).sum(-1))
+        return (logsumexp_L - logits_LxV[xp.arange(5), target_L]).mean() + 0.1 * (logsumexp_L**2).mean()
+
+    params = distinct_params(config, seed)
+    slopes_of = jax.grad(lambda params: objective(Decoder(config).apply({"params": params}, token_L[None])[0], jnp))
+    exactly = lambda tree: jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), tree)  # noqa: E731
+    grads, params = exactly(jax.jit(slopes_of)(params)), exactly(params)
+    largest = max(np.linalg.norm(leaf) for leaf in jax.tree.leaves(grads))
+
+    def assert_is_slope(at, grad):
+        # Along the gradient itself, and a random way that would meet what it lacks.
+        way = rng.normal(size=grad.shape)
+        way = way / np.linalg.norm(way) + grad / (np.linalg.norm(grad) + 1e-9 * largest)
+
+        def loss(step):
+            moved = jax.tree_util.tree_map_with_path(
+                lambda path, leaf: leaf + step * way if path == at else leaf, params
+            )
+            return objective(logits_LxV(moved, config, token_L), np)
+
+        slope = (loss(1e-5) - loss(-1e-5)) / 2e-5
+        assert np.vdot(way, grad) == pytest.approx(slope, rel=1e-4, abs=1e-5 * largest), at
+
+    jax.tree_util.tree_map_with_path(assert_is_slope, grads)
+
+
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(
     "options",
@@ -115,22 +159,22 @@ def test_bfloat16_errs_as_much_as_rounding_every_activation_does(options, seed):
     params = initial_params(config, seed)
     token_L = np.random.default_rng(seed).integers(0, config.vocab_size, 24)
     exact_LxV = logits_LxV(params, config, token_L)
-
-    def error(logits_LxV) -> float:
-        return np.sqrt(np.square(logits_LxV - exact_LxV).mean() / np.square(exact_LxV).mean())
-
     ours_LxV = jax.jit(Decoder(config).apply)({"params": params}, token_L[None])[0]
     assert ours_LxV.dtype == jnp.float32
-    rounded_LxV = logits_LxV(params, config, token_L, keep=lambda x: x.astype(ml_dtypes.bfloat16).astype(np.float64))
-    assert error(ours_LxV) == pytest.approx(error(rounded_LxV), rel=0.3)
-    assert 2**-9 < error(ours_LxV) < 2**-5
+    error = relative_error(ours_LxV, exact_LxV)
+    assert error == pytest.approx(relative_error(logits_LxV(params, config, token_L, as_bfloat16), exact_LxV), rel=0.3)
+    assert 2**-9 < error < 2**-5
 
 
-def test_bfloat16_keeps_open_lms_loss(open_lm):
+def test_open_lms_checkpoint_errs_in_bfloat16_as_much_as_rounding_does_and_keeps_its_loss(open_lm):
     config, params, batch, _ = open_lm
-    decoder = Decoder(dataclasses.replace(config, dtype="bfloat16"))
-    loss_BxL, _ = token_losses(jax.jit(decoder.apply)({"params": params}, batch["input_ids"]), batch["target_ids"])
+    config = dataclasses.replace(config, dtype="bfloat16")
+    logits_BxLxV = jax.jit(Decoder(config).apply)({"params": params}, batch["input_ids"])
+    loss_BxL, _ = token_losses(logits_BxLxV, batch["target_ids"])
     np.testing.assert_allclose(loss_BxL.mean(), batch["ce"], rtol=3e-4)
+    rounded_LxV = logits_LxV(params, config, batch["input_ids"][0], keep=as_bfloat16)
+    errors = [relative_error(logits, batch["logits"][0]) for logits in (logits_BxLxV[0], rounded_LxV)]
+    assert errors[0] == pytest.approx(errors[1], rel=0.3)
 
 
 def test_logits_depend_on_every_earlier_token_and_on_none_after():
@@ -186,6 +230,7 @@ def test_every_parameter_names_its_logical_axes():
         ({"vocab_size": 0}, "vocab_size is 0"),
         ({"heads": 3}, "16 does not split into 3 heads.*multiple of 6"),
         ({"heads": 16}, "16 does not split into 16 heads of even width"),
+        ({"head_dim": 5}, "head_dim is 5; it must be even"),
         ({"key_heads": 0}, "heads 2 do not split over 0 key_heads"),
         ({"heads": 4, "key_heads": 3}, "heads 4 do not split over 3 key_heads"),
         ({"norm": "batch"}, "norm is 'batch'; it must be 'layer' or 'rms'"),
