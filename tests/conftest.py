@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import shutil
+import sys
 import tempfile
 import types
 
@@ -105,6 +106,19 @@ def ladder(tree, write_config):
         return config, plans.plan(config, BYTES_SIZE)
 
     return planned
+
+
+@pytest.fixture
+def ladder_(monkeypatch):
+    """Runs the console script in this process, to its exit."""
+
+    def run(*arguments: str) -> None:
+        from ladder import cli
+
+        monkeypatch.setattr(sys, "argv", ["ladder", *arguments])
+        cli.main()
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -11,22 +11,10 @@ import pytest
 from fitting import fit as fits
 from fitting import fitted
 from fitting.testbed import Testbed
-from ladder import cli
 from ladder.spec import Workdir
 
 VERBS = ("run", "plan", "train", "evaluate", "collect", "fit", "predict", "score", "advise", "report")
 ROW = {"run", "role", "params", "params_non_embedding", "tokens", "flops", "steps", "batch_size", "learning_rate"}
-
-
-@pytest.fixture
-def ladder_(monkeypatch):
-    """Runs the console script in this process, to its exit."""
-
-    def run(*arguments: str) -> None:
-        monkeypatch.setattr(sys, "argv", ["ladder", *arguments])
-        cli.main()
-
-    return run
 
 
 @pytest.fixture

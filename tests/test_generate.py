@@ -2,7 +2,6 @@
 
 import io
 import json
-import sys
 
 import jax
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 from etils import epath
 from test_decoder import distinct_params
 
-from ladder import cli
 from ladder.generate import generate, write
 from models import saved
 from models.config import DecoderConfig
@@ -61,16 +59,11 @@ def test_the_first_text_is_written_while_it_grows_and_the_others_below():
     assert file.getvalue() == "abc\n\nxyz!\n"
 
 
-def run(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["ladder", "generate", *arguments])
-    cli.main()
-
-
-def test_the_verb_prints_texts_or_json(checkpoint, monkeypatch, capsys):
-    greedy = ["--checkpoint", checkpoint, "--prompt", "aé", "--temperature", "0", "--max-tokens", "4"]
-    run(monkeypatch, *greedy)
+def test_the_verb_prints_texts_or_json(checkpoint, ladder_, capsys):
+    greedy = ["generate", "--checkpoint", checkpoint, "--prompt", "aé", "--temperature", "0", "--max-tokens", "4"]
+    ladder_(*greedy)
     assert capsys.readouterr().out == "aééé\n"
-    run(monkeypatch, *greedy, "--prompt", "x", "--json")
+    ladder_(*greedy, "--prompt", "x", "--json")
     assert json.loads(capsys.readouterr().out) == [{"prompt": "aé", "text": "éé"}, {"prompt": "x", "text": ""}]
 
 
@@ -82,10 +75,10 @@ def test_the_verb_prints_texts_or_json(checkpoint, monkeypatch, capsys):
         ([], "there is no prompt"),
     ],
 )
-def test_the_verb_refuses_in_one_line(checkpoint, monkeypatch, arguments, message):
+def test_the_verb_refuses_in_one_line(checkpoint, ladder_, arguments, message):
     with pytest.raises(SystemExit) as refusal:
-        run(monkeypatch, "--checkpoint", checkpoint, *arguments)
-    assert message in str(refusal.value)
+        ladder_("generate", "--checkpoint", checkpoint, *arguments)
+    assert message in str(refusal.value) and "\n" not in str(refusal.value)
 
 
 def test_a_model_of_unknown_vocabulary_is_refused(params, tmp_path):

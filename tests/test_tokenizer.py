@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tokenizers
+from etils import epath
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -107,6 +108,32 @@ def test_files_that_are_no_tokenizers_are_refused(tmp_path):
         vocab.load(str(tmp_path / "nowhere.json"))
 
 
+@pytest.fixture
+def bucket(monkeypatch):
+    """gs:// in the memory of this process."""
+    from etils.epath import backend, gpath
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    memory = MemoryFileSystem(global_store=False, skip_instance_cache=True)
+    monkeypatch.setattr(gpath, "_is_tf_installed", lambda: False)
+    monkeypatch.setattr(type(backend.fsspec_backend), "_get_filesystem", lambda self, name: memory)
+
+
+def test_tokenizers_are_trained_into_and_read_from_buckets(bucket, trained, tree, write_config):
+    out = epath.Path("gs://bucket/made/tokenizer.json")
+    prepare.train_tokenizer(configs.load(write_config(tree)), 280, out)
+    for name in (str(out), "gs://bucket/made"):
+        assert (vocab.size(name), vocab.load(name).eos_id) == (280, 0)
+    inner = tokenizers.Tokenizer.from_str(out.read_text())
+    assert vocab.load(str(out)).encode("let a be") == inner.encode("let a be").ids
+    (out.parent / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|padding|>"}))
+    assert vocab.load(str(out)).eos_id == 1
+    with pytest.raises(ValueError, match=r"'gs://bucket/nowhere\.json': no such file"):
+        vocab.load("gs://bucket/nowhere.json")
+    with pytest.raises(ValueError, match="exists; remove it"):
+        prepare.train_tokenizer(configs.load(write_config(tree)), 280, out)
+
+
 def test_a_name_of_the_hub_that_cannot_be_reached_is_refused_clearly(monkeypatch):
     import huggingface_hub
     from huggingface_hub import errors
@@ -140,8 +167,6 @@ def test_a_name_of_the_hub_is_fetched_once(monkeypatch, trained):
 
 @pytest.mark.parametrize("name", ["bytes", "ascii"])
 def test_built_in_vocabularies_are_written_as_tokenizers_with_the_same_ids(tmp_path, name):
-    from etils import epath
-
     ids = vocab.write_for_transformers(name, epath.Path(tmp_path))
     assert ids == {"bos_token_id": None, "eos_token_id": 1, "pad_token_id": 0}
     theirs, ours = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json")), vocab.load(name)
@@ -153,8 +178,6 @@ def test_built_in_vocabularies_are_written_as_tokenizers_with_the_same_ids(tmp_p
 
 
 def test_a_ladders_corpus_trains_its_own_vocabulary(tree, write_config, tmp_path):
-    from etils import epath
-
     out = epath.Path(tmp_path / "made" / "tokenizer.json")
     prepare.train_tokenizer(configs.load(write_config(tree)), 280, out)
     assert vocab.size(str(out)) == 280
