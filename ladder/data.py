@@ -37,10 +37,9 @@ class Batches:
         position_B = np.arange(step * self._batch_size, (step + 1) * self._batch_size)[rows]
         part_B, index_B = self._mixing(position_B)
         token_BxT = np.empty((len(position_B), self._records[0].width), np.int32)
-        for part, records in enumerate(self._records):
-            here_B = part_B == part
-            if here_B.any():
-                token_BxT[here_B] = records[order.record(index_B[here_B], len(records), self._seed, part)]
+        for part in set(part_B.tolist()):
+            here_B, records = part_B == part, self._records[part]
+            token_BxT[here_B] = records[order.record(index_B[here_B], len(records), self._seed, part)]
         return token_BxT
 
     def on_mesh(self, step: int, sharding: Sharding) -> jax.Array:

@@ -27,29 +27,28 @@ class Mixing:
 
     def __init__(self, rates: Sequence[float], seed: int):
         share_P = np.asarray(rates, np.float64) / np.sum(rates) * BLOCK_POSITIONS
-        self._slots_P = np.floor(share_P).astype(np.int64)
-        largest_rest = np.argsort(self._slots_P - share_P, kind="stable")
-        self._slots_P[largest_rest[: BLOCK_POSITIONS - self._slots_P.sum()]] += 1
-        if not self._slots_P.all():
-            raise ValueError(f"rate {rates[int(self._slots_P.argmin())]} is less than 1 in {BLOCK_POSITIONS:,} of all")
-        self._seed = seed
+        slots_P = np.floor(share_P).astype(np.int64)
+        largest_rest = np.argsort(slots_P - share_P, kind="stable")
+        slots_P[largest_rest[: BLOCK_POSITIONS - slots_P.sum()]] += 1
+        if not slots_P.all():
+            raise ValueError(f"rate {rates[int(slots_P.argmin())]} is less than 1 in {BLOCK_POSITIONS:,} of all")
+        self._slots, self._seed = tuple(slots_P.tolist()), seed
 
     def __call__(self, position_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """part_B and index_B: the position's part, and how many positions before it were that part's."""
         block_B, slot_B = np.divmod(position_B, BLOCK_POSITIONS)
         part_B, index_B = np.empty_like(position_B), np.empty_like(position_B)
-        for block in np.unique(block_B).tolist():
+        for block in set(block_B.tolist()):
             here_B = block_B == block
-            part_S, rank_S = _block(tuple(self._slots_P.tolist()), self._seed, block)
-            part_B[here_B] = part_S[slot_B[here_B]]
-            index_B[here_B] = block * self._slots_P[part_B[here_B]] + rank_S[slot_B[here_B]]
+            part_S, index_S = _block(self._slots, self._seed, block)
+            part_B[here_B], index_B[here_B] = part_S[slot_B[here_B]], index_S[slot_B[here_B]]
         return part_B, index_B
 
     def drawn(self, positions: int) -> np.ndarray:
         """drawn_P: how many of the first positions are each part's."""
         blocks, rest = divmod(positions, BLOCK_POSITIONS)
-        part_S, _ = _block(tuple(self._slots_P.tolist()), self._seed, blocks)
-        return blocks * self._slots_P + np.bincount(part_S[:rest], minlength=len(self._slots_P))
+        part_S, _ = _block(self._slots, self._seed, blocks)
+        return blocks * np.array(self._slots) + np.bincount(part_S[:rest], minlength=len(self._slots))
 
 
 def record(index_B: np.ndarray, records: int, seed: int, part: int = 0) -> np.ndarray:
@@ -63,10 +62,10 @@ def record(index_B: np.ndarray, records: int, seed: int, part: int = 0) -> np.nd
     """
     pages = -(-records // PAGE_RECORDS)
     epoch_B, place_B = np.divmod(index_B, records)
-    start_G = np.arange(pages) * (records // pages) + np.minimum(np.arange(pages), records % pages)
+    start_G = _page_starts(records, pages)
     page_B = np.searchsorted(start_G, place_B, side="right") - 1
     record_B = np.empty_like(index_B)
-    for epoch, page in np.unique(np.stack([epoch_B, page_B]), axis=1).T.tolist():
+    for epoch, page in set(zip(epoch_B.tolist(), page_B.tolist(), strict=True)):
         here_B = (epoch_B == epoch) & (page_B == page)
         size = records // pages + (page < records % pages)
         permutation_R = _permutation((seed, epoch, page, part), size)
@@ -74,15 +73,21 @@ def record(index_B: np.ndarray, records: int, seed: int, part: int = 0) -> np.nd
     return record_B
 
 
+@functools.lru_cache(maxsize=32)
+def _page_starts(records: int, pages: int) -> np.ndarray:
+    page_G = np.arange(pages)
+    return page_G * (records // pages) + np.minimum(page_G, records % pages)
+
+
 @functools.lru_cache(maxsize=4)
-def _block(slots_P: tuple[int, ...], seed: int, block: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of each slot of a block: its part, and how many slots before it are that part's."""
+def _block(slots: tuple[int, ...], seed: int, block: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of each slot of a block: its part, and how many positions before it are that part's."""
     rng = np.random.default_rng((seed, block))
-    part_S = rng.permutation(np.repeat(np.arange(len(slots_P)), slots_P))
-    rank_S = np.empty_like(part_S)
-    for part, slots in enumerate(slots_P):
-        rank_S[part_S == part] = np.arange(slots)
-    return part_S, rank_S
+    part_S = rng.permutation(np.repeat(np.arange(len(slots)), slots))
+    index_S = np.empty_like(part_S)
+    for part, own in enumerate(slots):
+        index_S[part_S == part] = block * own + np.arange(own)
+    return part_S, index_S
 
 
 @functools.lru_cache(maxsize=32)  # one or two a part, 8 MB each

@@ -1,6 +1,7 @@
 """Many processes, each a host of its own: one command, one result, whoever is killed; and runs that change devices."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -22,8 +23,7 @@ def another(workdir, tmp_path):
 
     def make(name):
         made = Workdir(epath.Path(tmp_path / name))
-        made.train_records.parent.mkdir(parents=True)
-        workdir.train_records.copy(made.train_records)
+        shutil.copytree(workdir.train_records, made.train_records)
         return made
 
     return make
