@@ -108,6 +108,8 @@ def _fitting(law: FittedLaw, summary: Mapping[str, Any]) -> Answers:
             f"root mean square residual {percent(fit['rms_relative_residual'])}, {count(fit['runs'], 'run')}, "
             f"{count(fit['degrees_of_freedom'], 'degree')} of freedom"
         )
+        if fit["beliefs"]:
+            answers[f"Belief about the {part} law beforehand"] = _belief(fit)
         answers[f"The {part} law’s parameters at a bound"] = ", ".join(fit["at_bound"]) or "none"
     left_out = f"{count(len(summary['left_out']), 'run')}, listed with the reason" if summary["left_out"] else "none"
     checks = summary["checks"]
@@ -138,9 +140,17 @@ def _held_out(checks: Mapping[str, Any]) -> str:
 
 
 def _noise(fit: Mapping[str, Any], part: str) -> str:
+    grows = f", growing as the loss to the power {number(fit['noise_growth'], 2)}" if fit["noise_growth"] else ""
     if fit["noise_is_relative"]:
-        return f"{percent(fit['noise'])} of the value"
-    return f"{number(100 * fit['noise'], 3)} points" if part == "error" else f"{number(fit['noise'], 3)} nats"
+        return f"{percent(fit['noise'])} of the value{grows}"
+    return (f"{number(100 * fit['noise'], 3)} points" if part == "error" else f"{number(fit['noise'], 3)} nats") + grows
+
+
+def _belief(fit: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"log {name} normal around log {number(belief['median'], 3)} with standard deviation {belief['log_sd']:.3g}"
+        for name, belief in fit["beliefs"].items()
+    )
 
 
 def _span(ends: Sequence[float], words: Any) -> str:

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from fitting.testbed import Testbed
 
 if typing.TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+
+SIZE_COLUMNS = ("params", "tokens", "unique_tokens", "width", "depth", "weight_bits")
 
 
 def counted(testbed: Testbed, params_column: str) -> Testbed:
@@ -53,11 +56,17 @@ def chosen(testbed: Testbed, select: str, columns: Sequence[str]) -> tuple["pd.D
     return rows, reasons
 
 
+def sizes(rows: "pd.DataFrame") -> "np.ndarray":
+    """Numbers that are equal for runs of one size, which differ in nothing but their seed, [N]."""
+    kinds = [name for name in ("corpus", *SIZE_COLUMNS) if name in rows]
+    return rows.groupby(kinds, dropna=False).ngroup().to_numpy()
+
+
 def _refuse_twins(rows: "pd.DataFrame", targets: "pd.DataFrame", columns: Sequence[str]) -> None:
     """No run may be there twice, nor a target be among the runs under another name: same size, same measurements."""
     import pandas as pd
 
-    kinds = [name for name in ("corpus", "params", "tokens", "unique_tokens", *columns) if name in rows]
+    kinds = [name for name in ("corpus", *SIZE_COLUMNS, *columns) if name in rows]
     both = pd.concat([rows, targets])
     twins = both[both[kinds].notna().all(axis=1) & both.duplicated(kinds, keep=False)]
     for _, same in twins.groupby(kinds):

@@ -8,6 +8,7 @@ import numpy as np
 from fitting import laws
 from fitting.fit import METHODS
 from fitting.fitted import FittedLaw
+from fitting.uncertainty import Noise
 
 _SIZES, _MULTIPLIERS = 13, 7
 
@@ -54,35 +55,34 @@ def next_runs(law: FittedLaw, params: float, tokens: float) -> tuple[float, tupl
 def doubt(law: FittedLaw, target: tuple[float, float], candidate_Kx2: np.ndarray) -> tuple[float, np.ndarray]:
     """The doubt about the loss of the target (N, D), and the fraction of it that each candidate (N, D) would leave.
 
-    The law is taken as linear in its parameters near the fit, with slopes by autodiff.
+    The law is taken as linear in its parameters near the fit, with slopes by autodiff (optimal design for one
+    prediction, c-optimality; Chaloner & Verdinelli 1995, section 2). What the runs tell is weighed as the fit weighs
+    it: a run of higher loss less, many sizes as fewer, a second seed of a size for its scatter alone.
     """
-    points = law.loss.points
-    x_Ix2 = np.array([target, *((point.params, point.tokens) for point in points), *candidate_Kx2])
-    slope_IxP, noise_I = _slopes(law, x_Ix2)
-    ladder_NxP, candidate_KxP = np.split((slope_IxP / noise_I[:, None])[1:], [len(points)])
-    return linear_doubt(slope_IxP[0], ladder_NxP, candidate_KxP, _prior_information(law))
+    ladder_Nx2 = np.array([(point.params, point.tokens) for point in law.loss.points])
+    x_Ix2 = np.array([target, *ladder_Nx2, *candidate_Kx2])
+    slope_IxP, loss_I = _slopes(law, x_Ix2)
+    ladder = list(range(1, 1 + len(ladder_Nx2)))
+
+    def doubt_with(rows: list[int]) -> float:
+        told_RxP = slope_IxP[rows] / _noise(law, x_Ix2[rows], loss_I[rows])[:, None]
+        return linear_doubt(slope_IxP[0], told_RxP, _prior_information(law))
+
+    before = doubt_with(ladder)
+    after_K = [doubt_with([*ladder, i]) for i in range(1 + len(ladder_Nx2), len(x_Ix2))]
+    return before, np.array(after_K) / before
 
 
-def linear_doubt(
-    target_P: np.ndarray, ladder_NxP: np.ndarray, candidate_KxP: np.ndarray, prior_P: np.ndarray
-) -> tuple[float, np.ndarray]:
-    """How uncertain a linear prediction is, and what fraction of its standard deviation each candidate run would leave.
-
-    Optimal design for one prediction (c-optimality; Chaloner & Verdinelli 1995, section 2). Runs with slopes g, over
-    their noise, give the Fisher information F = diag(prior) + sum g g'. With S its inverse, the target's variance is
-    v = t'St, and one more run at x takes (t'Sx)² / (1 + x'Sx) of it.
+def linear_doubt(target_P: np.ndarray, told_NxP: np.ndarray, prior_P: np.ndarray) -> float:
+    """Standard deviation of a linear prediction t: of t'St, S the inverse of the information diag(prior) + sum g g'.
 
     Args:
-      target_P: slope of the target in each of P parameters.
-      ladder_NxP: slopes of the N runs there are, over their noise.
-      candidate_KxP: slopes of the K candidates, over their noise.
+      target_P: t, slope of the target in each of P parameters.
+      told_NxP: g, slopes of the N runs there are, over their noise.
       prior_P: information on each parameter beforehand, 1 / variance.
     """
-    covariance_PxP = np.linalg.pinv(ladder_NxP.T @ ladder_NxP + np.diag(prior_P), rcond=1e-14, hermitian=True)
-    variance = target_P @ covariance_PxP @ target_P
-    told_K = candidate_KxP @ covariance_PxP @ target_P
-    own_K = np.einsum("kp,pq,kq->k", candidate_KxP, covariance_PxP, candidate_KxP)
-    return math.sqrt(variance), np.sqrt(np.maximum(1 - told_K**2 / (1 + own_K) / variance, 0))
+    covariance_PxP = np.linalg.pinv(told_NxP.T @ told_NxP + np.diag(prior_P), rcond=1e-14, hermitian=True)
+    return math.sqrt(target_P @ covariance_PxP @ target_P)
 
 
 def _candidates(law: FittedLaw) -> np.ndarray:
@@ -101,20 +101,28 @@ def _candidates(law: FittedLaw) -> np.ndarray:
 
 
 def _slopes(law: FittedLaw, x_Ix2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """dL/dlog|theta| at every run, [runs, parameters], and the noise of each; steps are relative to be of one order."""
+    """dL/dlog|theta| at every run, [runs, parameters], and its loss; steps are relative to be of one order."""
     import jax
     import jax.numpy as jnp
 
     form = laws.named(law.loss.law)
     with jax.enable_x64(True):
         theta_P = jnp.asarray(tuple(law.loss.theta.values()))
-        slope = jax.vmap(jax.grad(lambda theta_P, x: form.f(tuple(theta_P), *x)), (None, 0))
-        slope_IxP = np.asarray(slope(theta_P, jnp.asarray(x_Ix2)) * theta_P)
-        value_I = np.asarray(form.f(tuple(theta_P), *jnp.asarray(x_Ix2).T))
-    return slope_IxP, law.loss.noise * (value_I if law.loss.noise_is_relative else np.ones_like(value_I))
+        slope = jax.vmap(jax.value_and_grad(lambda theta_P, x: form.f(tuple(theta_P), *x)), (None, 0))
+        loss_I, slope_IxP = slope(theta_P, jnp.asarray(x_Ix2))
+        return np.asarray(slope_IxP * theta_P), np.asarray(loss_I)
+
+
+def _noise(law: FittedLaw, x_Rx2: np.ndarray, loss_R: np.ndarray) -> np.ndarray:
+    """What the noise of each run counts as, were a law fitted to these runs."""
+    size_R = np.unique(x_Rx2, axis=0, return_inverse=True)[1].ravel()
+    runs = Noise.of(loss_R, loss_R, size_R, law.loss.noise_growth, law.loss.noise_is_relative)
+    counted_R = law.loss.noise * runs.counted_N(law.loss.misfit)
+    resampled = METHODS[law.method].any_objective  # which takes its runs for independent
+    return counted_R if resampled else counted_R / math.sqrt(runs.independent_share)
 
 
 def _prior_information(law: FittedLaw) -> np.ndarray:
     """What the method believed of the logarithm of each parameter beforehand, as 1 / variance."""
-    shapes = laws.named(law.loss.law).shapes if METHODS[law.method].posterior_exponents else {}
-    return np.array([1 / shapes[name].log_sd ** 2 if name in shapes else 0.0 for name in law.loss.theta])
+    beliefs = law.loss.beliefs
+    return np.array([beliefs[name][1] ** -2 if name in beliefs else 0.0 for name in law.loss.theta])

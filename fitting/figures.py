@@ -151,8 +151,9 @@ def residuals(law: FittedLaw, part: str, *, against: str) -> Figure:
     panel.set_xlabel(labels[against])
     panel.set_ylabel("measured above law (%)")
     panel.axhline(0, color=MUTED, linewidth=1)
-    typical = 1 if fit.noise_is_relative else np.median([point.fitted for point in fit.points])
-    panel.axhspan(-100 * fit.noise / typical, 100 * fit.noise / typical, color=MUTED, alpha=0.12, linewidth=0)
+    for point in fit.points:
+        noise = 100 * fit.noise_at(point.fitted, point.loss if part == "error" else point.fitted) / point.fitted
+        panel.vlines(getattr(point, against), -noise, noise, color=MUTED, alpha=0.18, linewidth=6)
     rungs = [(point, point.measured, point.fitted, drawing.rung) for point in fit.points]
     targets = [(p, getattr(p, f"measured_{part}"), getattr(p, part), drawing.star) for p in law.predictions]
     for run, measured, expected, mark in rungs + targets:

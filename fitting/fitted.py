@@ -5,9 +5,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from fitting import artifact
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +55,12 @@ class LawFit:
       theta_intervals: (low, high) of each parameter at the artifact's level.
       theta_draws: joint draws of the parameters, [draw][parameter in `theta`'s order], which carry every interval.
       noise: standard deviation of one run's measurement around the law, in the column's unit (times the law's value
-        where `noise_is_relative`).
+        where `noise_is_relative`), of a run of the lowest loss fitted or less: see `noise_at`.
       noise_is_relative: whether `noise` is a fraction of the law's value.
+      noise_growth: the power of its loss over the lowest by which a run's noise is larger.
+      lowest_loss: that was fitted, of several seeds of a size their mean; of an error law, that it was given.
+      misfit: what share of the variance `noise` ** 2 seeds of one size have in common, being off the law alike.
+      beliefs: what was believed of shapes before the runs were seen: median, and standard deviation of the logarithm.
       objective: what was minimised, in words.
       objective_value: its value at `theta`.
       starts: how many starting points were tried.
@@ -71,6 +77,10 @@ class LawFit:
     theta_draws: tuple[tuple[float, ...], ...]
     noise: float
     noise_is_relative: bool
+    noise_growth: float
+    lowest_loss: float
+    misfit: float
+    beliefs: Mapping[str, tuple[float, float]]
     objective: str
     objective_value: float
     starts: int
@@ -78,6 +88,11 @@ class LawFit:
     at_bound: tuple[str, ...]
     points: tuple[Point, ...]
     degrees_of_freedom: int
+
+    def noise_at(self, value: Any, loss: Any) -> Any:
+        """Standard deviation around the law's `value` of the measurement of a run of loss `loss`; arrays, broadcast."""
+        grown = np.maximum(loss / self.lowest_loss, 1.0) ** self.noise_growth
+        return self.noise * grown * (value if self.noise_is_relative else 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +139,7 @@ class FittedLaw:
     """law.json: a loss law, perhaps an error law on top of it, and everything needed to repeat them.
 
     Attributes:
-      method: `default` or `paper`.
+      method: how it was fitted, a name in `fitting.fit.METHODS`.
       loss: the loss law, L(N, D).
       error: the error law, Err(L), or None.
       left_out: rows of the testbed that were not fitted, each with the reason.

@@ -104,6 +104,11 @@ def _sigmoid(shape: Sequence[Any], loss: Any) -> Sequence[Any]:
     return 1.0, 1 / (1 + jnp.exp(-k * (loss - L_0)))
 
 
+def _logistic(shape: Sequence[Any], loss: Any) -> Sequence[Any]:
+    k, L_0 = shape
+    return (1 / (1 + jnp.exp(jnp.minimum(k * (L_0 - loss), 600.0))),)  # at 700 the exponential overflows
+
+
 def _log_sigmoid(shape: Sequence[Any], loss: Any) -> Sequence[Any]:
     k, L_0 = shape
     return (jnp.logaddexp(0.0, k * (loss - L_0)),)
@@ -276,6 +281,18 @@ ERROR_LAWS: Mapping[str, Law] = {
             latex=r"\mathrm{{Err}} = {eps} + {a}\,/\,(1 + e^{{-{k}\,(L - {L_0})}})",
             citation="Bhagia et al. 2024, arXiv:2412.04403, Eq. 3: Acc = 1 - Err",
             ideal=(((0.0,), 0.0),),
+        ),
+        Law(
+            name="logistic",
+            inputs=("loss",),
+            linear=("eps",),
+            shapes={
+                "k": Shape(0.05, 50.0, 4.0, 1.0, _SCALE_ONLY),
+                "L_0": Shape(0.02, 20.0, 1.0, 1.0, _SCALE_ONLY),
+            },
+            terms=_logistic,
+            latex=r"\mathrm{{Err}} = {eps}\,/\,(1 + e^{{-{k}\,(L - {L_0})}})",
+            citation="Bhagia et al. 2024, arXiv:2412.04403, Eq. 3, with no error at no loss: for one task of few runs",
         ),
         Law(
             name="log_sigmoid",

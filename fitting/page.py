@@ -8,7 +8,7 @@ import numpy as np
 
 from fitting import javascript, laws
 from fitting.fitted import FittedLaw
-from fitting.predict import run_noise
+from fitting.predict import run_scores
 from fitting.words import flops, percent, short
 
 
@@ -26,7 +26,7 @@ def formulas(law: FittedLaw) -> dict[str, str]:
 
 def data(law: FittedLaw, summary: Mapping[str, Any]) -> dict[str, Any]:
     """JSON-ready: what a page needs to predict as `ladder predict` does, and lines of text on every run."""
-    noise = run_noise(law)
+    scores = run_scores(law)
     return {
         "level": law.level,
         "ladder": {name: summary["ladder"][name] for name in ("flops", "params", "token_multiplier", "hull")},
@@ -34,8 +34,11 @@ def data(law: FittedLaw, summary: Mapping[str, Any]) -> dict[str, Any]:
             part: {
                 "theta": list(fit.theta.values()),
                 "draws": _packed(fit.theta_draws),
-                "noise": _packed(noise[part]),
+                "scores": _packed(scores[part]),
+                "noise": fit.noise,
                 "relative": fit.noise_is_relative,
+                "growth": fit.noise_growth,
+                "lowest": fit.lowest_loss,
             }
             for part, fit in _parts(law).items()
         },

@@ -2,12 +2,13 @@
 
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from fitting import laws
-from fitting.fitted import FittedLaw, LawFit, Prediction
+from fitting.fitted import FittedLaw, Prediction
+from fitting.uncertainty import normal_scores
 
 NOTHING: Mapping[str, float] = types.MappingProxyType({})
 
@@ -28,19 +29,12 @@ def predict(
     for name, value in (("params", params), ("tokens", tokens)):
         if not (math.isfinite(value) and value > 0):
             raise ValueError(f"{name} is {value}: it must be a positive number")
-    loss_law = laws.named(law.loss.law)
-    given = {"unique_tokens": tokens, "weight_bits": 16.0, **columns, "params": params, "tokens": tokens}
-    if missing := [name for name in loss_law.inputs if name not in given]:
-        raise ValueError(f"{loss_law.name} is a law of {', '.join(loss_law.inputs)}: say {', '.join(missing)} as well")
-    x = [given[name] for name in loss_law.inputs]
-    loss = float(loss_law.evaluate(tuple(law.loss.theta.values()), *x))
-    noise = run_noise(law)
-    loss_S = _scattered(law.loss, loss_law.evaluate(np.asarray(law.loss.theta_draws).T, *x), noise["loss"])
+    x = _inputs(law, params, tokens, columns)
+    loss = float(laws.named(law.loss.law).evaluate(tuple(law.loss.theta.values()), *x))
+    loss_S, error_S = _draws(law, x)
     error = error_interval = None
     if law.error is not None:
-        error_law = laws.named(law.error.law)
-        error = _fraction(float(error_law.evaluate(tuple(law.error.theta.values()), loss)))
-        error_S = _scattered(law.error, error_law.evaluate(np.asarray(law.error.theta_draws).T, loss_S), noise["error"])
+        error = _fraction(float(laws.named(law.error.law).evaluate(tuple(law.error.theta.values()), loss)))
         error_interval = tuple(_fraction(bound) for bound in _interval(error_S, law.level))
     return Prediction(
         run=run,
@@ -56,23 +50,51 @@ def predict(
     )
 
 
-def run_noise(law: FittedLaw) -> dict[str, np.ndarray]:
-    """For each draw of the `loss` and of the `error` law, how far one run lies off it, in the unit of its noise."""
+def pooled_error(
+    some: Sequence[FittedLaw], params: float, tokens: float, *, columns: Mapping[str, float] = NOTHING
+) -> tuple[float, tuple[float, float]]:
+    """One error that several laws predict, each through a loss of its own: the median, and the interval of all draws.
+
+    Which validation set foretells an error best is not known beforehand, and a set unlike the corpus can be far off;
+    the median of many is never the worst. Draws of all laws are pooled (Stone 1961).
+
+    Raises:
+      ValueError: no laws, laws of different errors or levels, or what `predict` refuses.
+    """
+    errors = sorted({law.error.column if law.error else "no error" for law in some})
+    if len(errors) != 1 or errors == ["no error"] or len({law.level for law in some}) != 1:
+        raise ValueError(f"laws to pool predict the same error at the same level; these predict {errors or 'nothing'}")
+    points = [predict(law, params, tokens, columns=columns).error for law in some]
+    error_S = np.concatenate([_draws(law, _inputs(law, params, tokens, columns))[1] for law in some])
+    low, high = _interval(error_S, some[0].level)
+    return float(np.median(points)), (_fraction(low), _fraction(high))
+
+
+def _inputs(law: FittedLaw, params: float, tokens: float, columns: Mapping[str, float]) -> list[float]:
+    """What the loss law is of."""
+    loss_law = laws.named(law.loss.law)
+    given = {"unique_tokens": tokens, "weight_bits": 16.0, **columns, "params": params, "tokens": tokens}
+    if missing := [name for name in loss_law.inputs if name not in given]:
+        raise ValueError(f"{loss_law.name} is a law of {', '.join(loss_law.inputs)}: say {', '.join(missing)} as well")
+    return [given[name] for name in loss_law.inputs]
+
+
+def _draws(law: FittedLaw, x: Sequence[float]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Draws of the loss and, through them, of the error that one run of inputs x would measure."""
+    scores = run_scores(law)
+    loss_S = laws.named(law.loss.law).evaluate(np.asarray(law.loss.theta_draws).T, *x)
+    loss_S = loss_S + scores["loss"] * law.loss.noise_at(loss_S, loss_S)
+    if law.error is None:
+        return loss_S, None
+    error_S = laws.named(law.error.law).evaluate(np.asarray(law.error.theta_draws).T, loss_S)
+    return loss_S, error_S + scores["error"] * law.error.noise_at(error_S, loss_S)
+
+
+def run_scores(law: FittedLaw) -> dict[str, np.ndarray]:
+    """For each draw of the `loss` and of the `error` law, by how many standard deviations of noise one run lies off."""
     rng = np.random.default_rng(law.seed)
     fits = {"loss": law.loss} | ({"error": law.error} if law.error else {})
-    return {part: fit.noise * _normal_scores(len(fit.theta_draws), rng) for part, fit in fits.items()}
-
-
-def _scattered(fit: LawFit, value_S: np.ndarray, noise_S: np.ndarray) -> np.ndarray:
-    """The law's values as measured on one run each: with the noise of a run added."""
-    return value_S * (1 + noise_S) if fit.noise_is_relative else value_S + noise_S
-
-
-def _normal_scores(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Normal draws without luck: the quantiles of the normal distribution, in random order."""
-    from statistics import NormalDist
-
-    return rng.permutation([NormalDist().inv_cdf((i + 0.5) / count) for i in range(count)])
+    return {part: normal_scores(len(fit.theta_draws), rng) for part, fit in fits.items()}
 
 
 def _interval(value_S: np.ndarray, level: float) -> tuple[float, float]:

@@ -126,15 +126,19 @@ def _refit(law: FittedLaw, table: "pd.DataFrame", name: str, *, with_error: bool
 
 
 def _roll_outs(law: FittedLaw, table: "pd.DataFrame") -> Iterator[Refit]:
-    """Fitted on the k cheapest runs, predicting the rest, for a few k up to all but the dearest run."""
-    ladder = sorted(law.loss.points, key=lambda point: point.flops)
-    fewest, most = len(law.loss.theta), len(ladder) - 1
+    """Fitted on the k cheapest sizes, predicting the rest, for a few k up to all but the dearest size.
+
+    All seeds of a size are held out together: who knows one knows what the others measure.
+    """
+    sizes = sorted({(point.flops, point.params) for point in law.loss.points})
+    runs = "runs" if len(sizes) == len(law.loss.points) else "sizes"
+    fewest, most = len(law.loss.theta), len(sizes) - 1
     steps = sorted({round(most - i * (most - fewest) / (MOST_ROLL_OUTS - 1)) for i in range(MOST_ROLL_OUTS)})
     for k in (step for step in steps if fewest <= step <= most):
-        held_out = {point.run for point in ladder[k:]}
+        held_out = {point.run for point in law.loss.points if (point.flops, point.params) in sizes[k:]}
         rolled = table[table["in_loss"] == 1].copy()
         rolled.loc[rolled["run"].isin(held_out), ["role", "in_loss"]] = ["target", 0]
-        refitted = _refit(law, rolled, f"{k} cheapest runs")
+        refitted = _refit(law, rolled, f"{k} cheapest {runs}")
         if not refitted.problem or k == most:
             yield refitted
 

@@ -71,7 +71,7 @@ def cautions(law: FittedLaw, checks: "Checks | None" = None) -> Iterator[str]:
                 "there may be a better one."
             )
         for point in fit.points:
-            noise = fit.noise * (point.fitted if fit.noise_is_relative else 1)
+            noise = fit.noise_at(point.fitted, point.loss if part == "error" else point.fitted)
             deviations = abs(point.measured - point.fitted) / noise if noise > 0 else 0
             if deviations > 3:
                 yield f"{point.run} lies {deviations:.1f} noise standard deviations off the {part} law."
@@ -183,6 +183,9 @@ def _fit_summary(fit: LawFit) -> dict[str, Any]:
         "at_bound": list(fit.at_bound),
         "noise": fit.noise,
         "noise_is_relative": fit.noise_is_relative,
+        "noise_growth": fit.noise_growth,
+        "lowest_loss": fit.lowest_loss,
+        "beliefs": {name: {"median": median, "log_sd": log_sd} for name, (median, log_sd) in fit.beliefs.items()},
         "objective": fit.objective,
         "objective_value": fit.objective_value,
         "starts": fit.starts,

@@ -160,11 +160,14 @@ def fit(
         str | None, arg(metavar="EXPR", help="rows to fit the error law on, where they differ")
     ] = None,
     method: Annotated[
-        Literal["default", "paper", "best"],
-        arg(help="`paper` is Gadre et al.'s procedure exactly, `best` the best fit of any law by any objective"),
+        Literal["default", "published", "paper", "best"],
+        arg(
+            help="`published` has priors learned from published testbeds, `paper` is Gadre et al.'s procedure exactly, "
+            "`best` the best fit of any law by any objective"
+        ),
     ] = "default",
     law: Annotated[str, arg(metavar="LAW", help="loss law, such as chinchilla")] = "over_training",
-    error_law: Annotated[str, arg(metavar="LAW", help="error law, such as sigmoid")] = "exponential_decay",
+    error_law: Annotated[str, arg(metavar="LAW", help="error law; `logistic` suits one task")] = "exponential_decay",
     objective: Annotated[str | None, arg(metavar="NAME", help="of the method `best`, such as log_huber")] = None,
     params_column: Annotated[str, arg(metavar="COLUMN", help="what N is, such as params_non_embedding")] = "params",
     level: Annotated[float, arg(help="nominal coverage of the intervals")] = 0.95,

@@ -109,15 +109,21 @@ def test_a_model_too_small_for_the_loss_never_reaches_it():
     assert too_small  # the smallest is
 
 
-def test_one_more_run_leaves_the_variance_of_the_regression_that_has_it():
-    random = np.random.default_rng(0)
-    ladder_NxP, candidate_KxP, target_P = (random.standard_normal(shape) for shape in ((6, 4), (5, 4), 4))
-    prior_P = np.array([0, 0, 0, 9.0])
-    before, left_K = design.linear_doubt(target_P, ladder_NxP, candidate_KxP, prior_P)
-    for candidate_P, left in zip(candidate_KxP, left_K, strict=True):
-        both = np.vstack([ladder_NxP, candidate_P])
-        covariance = np.linalg.inv(both.T @ both + np.diag(prior_P))
-        assert before * left == pytest.approx(np.sqrt(target_P @ covariance @ target_P))
+def test_the_doubt_about_a_linear_prediction_is_that_of_the_regression():
+    """By hand: two runs of slopes 3 and 4 in the one parameter, noise 1, and a prior of variance 1/11, tell 36."""
+    assert design.linear_doubt(np.array([2.0]), np.array([[3.0], [4.0]]), np.array([11.0])) == pytest.approx(2 / 6)
+
+
+def test_a_second_seed_tells_of_its_scatter_alone():
+    """With all of the noise common to the seeds of a size, one more of them tells nothing; with none, as any other."""
+    law, left = synthetic_law(), []
+    for misfit in (1.0, 0.5, 0.0):
+        loss = dataclasses.replace(law.loss, misfit=misfit)
+        _, (left_by_twin,) = design.doubt(
+            dataclasses.replace(law, loss=loss), (2.5e5, 5e6), np.array([(15_000, 320 * 15_000)])
+        )
+        left.append(left_by_twin)
+    assert left[0] == pytest.approx(1, abs=1e-9) and left[0] > left[1] > left[2]
 
 
 def test_the_design_agrees_with_refits_that_have_the_candidate():

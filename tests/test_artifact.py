@@ -53,7 +53,7 @@ def test_nothing_is_left_beside_a_written_file_and_a_failed_write_leaves_the_old
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda raw: raw.update(schema_version=99), "schema_version is 99 but this program reads FittedLaw version 2"),
+        (lambda raw: raw.update(schema_version=99), "schema_version is 99 but this program reads FittedLaw version 3"),
         (lambda raw: raw.pop("schema_version"), "schema_version is None"),
         (lambda raw: raw.pop("level"), "FittedLaw: missing key level"),
         (lambda raw: raw.update(levle=0.9), "FittedLaw: unknown key levle"),

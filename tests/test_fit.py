@@ -214,7 +214,7 @@ def test_error_law_has_its_own_rows_and_records_the_loss_it_was_given():
     [
         ({"loss": "y"}, "no column 'loss/y' in the testbed; it has loss/x"),
         ({"loss": "x", "error": "recall"}, "no column 'error/recall' in the testbed; it has error/average"),
-        ({"loss": "x", "method": "finest"}, "method 'finest' is unknown; methods are default, paper"),
+        ({"loss": "x", "method": "finest"}, "method 'finest' is unknown; methods are default, published, paper, best"),
         ({"loss": "x", "level": 95}, "level is 95"),
         ({"loss": "x", "select": "params > 0"}, "takes in the target n500m-m20, n100m-m320"),
         (
@@ -335,6 +335,7 @@ def test_n_can_be_counted_without_embeddings():
         ({"method": "best", "objective": "x"}, "objective 'x' is unknown; objectives are squares"),
         ({"method": "best", "objective": "noise_squares"}, "needs the sampling standard error of every run"),
         ({"method": "best"}, "6 runs are too few to bootstrap over_training"),
+        ({"law": "kaplan"}, "method default cannot hold the law kaplan; take method best"),
     ],
 )
 def test_options_that_do_not_fit_together_are_refused(options, message):

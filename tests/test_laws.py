@@ -115,6 +115,9 @@ def test_error_laws_are_those_of_their_papers():
     # Acc = 1 - a log(1 - sigmoid), as their code has it, with a = -0.3.
     accuracy = 1 + 0.3 * np.log(1 - 1 / (1 + np.exp(-3 * 0.2)))
     assert log_sigmoid.evaluate((0.3, 3.0, 0.8), 1.0) == pytest.approx(1 - accuracy)
+    # With no error at no loss, b = 1 and eps = -a.
+    assert laws.ERROR_LAWS["logistic"].evaluate((0.6, 3.0, 0.8), 1.0) == pytest.approx(0.6 / (1 + np.exp(-3 * 0.2)))
+    assert laws.ERROR_LAWS["logistic"].evaluate((0.6, 50.0, 20.0), 0.1) == pytest.approx(0, abs=1e-99)
     assert laws.ERROR_LAWS["loss_to_loss"].evaluate((1.2, 0.9, 2.0, 1.5), 2.0) == pytest.approx(1.2 + 0.9 * 0.25)
 
 

@@ -7,7 +7,7 @@ import pytest
 from synthetic_law import ERROR_THETA, LOSS_THETA, error_of, loss_of, synthetic_law
 
 from fitting import fitted
-from fitting.predict import predict
+from fitting.predict import pooled_error, predict
 
 PARAMS, TOKENS = 2.5e5, 5e6
 
@@ -74,3 +74,26 @@ def test_without_an_error_law_there_is_no_error():
 def test_impossible_sizes_are_refused(params, tokens):
     with pytest.raises(ValueError, match="must be a positive number"):
         predict(synthetic_law(), params, tokens)
+
+
+def _shifted(law, by):
+    """The law with every error higher by `by`."""
+    theta = {**law.error.theta, "eps": law.error.theta["eps"] + by}
+    draws = tuple((eps + by, k, gamma) for eps, k, gamma in law.error.theta_draws)
+    return dataclasses.replace(law, error=dataclasses.replace(law.error, theta=theta, theta_draws=draws))
+
+
+def test_a_pooled_error_is_the_median_and_its_interval_holds_every_laws():
+    some = [_shifted(synthetic_law(), by) for by in (0.0, 0.01, 0.3)]
+    error, (low, high) = pooled_error(some, PARAMS, TOKENS)
+    each = [predict(law, PARAMS, TOKENS) for law in some]
+    assert error == pytest.approx(each[1].error, abs=1e-12)
+    assert low < each[1].error and high > each[2].error_interval[0]
+    assert pooled_error(some[:1], PARAMS, TOKENS) == (each[0].error, each[0].error_interval)
+
+
+def test_laws_of_different_errors_are_not_pooled():
+    other = dataclasses.replace(synthetic_law(), level=0.5)
+    for some in ([], [synthetic_law(error=False)], [synthetic_law(), other]):
+        with pytest.raises(ValueError, match="laws to pool predict the same error at the same level"):
+            pooled_error(some, PARAMS, TOKENS)

@@ -70,7 +70,7 @@ def test_influence_is_a_fit_without_the_run_and_the_most_telling_come_first(tabl
 
 def test_the_panel_refits_with_other_counts_and_methods(table, law, checks):
     panel = {refit.name: refit for refit in checks.sensitivity}
-    assert list(panel) == ["as fitted", "N without embeddings", "method paper", "method best"]
+    assert list(panel) == ["as fitted", "N without embeddings", "method published", "method paper", "method best"]
     assert panel["as fitted"].predictions == law.predictions
     counted = table.drop(columns="params").rename(columns={"params_non_embedding": "params"})
     expected = fit.fit(Testbed(counted), loss="x", error="average")

@@ -120,6 +120,7 @@ TRUTHS = {
     "annealing": (2.5, 0.5, 12, 0.5),
     "exponential_decay": (0.85, 2.2, 0.7),
     "sigmoid": (0.1, 0.6, 3, 3),
+    "logistic": (0.8, 3, 3),
     "log_sigmoid": (0.1, 3, 2.9),
     "loss_to_loss": (1.2, 0.9, 1.1, 1.1),
 }

@@ -41,10 +41,11 @@ if (ask) {
   const select = (condition, yes, no) => (condition ? yes : no);
   const laws = Object.fromEntries(
     Object.entries(formulas(select)).map(([part, f]) => {
-      const { theta, draws, noise, relative } = data.laws[part];
-      const width = theta.length, all = unpacked(draws), off = unpacked(noise);
+      const { theta, draws, scores, noise, relative, growth, lowest } = data.laws[part];
+      const width = theta.length, all = unpacked(draws), off = unpacked(scores);
       const drawn = Array.from(off, (_, s) => all.subarray(s * width, (s + 1) * width));
-      return [part, { f, theta, drawn, noisy: (value, s) => (relative ? value * (1 + off[s]) : value + off[s]) }];
+      const noiseAt = (value, loss) => noise * Math.max(loss / lowest, 1) ** growth * (relative ? value : 1);
+      return [part, { f, theta, drawn, noisy: (value, loss, s) => value + off[s] * noiseAt(value, loss) }];
     }),
   );
 
@@ -59,11 +60,14 @@ if (ask) {
   function predict(params, tokens) {
     const { loss, error } = laws;
     const value = loss.f(loss.theta, [params, tokens]);
-    const losses = loss.drawn.map((theta, s) => loss.noisy(loss.f(theta, [params, tokens]), s));
+    const losses = loss.drawn.map((theta, s) => {
+      const drawn = loss.f(theta, [params, tokens]);
+      return loss.noisy(drawn, drawn, s);
+    });
     const predicted = { loss: { value, interval: central(losses) } };
     if (error) {
       const fraction = (x) => Math.min(Math.max(x, 0), 1);
-      const errors = error.drawn.map((theta, s) => error.noisy(error.f(theta, [losses[s]]), s));
+      const errors = error.drawn.map((theta, s) => error.noisy(error.f(theta, [losses[s]]), losses[s], s));
       predicted.error = { value: fraction(error.f(error.theta, [value])), interval: central(errors).map(fraction) };
     }
     return predicted;
