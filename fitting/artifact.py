@@ -24,6 +24,9 @@ def write_bytes(path: Any, content: bytes) -> None:
     from etils import epath  # gs:// is rare and the import is not free
 
     path = epath.Path(path)
+    if "://" in str(path):
+        path.write_bytes(content)  # an object in a bucket is never there in part
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.parent / (path.name + ".tmp")
     beside.write_bytes(content)

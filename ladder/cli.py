@@ -13,7 +13,7 @@ from etils import epath
 from rich.console import Console
 from tyro.conf import Positional, UseAppendAction, arg
 
-from ladder import cli_cache, cli_convert
+from ladder import cli_cache, cli_convert, storage
 from ladder import config as configs
 from ladder.cli_arguments import ConfigPath, Json, Overrides, Run, WorkdirPath
 from ladder.launch import RunFailed
@@ -28,10 +28,11 @@ def main() -> None:
     """The console script: one clear line on stderr and exit code 1 where a command is refused."""
     logging.getLogger("absl").setLevel(logging.ERROR)  # orbax tells at length how it stores arrays
     warnings.showwarning = lambda message, *_: to_person.print(f"warning: {message}")
+    storage.use_one_client()
     try:
         app.cli(prog="ladder", description="Train a ladder of small runs, fit its laws, know the large run beforehand.")
     except (ValueError, OSError, RunFailed) as e:
-        sys.exit(f"ladder: {e}")
+        sys.exit(f"ladder: {storage.refusal(e) or e}")
     except ModuleNotFoundError as e:
         sys.exit(f"ladder: {e.name} is not installed; training and evaluating need pip install 'scaling-ladder[train]'")
     except Preempted as e:
@@ -39,6 +40,10 @@ def main() -> None:
         raise
     except KeyboardInterrupt:
         sys.exit("ladder: stopped; the same command goes on from the last checkpoints")
+    except Exception as e:
+        if told := storage.refusal(e):
+            sys.exit(f"ladder: {told}")
+        raise
 
 
 @app.command
@@ -308,6 +313,7 @@ def _prepare(c: configs.LadderConfig, specs: tuple[RunSpec, ...], w: Workdir) ->
     if not c.training.cores_per_run:
         hosts.join()
     if hosts.is_first():
+        storage.refuse_closed(w.root)
         prepare(c, specs, w, to_person.print)
     hosts.wait("prepared")
     if not w.config.exists():

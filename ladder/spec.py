@@ -7,6 +7,7 @@ from typing import Literal
 import pydantic
 from etils import epath
 
+from ladder import storage
 from ladder.recipe import Hyperparameters
 from models import accounting
 from models.config import DecoderConfig
@@ -160,8 +161,12 @@ class Workdir:
 
 
 def write(path: epath.Path, content: str | bytes) -> None:
-    """Writes a file whole or not at all: beside, then renamed."""
+    """Writes a file whole or not at all: beside, then renamed; in a bucket an object is never there in part."""
+    content = content if isinstance(content, bytes) else content.encode()
+    if storage.is_remote(path):
+        path.write_bytes(content)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.parent / f".{path.name}.{os.getpid()}.tmp"
-    beside.write_bytes(content if isinstance(content, bytes) else content.encode())
+    beside.write_bytes(content)
     beside.replace(path)

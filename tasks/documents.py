@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import BinaryIO
 
+import fsspec
 import pyarrow
 import pyarrow.parquet
 import seqio
@@ -32,15 +33,10 @@ def files(kind: str, path: str) -> list[str]:
     Raises:
       ValueError: there is none.
     """
-    if tf.io.gfile.isdir(path):
-        found = [
-            os.path.join(folder, name)
-            for folder, _, names in tf.io.gfile.walk(path)
-            for name in names
-            if not name.startswith(".")
-        ]
-    else:
-        found = [name for name in tf.io.gfile.glob(path) if not tf.io.gfile.isdir(name)]
+    fs, inside = fsspec.core.url_to_fs(path)
+    listed = fs.find(inside) if fs.isdir(inside) else [name for name in fs.glob(inside) if not fs.isdir(name)]
+    bucket = path[: path.index("://") + 3] if "://" in path else ""
+    found = [bucket + name for name in listed if not os.path.basename(name).startswith(".")]
     if not found:
         raise ValueError(f"corpus {kind!r}: no file at {path!r}; give a file, a folder or a glob that exists")
     return sorted(found)
@@ -70,7 +66,7 @@ def _groups(paths: Sequence[str]) -> list[list[str]]:
             groups.append([])
             size_bytes = 0
         groups[-1].append(path)
-        size_bytes += tf.io.gfile.stat(path).length
+        size_bytes += epath.Path(path).stat().length
     return groups
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from etils import epath
 
+from tasks import store
 from tasks.scoring import Rows
 
 
@@ -81,12 +82,8 @@ class Questions:
 
 def save(questions: Questions, path: os.PathLike | str) -> None:
     """Writes the questions to an .npz file, whole or not at all."""
-    target = epath.Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.parent / (target.name + ".tmp")
-    with beside.open("wb") as file:
+    with store.replaced(path) as file:
         np.savez_compressed(file, **{f.name: getattr(questions, f.name) for f in dataclasses.fields(questions)})
-    beside.replace(target)
 
 
 def load(path: os.PathLike | str) -> Questions:

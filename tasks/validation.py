@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from etils import epath
 
+from tasks import store
 from tasks.questions import Question
 
 if typing.TYPE_CHECKING:
@@ -118,12 +119,8 @@ def write(
     if tokens < 2:
         raise ValueError(f"validation set {task.name!r}: no text in split {split!r}; give a set that has some")
     made = ValidationSet(np.concatenate(parts), record_length, round(text_bytes))
-    target = epath.Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.parent / (target.name + ".tmp")
-    with beside.open("wb") as file:
+    with store.replaced(path) as file:
         np.savez(file, **dataclasses.asdict(made))
-    beside.replace(target)
     return made
 
 

@@ -1,14 +1,11 @@
 """Real processes for tests: each with devices of its own, or several that carry out one command together."""
 
 import contextlib
-import json
 import multiprocessing
 import os
 import signal
 import socket
 import types
-
-from etils import epath
 
 # Forked from one process that has imported all this, and started no device: each import would take seconds.
 _context = multiprocessing.get_context("forkserver")
@@ -23,14 +20,14 @@ class Together:
       args: of the job.
       count: of processes; more than one join each other as `ladder.hosts` does.
       devices: of each process.
+      environment: of each process, besides this one's.
     """
 
-    def __init__(self, job, *args, count=1, devices=1):
+    def __init__(self, job, *args, count=1, devices=1, environment=None):
         address = f"localhost:{_free_port()}"
+        together = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(count)} if count > 1 else {}
         environments = [
-            {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(count), "JAX_PROCESS_ID": str(index)}
-            if count > 1
-            else {}
+            {**(environment or {}), **together, **({"JAX_PROCESS_ID": str(index)} if together else {})}
             for index in range(count)
         ]
         self.processes = [_context.Process(target=_run, args=(e, devices, job, args)) for e in environments]
@@ -52,14 +49,14 @@ class Together:
         return [process.exitcode for process in self.processes]
 
 
-def run(job, *args, count=1, devices=1):
-    """Has processes do a job to its end."""
-    with Together(job, *args, count=count, devices=devices) as together:
-        assert together.exit_codes() == [0] * count
+def run(job, *args, **which):
+    """Has processes do a job to its end; `which` are those of `Together`."""
+    with Together(job, *args, **which) as together:
+        assert not any(together.exit_codes())
 
 
 def _run(environment, devices, job, args):
-    os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ |= {**environment, "JAX_PLATFORMS": "cpu"}
     import jax
 
     from ladder import hosts
@@ -90,4 +87,26 @@ def train(spec, workdir, kill_at=None, stop_at=None):
 
     training = Training(log_every_steps=5, checkpoint_every_steps=10)
     train(types.SimpleNamespace(training=training), spec, workdir, report)
-    (epath.Path(workdir.root) / f"done.{jax.process_index()}").write_text(json.dumps(len(jax.devices())))
+
+
+def abstract_state(spec):
+    """Of the run's state, on one device."""
+    import jax
+    from flax import linen as nn
+
+    from ladder.train import init_state, make_optimizer
+
+    optimizer = make_optimizer(spec.hyperparameters, spec.steps)
+    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one),
+        jax.eval_shape(lambda: nn.unbox(init_state(spec, optimizer))),
+    )
+
+
+def newest(spec, workdir):
+    """The run's newest checkpoint, on one device whichever wrote it: its step and state."""
+    from ladder.checkpoint import Checkpoints
+
+    with Checkpoints(workdir.checkpoints(spec.run)) as checkpoints:
+        return checkpoints.latest_step(), checkpoints.restore(checkpoints.latest_step(), abstract_state(spec))

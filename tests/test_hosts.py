@@ -8,13 +8,10 @@ import numpy as np
 import processes
 import pytest
 from etils import epath
-from flax import linen as nn
 
 from ladder import hosts
-from ladder.checkpoint import Checkpoints
 from ladder.preemption import EXIT_CODE
 from ladder.spec import Workdir
-from ladder.train import init_state, make_optimizer
 
 
 @pytest.fixture
@@ -29,18 +26,6 @@ def another(workdir, tmp_path):
     return make
 
 
-def _newest(spec, workdir):
-    """The run's newest checkpoint, on one device whichever wrote it: its step and state."""
-    optimizer = make_optimizer(spec.hyperparameters, spec.steps)
-    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    abstract = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one),
-        jax.eval_shape(lambda: nn.unbox(init_state(spec, optimizer))),
-    )
-    with Checkpoints(workdir.checkpoints(spec.run)) as checkpoints:
-        return checkpoints.latest_step(), checkpoints.restore(checkpoints.latest_step(), abstract)
-
-
 def _losses(spec, workdir):
     return [json.loads(line)["loss_nats"] for line in workdir.metrics(spec.run).read_text().splitlines()]
 
@@ -51,9 +36,9 @@ def test_two_processes_one_killed_go_on_to_the_same_parameters_and_count_as_one(
     with processes.Together(processes.train, spec, broken, 15, count=2) as together:
         codes = together.exit_codes()
     assert all(codes)  # the other one did not wait forever
-    assert _newest(spec, broken)[0] == 10
+    assert processes.newest(spec, broken)[0] == 10
     processes.run(processes.train, spec, broken, count=2)
-    jax.tree.map(np.testing.assert_array_equal, _newest(spec, broken), _newest(spec, whole))
+    jax.tree.map(np.testing.assert_array_equal, processes.newest(spec, broken), processes.newest(spec, whole))
     assert _losses(spec, broken) == _losses(spec, whole)
     train_here(spec, alone)
     np.testing.assert_allclose(_losses(spec, whole), _losses(spec, alone), rtol=1e-4)
@@ -63,12 +48,11 @@ def test_four_processes_of_which_one_is_told_to_leave_save_the_same_step_and_go_
     left, alone = another("left"), another("alone")
     with processes.Together(processes.train, spec, left, None, 15, count=4) as together:
         assert together.exit_codes() == [EXIT_CODE] * 4
-    step, _ = _newest(spec, left)
+    step, _ = processes.newest(spec, left)
     assert 15 < step < 25
-    assert not list(left.root.glob("done.*"))
     processes.run(processes.train, spec, left, devices=4)
     train_here(spec, alone)
-    assert _newest(spec, left)[0] == 25
+    assert processes.newest(spec, left)[0] == 25
     np.testing.assert_allclose(_losses(spec, left)[-1], _losses(spec, alone)[-1], rtol=1e-4)
 
 
@@ -78,7 +62,7 @@ def test_a_run_goes_on_with_eight_devices_four_and_one_as_if_it_had_had_one(spec
     for devices, stop_at in ((8, 10), (4, 15)):
         with processes.Together(processes.train, spec, fewer, None, stop_at, devices=devices) as together:
             assert together.exit_codes() == [EXIT_CODE]
-        assert _newest(spec, fewer)[0] == stop_at + 1
+        assert processes.newest(spec, fewer)[0] == stop_at + 1
     processes.run(processes.train, spec, fewer, devices=1)
     train_here(spec, alone)
     np.testing.assert_allclose(_losses(spec, fewer)[-1], _losses(spec, alone)[-1], rtol=1e-4)
