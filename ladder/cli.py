@@ -13,7 +13,7 @@ from etils import epath
 from rich.console import Console
 from tyro.conf import Positional, UseAppendAction, arg
 
-from ladder import cli_cache, cli_convert, storage
+from ladder import cli_cache, cli_cloud, cli_convert, storage
 from ladder import config as configs
 from ladder.cli_arguments import ConfigPath, Json, Overrides, Run, WorkdirPath
 from ladder.launch import RunFailed
@@ -295,6 +295,7 @@ def tokenizer(
 
 
 app.command(cli_cache.cache)
+app.command(cli_cloud.launch)
 app.command(cli_convert.app, name="convert", help="Import and export models: open_lm, Hugging Face.")
 
 
