@@ -25,6 +25,7 @@ import google_crc32c
 
 KINDS = ("429", "500", "503", "late", "cut before", "cut after")
 LATE_SECONDS = 0.5
+NO_FAULT = "x-no-fault"  # header of a request that is to go through
 
 
 class Storage(socketserver.ThreadingMixIn, http.server.HTTPServer):
@@ -104,7 +105,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """Reads a request, carries it out, and answers, unless a fault comes between."""
         url = urllib.parse.urlsplit(self.path)
         query = {key: value[0] for key, value in urllib.parse.parse_qs(url.query, keep_blank_values=True).items()}
-        fault = self.server.fault() if url.path != "/faults" else None
+        fault = None if self.headers.get(NO_FAULT) else self.server.fault()
         if fault == "cut before":
             self.rfile.read(int(self.headers.get("Content-Length") or 0) // 2)
             return self.cut()

@@ -31,7 +31,8 @@ def _server(fault_rate):
 
 
 def _faults(address):
-    return json.load(urllib.request.urlopen(f"{address}/faults"))
+    request = urllib.request.Request(f"{address}/faults", headers={fake_gcs.NO_FAULT: "1"})
+    return json.load(urllib.request.urlopen(request))
 
 
 # Jobs, each in a process of its own, whose clients are told where to go before they start.
