@@ -138,12 +138,16 @@ class Training:
     """How the runs are carried out; nothing here changes what they learn.
 
     `cores_per_run` trains runs side by side, each in a process of its own on so many cores of this machine;
-    0 trains them one after another in this process, on all its devices.
+    0 trains them one after another in this process, on all its devices. `tensorboard` and `wandb`, a project's name,
+    show elsewhere what metrics.jsonl says; `profile_steps` keeps a trace from one step to another, such as [100, 105].
     """
 
     checkpoint_every_steps: int = 1000
     log_every_steps: int = 50
     cores_per_run: int = 0
+    tensorboard: bool = False
+    wandb: str | None = None
+    profile_steps: tuple[int, int] | None = None
 
 
 @strict
@@ -277,6 +281,8 @@ def _refuse_impossible(config: LadderConfig, path: str) -> None:
         refuse("fit.level", f"{config.fit.level} must lie between 0 and 1")
     if config.training.cores_per_run < 0:
         refuse("training.cores_per_run", "must be 0 or more")
+    if config.training.profile_steps and not 1 <= config.training.profile_steps[0] <= config.training.profile_steps[1]:
+        refuse("training.profile_steps", "must be a first step, from 1 on, and a last one that is not before it")
     for key, value in {
         "model.sequence_length": config.model.sequence_length,
         "model.rope_theta": config.model.rope_theta,

@@ -143,6 +143,10 @@ class Workdir:
         """metrics.jsonl of one run."""
         return self.root / "runs" / run / "metrics.jsonl"
 
+    def tensorboard(self, run: str) -> epath.Path:
+        """Folder of one run's event files and profiles."""
+        return self.root / "runs" / run / "tensorboard"
+
     def record(self, run: str) -> epath.Path:
         """record.json of one run: what was measured."""
         return self.root / "runs" / run / "record.json"

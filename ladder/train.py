@@ -1,7 +1,5 @@
 """The loop of one run, straight down one function."""
 
-import json
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -11,10 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from etils import epath
 from flax import linen as nn
 
-from ladder import hosts
 from ladder import mesh as meshes
 from ladder.checkpoint import Checkpoints
 from ladder.config import LadderConfig
@@ -22,7 +18,8 @@ from ladder.data import Batches
 from ladder.preemption import Notice, Preempted
 from ladder.progress import Trained
 from ladder.recipe import Hyperparameters
-from ladder.spec import RunSpec, Workdir, write
+from ladder.spec import RunSpec, Workdir
+from ladder.watch import Watch
 from models.decoder import Decoder
 from models.loss import token_losses
 
@@ -59,7 +56,6 @@ def train(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Callabl
     """
     mesh = meshes.make()
     meshes.refuse_ragged(spec.hyperparameters.batch_size, mesh, spec.run)
-    tokens_per_step = spec.hyperparameters.batch_size * spec.sequence_length
     batches = Batches(workdir.train_records, spec.hyperparameters.batch_size, spec.seed)
     optimizer = make_optimizer(spec.hyperparameters, spec.steps)
     init = partial(init_state, spec, optimizer)
@@ -71,16 +67,21 @@ def train(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Callabl
         donate_argnums=0,
     )
 
-    with Notice() as notice, Checkpoints(workdir.checkpoints(spec.run)) as checkpoints:
+    with (
+        Notice() as notice,
+        Checkpoints(workdir.checkpoints(spec.run)) as checkpoints,
+        Watch(config.training, spec, workdir) as watch,
+    ):
         done, state = checkpoints.restore_newest(abstract_state(init, sharding))
         if done == spec.steps:
             return
         if not done:
             state = jax.jit(lambda: nn.unbox(init()), out_shardings=sharding)()
-        rows = _rows_until(done, workdir.metrics(spec.run))
+        watch.start(done)
 
-        pending, since = [], time.monotonic()
+        pending = []
         for step in range(done + 1, spec.steps + 1):
+            watch.before(step, state)
             batch_BxT = batches.on_mesh(step - 1, batch_sharding)
             state, metrics = jit_step(state, batch_BxT)
             pending.append(metrics)
@@ -90,16 +91,13 @@ def train(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Callabl
 
             window = jax.tree.map(lambda *values: np.asarray(values, np.float64), *jax.device_get(pending))
             _refuse_divergence(spec.run, step, window)
-            means = {name: float(values.mean()) for name, values in window.items()}
-            speed = len(pending) * tokens_per_step / (time.monotonic() - since)
-            rows.append({"step": step, "tokens": step * tokens_per_step, **means, "tokens_per_second": speed})
-            report(Trained(spec.run, step, means["loss_nats"], speed))
-            pending, since = [], time.monotonic()
+            row = watch.row(step, window)
+            report(Trained(spec.run, step, row["loss_nats"], row["tokens_per_second"]))
+            pending = []
 
             if step % config.training.checkpoint_every_steps == 0 or step == spec.steps or leave:
                 # Rows first: a kill in between leaves rows past the checkpoint, which a restart drops.
-                if hosts.is_first():
-                    write(workdir.metrics(spec.run), "".join(json.dumps(row) + "\n" for row in rows))
+                watch.write()
                 checkpoints.save(step, state)
             if leave:
                 raise Preempted
@@ -172,11 +170,6 @@ def learning_rate(h: Hyperparameters, steps: int, step: jax.Array) -> jax.Array:
     cosine = 0.5 * (1 + jnp.cos(jnp.pi * share))
     cooldown = h.final_learning_rate + cosine * (h.learning_rate - h.final_learning_rate)
     return jnp.where(step < h.warmup_steps, warmup, cooldown)
-
-
-def _rows_until(step: int, metrics: epath.Path) -> list[dict[str, float]]:
-    rows = [json.loads(line) for line in metrics.read_text().splitlines()] if step else []
-    return [row for row in rows if row["step"] <= step]
 
 
 def _refuse_divergence(run: str, last_step: int, window: dict[str, np.ndarray]) -> None:

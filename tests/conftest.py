@@ -158,11 +158,11 @@ def spec() -> RunSpec:
 def train_here():
     """Trains in this process; `stop_at` breaks off in the report of that step, as a kill would between two saves.
 
-    `at` names what else is done in the reports of which steps.
+    `at` names what else is done in the reports of which steps; the rest are more settings of `Training`.
     """
     from ladder import train
 
-    def run(spec, workdir, *, log_every_steps=5, checkpoint_every_steps=10, stop_at=None, at=None) -> list:
+    def run(spec, workdir, *, log_every_steps=5, checkpoint_every_steps=10, stop_at=None, at=None, **more) -> list:
         events = []
 
         def report(event):
@@ -172,7 +172,7 @@ def train_here():
             if event.step == stop_at:
                 raise KeyboardInterrupt
 
-        training = Training(log_every_steps=log_every_steps, checkpoint_every_steps=checkpoint_every_steps)
+        training = Training(log_every_steps=log_every_steps, checkpoint_every_steps=checkpoint_every_steps, **more)
         try:
             train.train(types.SimpleNamespace(training=training), spec, workdir, report)
         except KeyboardInterrupt:

@@ -51,7 +51,7 @@ def _state(spec, workdir, step):
 
 def _rows(spec, workdir):
     rows = [json.loads(line) for line in workdir.metrics(spec.run).read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key != "tokens_per_second"} for row in rows]
+    return [{key: row[key] for key in ("step", "tokens", "loss_nats", "grad_norm")} for row in rows]
 
 
 def _schedule(h, steps):
