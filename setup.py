@@ -28,7 +28,7 @@ TRAIN = [
     "huggingface_hub>=0.30,<3",
     "safetensors>=0.5,<1",
 ]
-WATCH = ["clu>=0.0.12,<1", "wandb>=0.18,<1"]
+WATCH = ["clu>=0.0.12,<1", "tensorboard>=2.18,<3", "wandb>=0.18,<1"]
 TPU = ["jax[tpu]>=0.8,<1"]
 TEST = [
     "pytest>=8.3,<10",

@@ -71,8 +71,7 @@ class Watch:
         """The run goes on from a checkpoint after so many steps; rows of later ones are dropped."""
         before = [json.loads(line) for line in self._path.read_text().splitlines()] if self._path.exists() else []
         self._rows = [row for row in before if row["step"] <= done]
-        if before:
-            self._started = before[0]["started"]
+        self._started = before[0]["started"] if before else self._started
         steps = np.diff([0, *(row["step"] for row in self._rows)])
         self._good_seconds = float(sum(n * row["step_seconds"] for n, row in zip(steps, self._rows, strict=True)))
         if hosts.is_first():
@@ -189,8 +188,8 @@ def _shows(training: Training, spec: RunSpec, workdir: Workdir) -> list[Show]:
 def _tensorboard(folder: epath.Path) -> Show:
     try:
         from clu import metric_writers
-    except ModuleNotFoundError:
-        raise ValueError("training.tensorboard: clu is not installed: pip install 'scaling-ladder[watch]'") from None
+    except ModuleNotFoundError as e:
+        raise _missing("tensorboard", e) from None
     writer = metric_writers.SummaryWriter(str(folder))
 
     def show(row: Mapping[str, float]) -> None:
@@ -203,12 +202,16 @@ def _tensorboard(folder: epath.Path) -> Show:
 def _wandb(project: str, spec: RunSpec, workdir: Workdir) -> Show:
     try:
         import wandb
-    except ModuleNotFoundError:
-        raise ValueError("training.wandb: wandb is not installed: pip install 'scaling-ladder[watch]'") from None
+    except ModuleNotFoundError as e:
+        raise _missing("wandb", e) from None
     # A run that goes on is the same run there.
     name = hashlib.sha256(str(workdir.root / spec.run).encode()).hexdigest()[:16]
     run = wandb.init(project=project, id=name, name=spec.run, resume="allow")
     return lambda row: run.log(dict(row), step=row["step"])
+
+
+def _missing(setting: str, error: ModuleNotFoundError) -> ValueError:
+    return ValueError(f"training.{setting}: {error.name} is not installed: pip install 'scaling-ladder[watch]'")
 
 
 def _copy(folder: epath.Path, to: epath.Path) -> None:
