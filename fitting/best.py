@@ -53,7 +53,7 @@ def fit(
       stderr_N: their sampling standard errors, which `noise_squares` needs.
       objective: what to minimise.
       run_N: which run each measurement is of: the checkpoints of one are drawn together.
-      draws: how many resamples.
+      draws: how many resamples; with none, the best fit is the only draw.
       seed: of the resamples.
 
     Raises:
@@ -70,6 +70,9 @@ def fit(
     fitted_N = law.evaluate(theta_P, *x)
     relative = objective.scale in ("log", "relative")
     residual_N = y_N[:runs] / fitted_N - 1 if relative else y_N[:runs] - fitted_N
+    noise = float(np.sqrt(np.sum(residual_N**2) / max(runs - len(law.parameters), 1)))
+    if not draws:
+        return Best(solution, solution.theta_BxP, noise, relative)
     weight_SxN = np.pad(_resamples(law, x, run_N, draws, seed), ((0, 0), (0, len(law.ideal))), constant_values=1)
     resampled = solve.minimise(
         law,
@@ -82,7 +85,6 @@ def fit(
         nodes_GxQ=solution.node_Q[None],
         starts=1,
     )
-    noise = float(np.sqrt(np.sum(residual_N**2) / max(runs - len(law.parameters), 1)))
     return Best(solution, resampled.theta_BxP, noise, relative)
 
 

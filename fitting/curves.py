@@ -4,7 +4,7 @@ import numpy as np
 
 
 def annealing_sums(learning_rate_S: np.ndarray, *, decay: float = 0.999) -> tuple[np.ndarray, np.ndarray]:
-    """The forward area S1 and the annealing area S2 of a schedule after each step (Tissue et al. 2024, Eq. 1).
+    """The forward area S1 and the annealing area S2 of a schedule after each step (Tissue et al. 2024).
 
     S1 is the sum of the learning rates so far. S2 sums, over the steps so far, a momentum of the rate's fall:
     m_i = decay m_{i-1} + (lr_{i-1} - lr_i). They are the columns `lr_area` and `lr_annealing` of the law `annealing`.

@@ -2,16 +2,14 @@
 
 import dataclasses
 import datetime
-import importlib.metadata
 import math
-import platform
 import typing
 import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from fitting import best, choice, laws, objectives, predict, solve, uncertainty
+from fitting import best, choice, laws, objectives, predict, provenance, solve, uncertainty
 from fitting.fitted import FittedLaw, LawFit, LeftOut, Point, Prediction
 from fitting.laws import Law
 from fitting.priors import PUBLISHED, believed
@@ -98,6 +96,7 @@ def fit(
     params_column: str = "params",
     level: float = 0.95,
     seed: int = 0,
+    resamples: int = 1000,
     command: str = "",
     priors: Mapping[str, Prior] = PUBLISHED,
 ) -> FittedLaw:
@@ -116,6 +115,7 @@ def fit(
       params_column: the column that N is taken from, such as `params_non_embedding`.
       level: nominal coverage of every interval.
       seed: of the posterior's draws. Fitted parameters and predictions do not depend on it, intervals by a hair.
+      resamples: of the runs, whose best fits are the intervals of the method `best`; with 0 there are none.
       command: what to record as the command that made this law.
       priors: of the laws, by name: what `published` believes, and how much less than others small runs are trusted.
 
@@ -141,7 +141,7 @@ def fit(
         warnings.warn(suspicion, stacklevel=2)
     loss_rows, loss_left_out = choice.chosen(testbed, select, (loss_column,))
     form = laws.LOSS_LAWS[law]
-    how = _How(METHODS[method], loss_objective, level, seed, priors)
+    how = _How(METHODS[method], loss_objective, level, seed, resamples, priors)
     loss_fit = _fit_loss(testbed, loss_rows, loss_column, form, how)
     error_fit, left_out = None, loss_left_out
     if error_column is not None:
@@ -163,8 +163,7 @@ def fit(
         objective=objective,
         testbed_sha256=testbed.sha256,
         command=command,
-        versions={"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in ("jax", "jaxopt", "numpy", "pandas")},
+        versions=provenance.versions(),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
     corpora = set(loss_rows["corpus"]) if "corpus" in loss_rows else set()
@@ -190,6 +189,7 @@ class _How:
     objective: objectives.Objective
     level: float
     seed: int
+    resamples: int
     priors: Mapping[str, Prior]
 
 
@@ -229,7 +229,7 @@ def _fit_best(
     y_N = rows[column].to_numpy(float)
     _refuse_too_few(law, column, x, y_N)
     run_N = rows["run"].str.partition("@")[0]  # checkpoints are named <run>@<step>
-    found = best.fit(law, x, y_N, stderr_N, how.objective, run_N=run_N, seed=how.seed)
+    found = best.fit(law, x, y_N, stderr_N, how.objective, run_N=run_N, draws=how.resamples, seed=how.seed)
     words = how.objective.words.format(quantity=column.partition("/")[0])
     words += f", and {len(law.ideal)} ideal point" if law.ideal else ""
     return _law_fit(
@@ -361,7 +361,8 @@ def _score(law: FittedLaw, testbed: Testbed, loss: str, error: str | None, corpo
         targets = targets[targets["corpus"].isin(corpora)]
     predictions = []
     for row in targets.to_dict("records"):
-        given = {name: float(row[name]) for name in laws.named(law.loss.law).inputs}
+        more = [name for name in laws.named(law.loss.law).inputs if name not in ("params", "tokens")]
+        given = {name: float(row[name]) for name in more}
         prediction = predict.predict(law, float(row["params"]), float(row["tokens"]), row["run"], columns=given)
         measured_error = float(row[error]) if error else math.nan
         predictions.append(
@@ -369,7 +370,7 @@ def _score(law: FittedLaw, testbed: Testbed, loss: str, error: str | None, corpo
                 prediction,
                 measured_loss=float(row[loss]),
                 measured_error=measured_error,
-                columns=_other_columns(row),
+                columns=_other_columns(row) | given,
             )
         )
     return tuple(predictions)

@@ -121,11 +121,9 @@ def score(frozen: FrozenPrediction, testbed: Testbed, run: str, *, measured: str
     _refuse_known(frozen, run)
     if row["quarantine"]:
         raise ValueError(f"{run} is quarantined: {row['quarantine']}")
-    for name in ("params", "tokens"):
-        if abs(row[name] / getattr(prediction, name) - 1) > _SAME_SIZE:
-            raise ValueError(
-                f"the prediction is of a run of {getattr(prediction, name):.4g} {name}, but {run} has {row[name]:.4g}"
-            )
+    for name, size in {"params": prediction.params, "tokens": prediction.tokens, **prediction.columns}.items():
+        if name in row and abs(row[name] / size - 1) > _SAME_SIZE:
+            raise ValueError(f"the prediction is of a run of {size:.4g} {name}, but {run} has {row[name]:.4g}")
     found = {part: float(row.get(column, math.nan)) for part, column in frozen.columns.items()}
     if math.isnan(found["loss"]):
         raise ValueError(f"{run} has no {frozen.columns['loss']} yet: measure it first")

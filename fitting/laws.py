@@ -235,7 +235,7 @@ LOSS_LAWS: Mapping[str, Law] = {
             },
             terms=_precision,
             latex=r"L = {E} + {A}\,\left(N\,(1 - e^{{-P/{gamma}}})\right)^{{-{alpha}}} + {B}\,D^{{-{beta}}}",
-            citation="Kumar et al. 2024, arXiv:2411.04330, Eq. 3: P bits a weight while training",
+            citation="Kumar et al. 2024, arXiv:2411.04330: P bits a weight while training",
         ),
         Law(
             name="annealing",
@@ -244,7 +244,7 @@ LOSS_LAWS: Mapping[str, Law] = {
             shapes={"alpha": _exponent(0.5, "0.4 to 0.6 (Tissue et al. 2024)")},
             terms=_annealing,
             latex=r"L = {L_0} + {A}\,S_1^{{-{alpha}}} - {C}\,S_2",
-            citation="Tissue et al. 2024, arXiv:2408.11029, Eq. 1: S1 and S2 as in `fitting.curves`",
+            citation="Tissue et al. 2024, arXiv:2408.11029: S1 and S2 as in `fitting.curves`",
         ),
     ]
 }
@@ -316,7 +316,7 @@ ERROR_LAWS: Mapping[str, Law] = {
             },
             terms=_loss_to_loss,
             latex=r"L_y = {E_y} + {K}\,(L_x - {E_x})^{{{kappa}}}",
-            citation="Brandfonbrener et al. 2024, arXiv:2411.12925, Eq. 4",
+            citation="Brandfonbrener et al. 2024, arXiv:2411.12925",
             units=_loss_to_loss_units,
         ),
     ]

@@ -24,9 +24,9 @@ def predict(
     A law of more than these two takes the rest from `columns`; data is new, and weights have 16 bits, unless they say.
 
     Raises:
-      ValueError: a size that is not positive and finite, or one that the law needs and is not told.
+      ValueError: a size that is not positive and finite, or one that the law needs and is not told, or is not of.
     """
-    for name, value in (("params", params), ("tokens", tokens)):
+    for name, value in (("params", params), ("tokens", tokens), *columns.items()):
         if not (math.isfinite(value) and value > 0):
             raise ValueError(f"{name} is {value}: it must be a positive number")
     x = _inputs(law, params, tokens, columns)
@@ -47,6 +47,7 @@ def predict(
         error_interval=error_interval,
         measured_loss=math.nan,
         measured_error=math.nan,
+        columns=dict(columns),
     )
 
 
@@ -74,6 +75,8 @@ def _inputs(law: FittedLaw, params: float, tokens: float, columns: Mapping[str, 
     """What the loss law is of."""
     loss_law = laws.named(law.loss.law)
     given = {"unique_tokens": tokens, "weight_bits": 16.0, **columns, "params": params, "tokens": tokens}
+    if strange := [name for name in columns if name not in loss_law.inputs]:
+        raise ValueError(f"{loss_law.name} is a law of {', '.join(loss_law.inputs)}, not of {', '.join(strange)}")
     if missing := [name for name in loss_law.inputs if name not in given]:
         raise ValueError(f"{loss_law.name} is a law of {', '.join(loss_law.inputs)}: say {', '.join(missing)} as well")
     return [given[name] for name in loss_law.inputs]

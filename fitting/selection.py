@@ -9,8 +9,9 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from fitting import fit
+from fitting import fit, laws
 from fitting.fitted import FittedLaw, LawFit, Point, Prediction
+from fitting.objectives import OBJECTIVES
 from fitting.testbed import Testbed
 
 if typing.TYPE_CHECKING:
@@ -105,7 +106,9 @@ def _sizes(run: Point | Prediction) -> dict[str, Any]:
     return {"run": run.run, "params": run.params, "tokens": run.tokens, **given}
 
 
-def _refit(law: FittedLaw, table: "pd.DataFrame", name: str, *, with_error: bool = False, **options: Any) -> Refit:
+def _refit(
+    law: FittedLaw, table: "pd.DataFrame", name: str, *, with_error: bool = False, law_name: str = "", **options: Any
+) -> Refit:
     with_error = with_error and law.error is not None
     try:
         refitted = fit.fit(
@@ -116,7 +119,7 @@ def _refit(law: FittedLaw, table: "pd.DataFrame", name: str, *, with_error: bool
             select_error="in_error == 1" if with_error else None,
             level=law.level,
             seed=law.seed,
-            law=law.loss.law,
+            law=law_name or law.loss.law,
             **({"error_law": law.error.law} if law.error else {}),
             **{"method": law.method, "objective": law.objective if "method" not in options else None, **options},
         )
@@ -159,7 +162,7 @@ def _influence(law: FittedLaw, table: "pd.DataFrame") -> tuple[Refit, ...]:
 
 
 def _sensitivity(law: FittedLaw, table: "pd.DataFrame") -> Iterator[Refit]:
-    """Other counts of N, other methods."""
+    """Other counts of N, other methods and objectives, and other laws where there are more sizes than parameters."""
     yield Refit("as fitted", law.loss.theta, law.predictions)
     counted: dict[str, Callable[[Point | Prediction], float]] = {
         "N without embeddings": lambda run: run.columns.get("params_non_embedding", math.nan),
@@ -172,6 +175,20 @@ def _sensitivity(law: FittedLaw, table: "pd.DataFrame") -> Iterator[Refit]:
             math.isfinite(value) and value > 0 for value in params.values()
         ):
             yield _refit(law, table.assign(params=table["run"].map(params)), name, with_error=True)
-    for method in fit.METHODS:
-        if method != law.method:
+    for method, how in fit.METHODS.items():
+        if method != law.method and not how.any_objective:
             yield _refit(law, table, f"method {method}", with_error=True, method=method)
+    best = {"method": "best", "resamples": 0}
+    for objective in OBJECTIVES.values():
+        if objective.name != law.objective and (objective.scale != "noise" or _sampled(law)):
+            yield _refit(law, table, f"best fit by {objective.name}", objective=objective.name, **best)
+    sizes = len(table[table["in_loss"] == 1].drop_duplicates(["params", "tokens"]))
+    for form in laws.LOSS_LAWS.values():
+        if form.name != law.loss.law and len(form.parameters) < sizes and {*form.inputs} <= {*table}:
+            yield _refit(law, table, f"law {form.name}, best fit", law_name=form.name, **best)
+
+
+def _sampled(law: FittedLaw) -> bool:
+    """Whether the sampling standard error of every run is known, which an objective in units of it needs."""
+    points = (*law.loss.points, *(law.error.points if law.error else ()))
+    return all(point.measured_stderr > 0 for point in points)

@@ -202,6 +202,9 @@ def predict(
     *,
     params: Annotated[float, arg(metavar="N", help="parameters, embeddings included, such as 1.4e9")],
     tokens: Annotated[float, arg(metavar="D", help="training tokens, such as 900e9")],
+    given: Annotated[
+        tuple[str, ...], arg(metavar="NAME=VALUE", help="what else the law is of, such as unique_tokens=100e9")
+    ] = (),
     run: Annotated[str, arg(metavar="NAME", help="what the run is called, or will be")] = "",
     freeze: Annotated[
         str | None, arg(metavar="FILE", help="date the prediction in this file, for `ladder score` to score later")
@@ -214,14 +217,14 @@ def predict(
 
     path = epath.Path(law)
     fitted_law = fitted.load(path)
-    prediction = predict(fitted_law, params, tokens, run)
+    prediction = predict(fitted_law, params, tokens, run, columns=dict(map(_named_number, given)))
     if freeze:
         _freeze(fitted_law, path, prediction, epath.Path(freeze))
     if json:
         # Nothing was measured of a run that is only asked about.
         untold = ("run", "measured_loss", "measured_error", "columns")
         told = {f.name: getattr(prediction, f.name) for f in dataclasses.fields(prediction) if f.name not in untold}
-        _print_json(told)
+        _print_json(told | ({"given": dict(prediction.columns)} if given else {}))
     else:
         _print_predictions([prediction])
 
@@ -355,6 +358,14 @@ def _fit(table: epath.Path, out: epath.Path, **options) -> None:
             to_person.print(f"left out: {left_out.run}, {left_out.reason}")
     _print_predictions(law.predictions)
     to_person.print(f"law: {out / 'law.json'}")
+
+
+def _named_number(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        return name, float(value)
+    except ValueError:
+        raise ValueError(f"{text!r}: write NAME=VALUE, such as unique_tokens=100e9") from None
 
 
 def _freeze(law, path: epath.Path, prediction, out: epath.Path) -> None:

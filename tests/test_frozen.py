@@ -99,3 +99,11 @@ def test_a_table_may_be_silent_on_dates_and_on_errors(dated):
     scored = frozen.score(dated, table(error__average=math.nan), "big")
     assert scored.measured == "" and scored.prediction.measured_loss == 1.3
     assert math.isnan(scored.prediction.measured_error)
+
+
+def test_a_run_of_other_data_than_was_told_is_refused(dated):
+    prediction = dataclasses.replace(dated.prediction, columns={"unique_tokens": 1e7})
+    told = frozen.freeze(synthetic_law(), "ab" * 32, prediction)
+    assert frozen.score(told, table(unique_tokens=1e7), "big").prediction.measured_loss == 1.3
+    with pytest.raises(ValueError, match="of 1e\\+07 unique_tokens, but big has 2e\\+07"):
+        frozen.score(told, table(unique_tokens=2e7), "big")

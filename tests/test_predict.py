@@ -97,3 +97,25 @@ def test_laws_of_different_errors_are_not_pooled():
     for some in ([], [synthetic_law(error=False)], [synthetic_law(), other]):
         with pytest.raises(ValueError, match="laws to pool predict the same error at the same level"):
             pooled_error(some, PARAMS, TOKENS)
+
+
+def test_noise_grows_with_the_loss_above_the_lowest_that_was_fitted():
+    law = _certain(synthetic_law(error=True))
+    for params, tokens in ((2.5e5, 5e6), (15e3, 3e5)):
+        prediction = predict(law, params, tokens)
+        grown = max(prediction.loss / law.loss.lowest_loss, 1) ** 3  # the artifact's growth
+        low, high = prediction.loss_interval
+        assert (high - low) / 2 == pytest.approx(1.2816 * 0.005 * grown * prediction.loss, rel=2e-3)
+
+
+def test_a_law_of_repeated_data_is_told_how_much_of_it_is_new():
+    theta = {"E": 1.5, "A": 300.0, "B": 400.0, "alpha": 0.3, "beta": 0.3, "R_N": 5.0, "R_D": 15.0}
+    law = synthetic_law(error=False)
+    loss = dataclasses.replace(law.loss, law="data_constrained", theta=theta, theta_draws=(tuple(theta.values()),) * 9)
+    law = dataclasses.replace(law, loss=loss)
+    new, repeated = predict(law, 1e8, 1e10), predict(law, 1e8, 1e10, columns={"unique_tokens": 1e9})
+    assert repeated.loss > new.loss and repeated.columns == {"unique_tokens": 1e9}
+    with pytest.raises(ValueError, match="data_constrained is a law of params, tokens, unique_tokens, not of width"):
+        predict(law, 1e8, 1e10, columns={"width": 10.0})
+    with pytest.raises(ValueError, match="it must be a positive number"):
+        predict(law, 1e8, 1e10, columns={"unique_tokens": -1.0})

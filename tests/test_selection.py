@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fitting import fit, fitted, laws, selection
+from fitting import fit, fitted, laws, selection, solve
+from fitting.objectives import OBJECTIVES
 from fitting.testbed import Testbed
 
 TRUTH = (1.2, 150.0, 300.0, 0.15)
@@ -70,13 +71,30 @@ def test_influence_is_a_fit_without_the_run_and_the_most_telling_come_first(tabl
 
 def test_the_panel_refits_with_other_counts_and_methods(table, law, checks):
     panel = {refit.name: refit for refit in checks.sensitivity}
-    assert list(panel) == ["as fitted", "N without embeddings", "method published", "method paper", "method best"]
+    assert list(panel) == [
+        *("as fitted", "N without embeddings", "method published", "method paper"),
+        *(f"best fit by {name}" for name in OBJECTIVES if name != "noise_squares"),
+        *(f"law {name}, best fit" for name in ("chinchilla", "chinchilla_tied", "kaplan")),
+    ]
+    assert not any(refit.problem for refit in checks.sensitivity)
     assert panel["as fitted"].predictions == law.predictions
     counted = table.drop(columns="params").rename(columns={"params_non_embedding": "params"})
     expected = fit.fit(Testbed(counted), loss="x", error="average")
     assert panel["N without embeddings"].theta == pytest.approx(expected.loss.theta)
     assert panel["N without embeddings"].predictions[0].error == pytest.approx(expected.predictions[0].error)
     assert panel["method paper"].theta == pytest.approx(fit.fit(Testbed(table), loss="x", method="paper").loss.theta)
+
+
+def test_the_best_fits_of_the_panel_are_those_of_the_solver(table, checks):
+    """Which needs no resamples, and so no more runs than parameters."""
+    x = [table[name].to_numpy(float)[: len(RUNGS)] for name in ("params", "tokens")]
+    y_N = table["loss/x"].to_numpy()[: len(RUNGS)]
+    panel = {refit.name: refit for refit in checks.sensitivity}
+    found = solve.minimise(
+        laws.LOSS_LAWS["chinchilla"], x, y_N, np.ones(6), objective=OBJECTIVES["log_huber"], positive=True
+    )
+    assert list(panel["law chinchilla, best fit"].theta.values()) == pytest.approx(found.theta_BxP[0], rel=1e-6)
+    assert panel["best fit by squares"].theta != panel["best fit by relative_squares"].theta
 
 
 def test_another_rule_of_flops_is_tried_where_the_table_has_one(table, law):
@@ -92,7 +110,7 @@ def test_another_rule_of_flops_is_tried_where_the_table_has_one(table, law):
 def test_what_cannot_be_fitted_says_why(table):
     five = table.drop(index=5)
     law = fit.fit(Testbed(five), loss="x")
-    problems = {refit.name: refit.problem for refit in selection.checks(law).influence}
+    problems = {refit.name: refit.problem for refit in selection._influence(law, selection._table(law))}
     assert "cannot tell the parameters" in problems["without n10m-m320"]
     assert problems["without n10m-m20"] == ""
 
