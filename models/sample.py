@@ -18,8 +18,6 @@ from models.config import DecoderConfig
 from models.decoder import Decoder
 
 TOKENS_PER_DISPATCH = 16
-# Lengths are rounded up to a multiple of this, so that prompts of about one length share what was compiled.
-ROUND_TOKENS = 64
 NOTHING = -1
 
 
@@ -161,7 +159,9 @@ def choose(sampling: Sampling, logits_BxV: jax.Array, seed: int, position_B: jax
 
 
 def _rounded_up(tokens: int) -> int:
-    return int(-(-tokens // ROUND_TOKENS) * ROUND_TOKENS)
+    """A length of three leading bits, so that prompts of about one length share what was compiled."""
+    step = 1 << max(int(tokens).bit_length() - 3, 3)
+    return int(-(-tokens // step) * step)
 
 
 def _refuse_impossible(

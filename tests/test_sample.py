@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from test_decoder import distinct_params
 
+from models import sample
 from models.config import DecoderConfig
 from models.decoder import Decoder
 from models.sample import TOKENS_PER_DISPATCH, Sampling, choose, generate
@@ -113,6 +114,12 @@ def test_tokens_are_drawn_as_often_as_their_share_of_what_is_kept(sampling, kept
 def test_what_cannot_be_continued_is_refused(params, prompts, options, message):
     with pytest.raises(ValueError, match=message):
         texts(params, prompts, context=12, **options)
+
+
+def test_lengths_share_what_was_compiled_and_waste_little():
+    lengths = [sample._rounded_up(tokens) for tokens in range(5000)]
+    assert all(tokens <= length <= max(1.25 * tokens, tokens + 7) for tokens, length in enumerate(lengths))
+    assert len({*lengths}) < 40
 
 
 @pytest.mark.parametrize("wrong", [{"temperature": -0.1}, {"temperature": float("nan")}, {"top_p": 0}, {"top_p": 1.1}])
