@@ -27,9 +27,7 @@ class Checkpoints:
         self._folder = folder
         self._manager = ocp.CheckpointManager(
             folder,
-            options=ocp.CheckpointManagerOptions(
-                max_to_keep=2, create=True, cleanup_tmp_directories=True, enable_async_checkpointing=True
-            ),
+            options=ocp.CheckpointManagerOptions(max_to_keep=2, create=True, enable_async_checkpointing=True),
         )
 
     def __enter__(self) -> "Checkpoints":

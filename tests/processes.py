@@ -7,6 +7,8 @@ import signal
 import socket
 import types
 
+from ladder import hosts
+
 # Forked from one process that has imported all this, and started no device: each import would take seconds.
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["processes", "ladder.train", "ladder.hosts"])
@@ -24,12 +26,7 @@ class Together:
     """
 
     def __init__(self, job, *args, count=1, devices=1, environment=None):
-        address = f"localhost:{_free_port()}"
-        together = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(count)} if count > 1 else {}
-        environments = [
-            {**(environment or {}), **together, **({"JAX_PROCESS_ID": str(index)} if together else {})}
-            for index in range(count)
-        ]
+        environments = [{**(environment or {}), **place} for place in places(count)]
         self.processes = [_context.Process(target=_run, args=(e, devices, job, args)) for e in environments]
 
     def __enter__(self):
@@ -59,17 +56,19 @@ def _run(environment, devices, job, args):
     os.environ |= {**environment, "JAX_PLATFORMS": "cpu"}
     import jax
 
-    from ladder import hosts
-
     jax.config.update("jax_num_cpu_devices", devices)
     hosts.join(environment)
     job(*args)
 
 
-def _free_port():
+def places(count):
+    """What tells each of so many processes of the others, in its environment; nothing tells one alone."""
+    if count == 1:
+        return [{}]
     with contextlib.closing(socket.socket()) as s:
         s.bind(("localhost", 0))
-        return s.getsockname()[1]
+        address = f"localhost:{s.getsockname()[1]}"
+    return [dict(zip(hosts.EXPLICIT, (address, str(count), str(index)), strict=True)) for index in range(count)]
 
 
 def train(spec, workdir, kill_at=None, stop_at=None):

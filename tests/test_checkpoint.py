@@ -48,9 +48,11 @@ def test_the_last_two_are_kept(folder):
 def test_a_checkpoint_that_was_never_finished_is_not_seen(folder):
     with Checkpoints(folder) as checkpoints:
         checkpoints.save(10, _state(10))
-    (folder / "20.orbax-checkpoint-tmp-3").mkdir()
+    unfinished = folder / "20.orbax-checkpoint-tmp-3"
+    unfinished.mkdir()
     with Checkpoints(folder) as checkpoints:
         assert checkpoints.latest_step() == 10
+    assert unfinished.exists()  # whoever writes it may be at work still
 
 
 def test_a_save_holds_its_own_step_although_the_next_steps_reuse_the_buffers(folder):

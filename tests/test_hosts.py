@@ -1,8 +1,10 @@
 """Many processes, each a host of its own: one command, one result, whoever is killed; and runs that change devices."""
 
 import json
+import os
 import shutil
 import signal
+import subprocess
 
 import jax
 import numpy as np
@@ -86,3 +88,21 @@ def test_a_process_alone_is_first_and_waits_for_nobody():
     hosts.join({"JAX_PLATFORMS": "cpu"})
     assert hosts.is_first()
     hosts.wait("here")
+
+
+@pytest.mark.slow
+def test_the_same_commands_on_two_hosts_train_and_measure_a_run_and_only_one_writes(tmp_path, tree, write_config):
+    def on_hosts(count, verb, workdir):
+        command = ["ladder", verb, write_config(tree), "--run", "w4-m10", "--workdir", str(tmp_path / workdir)]
+        places = processes.places(count)
+        started = [subprocess.Popen(command, env=os.environ | told, stderr=subprocess.PIPE) for told in places]
+        said = [process.communicate()[1].decode() for process in started]
+        assert not any(process.returncode for process in started), said
+
+    for count, workdir in ((2, "two"), (1, "one")):
+        for verb in ("train", "evaluate"):
+            on_hosts(count, verb, workdir)
+    two, one = (json.loads((tmp_path / name / "runs/w4-m10/record.json").read_text()) for name in ("two", "one"))
+    assert two.keys() == one.keys() and two["losses"].keys() == one["losses"].keys()
+    for name, measured in one["losses"].items():
+        assert two["losses"][name]["value"] == pytest.approx(measured["value"], rel=1e-3)
