@@ -30,7 +30,7 @@ import urllib.request
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests"))
 import fake_gcs
 
-STEPS, CHECKPOINT_EVERY_STEPS = 600, 10
+STEPS, CHECKPOINT_EVERY_STEPS = 400, 5
 BUCKET, FOLDER = "bucket", "ladder"
 
 
@@ -63,7 +63,9 @@ class Start:
     """A process that trains the run from where it is, and tells of every step."""
 
     def __init__(self, workdir: str, environment: dict[str, str]):
-        context = multiprocessing.get_context("spawn")
+        # Forked from a process that has imported all it needs: imports would be most of the time.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["ladder.train"])
         self._pipe, there = context.Pipe(duplex=False)
         self.process = context.Process(target=train, args=(workdir, environment, there))
         self.process.start()
@@ -145,7 +147,7 @@ def _killed(address: str, kills: int, dice: random.Random, expected: dict) -> di
     for number in range(1, kills + 1):
         start = Start(f"gs://{BUCKET}/{FOLDER}", fake_gcs.environment(address))
         # Every fifth dies before its first step, or about then: while it restores, or compiles.
-        if dice.random() < 0.8 and not (start.until(1) and start.until(start.last + dice.randrange(1, 60))):
+        if dice.random() < 0.8 and not (start.until(1) and start.until(start.last + dice.randrange(1, 40))):
             sys.exit(f"the run came to its end before kill {number}; ask for fewer, or give it more steps")
         time.sleep(dice.uniform(0, 0.5))
         start.stop(signal.SIGTERM if dice.random() < 0.25 else signal.SIGKILL)
