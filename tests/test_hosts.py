@@ -92,6 +92,8 @@ def test_a_process_alone_is_first_and_waits_for_nobody():
 
 @pytest.mark.slow
 def test_the_same_commands_on_two_hosts_train_and_measure_a_run_and_only_one_writes(tmp_path, tree, write_config):
+    tree["recipe"]["name"] = "gadre2024"  # 64 sequences a batch, which two hosts can share
+
     def on_hosts(count, verb, workdir):
         command = ["ladder", verb, write_config(tree), "--run", "w4-m10", "--workdir", str(tmp_path / workdir)]
         places = processes.places(count)
