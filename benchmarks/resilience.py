@@ -30,7 +30,7 @@ import urllib.request
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests"))
 import fake_gcs
 
-STEPS, CHECKPOINT_EVERY_STEPS = 400, 5
+STEPS = 300
 BUCKET, FOLDER = "bucket", "ladder"
 
 
@@ -47,7 +47,7 @@ def main() -> None:
         ) as server:
             try:
                 address = server.stdout.readline().strip()
-                expected = _to_the_end(Start(f"{folder}/alone", {}))
+                expected = _to_the_end(Start(f"{folder}/alone", {}, checkpoint_every_steps=STEPS))
                 result = _killed(address, kills, dice, expected)
                 print(json.dumps(result | {"seed": seed, "seconds": round(time.monotonic() - started)}))
             finally:
@@ -62,12 +62,12 @@ def _arguments() -> list[str]:
 class Start:
     """A process that trains the run from where it is, and tells of every step."""
 
-    def __init__(self, workdir: str, environment: dict[str, str]):
+    def __init__(self, workdir: str, environment: dict[str, str], checkpoint_every_steps: int = 5):
         # Forked from a process that has imported all it needs: imports would be most of the time.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["ladder.train"])
         self._pipe, there = context.Pipe(duplex=False)
-        self.process = context.Process(target=train, args=(workdir, environment, there))
+        self.process = context.Process(target=train, args=(workdir, environment, checkpoint_every_steps, there))
         self.process.start()
         there.close()
         self.first: int | None = None
@@ -94,7 +94,7 @@ class Start:
         self.process.join()
 
 
-def train(workdir: str, environment: dict[str, str], pipe) -> None:
+def train(workdir: str, environment: dict[str, str], checkpoint_every_steps: int, pipe) -> None:
     """What a process does: the records, where there are none yet, and the run; at the end, what came out."""
     os.environ |= environment
     import numpy as np
@@ -112,7 +112,7 @@ def train(workdir: str, environment: dict[str, str], pipe) -> None:
         start_R = np.random.default_rng(0).integers(0, 97, 300)
         store.write(w.train_records / "text", ((start_R[:, None] + 7 * np.arange(17)) % 97).astype(np.uint16))
         data.write_mixture(w.train_records, [(1.0, "text")])
-    config = types.SimpleNamespace(training=Training(log_every_steps=1, checkpoint_every_steps=CHECKPOINT_EVERY_STEPS))
+    config = types.SimpleNamespace(training=Training(log_every_steps=1, checkpoint_every_steps=checkpoint_every_steps))
     train_run(config, spec, w, lambda event: pipe.send(event.step))
     restored = ocp.StandardCheckpointer().restore(w.checkpoints(spec.run) / str(spec.steps) / "default")
     rows = [json.loads(line) for line in w.metrics(spec.run).read_text().splitlines()]
@@ -147,7 +147,7 @@ def _killed(address: str, kills: int, dice: random.Random, expected: dict) -> di
     for number in range(1, kills + 1):
         start = Start(f"gs://{BUCKET}/{FOLDER}", fake_gcs.environment(address))
         # Every fifth dies before its first step, or about then: while it restores, or compiles.
-        if dice.random() < 0.8 and not (start.until(1) and start.until(start.last + dice.randrange(1, 40))):
+        if dice.random() < 0.8 and not (start.until(1) and start.until(start.last + dice.randrange(1, 25))):
             sys.exit(f"the run came to its end before kill {number}; ask for fewer, or give it more steps")
         time.sleep(dice.uniform(0, 0.5))
         start.stop(signal.SIGTERM if dice.random() < 0.25 else signal.SIGKILL)
