@@ -1,6 +1,6 @@
 """Training a ladder's runs here against PyTorch: tokens/s, share of this machine's matmul peak, and the ratio.
 
-Every run of a config is stepped with its own shape and batch by `ladder.train`'s own step, as the ladder trains it:
+Every run of a config is stepped with its own shape and batch by `ladder.step`'s own step, as the ladder trains it:
 runs side by side, a process a core. PyTorch steps transformers' Llama of the same shape (untied, no QK-norm, AdamW,
 clipping) in whichever way it likes best: a process a core, or one process with a thread a core. All take turns in one
 run of this script, and each is judged by its best turn, because machines are noisy.
@@ -113,21 +113,21 @@ def steps_per_second(step) -> float:
 
 
 def ours(spec, built: dict, cores: int) -> float:
-    """Tokens/s of `ladder.train.train_step` on one batch."""
+    """Tokens/s of `ladder.step.train_step` on one batch."""
     from functools import partial
 
     import jax
     from flax import linen as nn
 
-    from ladder import train
+    from ladder import step as steps
     from models.decoder import Decoder
 
     del cores
     if spec.run not in built:
         h = spec.hyperparameters
-        optimizer = train.make_optimizer(h, spec.steps)
-        state = nn.unbox(jax.jit(partial(train.init_state, spec, optimizer))())
-        step = jax.jit(partial(train.train_step, Decoder(spec.decoder), optimizer, h.z_loss), donate_argnums=0)
+        optimizer = steps.make_optimizer(h, spec.steps)
+        state = nn.unbox(jax.jit(partial(steps.init_state, spec, optimizer))())
+        step = jax.jit(partial(steps.train_step, Decoder(spec.decoder), optimizer, h.z_loss), donate_argnums=0)
         shape_BxT = (h.batch_size, spec.sequence_length + 1)
         batch_BxT = jax.random.randint(jax.random.key(0), shape_BxT, 0, spec.decoder.vocab_size)
         built.clear()

@@ -134,17 +134,47 @@ class Evaluation:
 
 
 @strict
-class Training:
-    """How the runs are carried out; nothing here changes what they learn.
+class Mesh:
+    """How devices share a run: `data` replicas (all that are left, where not given) of `fsdp` × `tensor` devices.
 
-    `cores_per_run` trains runs side by side, each in a process of its own on so many cores of this machine;
-    0 trains them one after another in this process, on all its devices. `tensorboard` and `wandb`, a project's name,
-    show elsewhere what metrics.jsonl says; `profile_steps` keeps a trace from one step to another, such as [100, 105].
+    The parameters, their moments and the batch are split over `fsdp`, each product of matrices over `tensor`. `slices`
+    of TPUs, which the data-centre network joins, share the data axis: gradients alone cross it.
+    """
+
+    data: int | None = None
+    fsdp: int = 1
+    tensor: int = 1
+    slices: int = 1
+
+
+@strict
+class Training:
+    """How the runs are carried out; nothing here changes what they learn, beyond rounding.
+
+    Attributes:
+      checkpoint_every_steps, log_every_steps: the former a multiple of the latter.
+      cores_per_run: trains runs side by side, each in a process of its own on so many cores of this machine;
+        0 trains them one after another in this process, on all its devices.
+      mesh: of the devices.
+      scan_layers: compiles one block and scans over them, which compiles large models in minutes.
+      remat: what a block keeps for its gradient: `none` keeps everything, `full` nothing but its input; see
+        `models.execution.REMAT`.
+      attention: `plain` writes the softmax out, `splash` is a kernel for TPUs.
+      loss_chunk_tokens: positions of each sequence whose logits are held at a time; 0 holds all.
+      accumulation_steps: parts of a batch, one after another.
+      tensorboard, wandb: show elsewhere what metrics.jsonl says; the latter is a project's name.
+      profile_steps: keeps a trace from one step to another, such as [100, 105].
     """
 
     checkpoint_every_steps: int = 1000
     log_every_steps: int = 50
     cores_per_run: int = 0
+    mesh: Mesh = Mesh()
+    scan_layers: bool = False
+    remat: Literal["none", "full", "attended", "mixed", "mixed+attended"] = "none"
+    attention: Literal["plain", "splash"] = "plain"
+    loss_chunk_tokens: int = 0
+    accumulation_steps: int = 1
     tensorboard: bool = False
     wandb: str | None = None
     profile_steps: tuple[int, int] | None = None
@@ -290,11 +320,19 @@ def _refuse_impossible(config: LadderConfig, path: str) -> None:
         "corpus.epochs": config.corpus.epochs,
         "evaluation.sequences": config.evaluation.sequences,
         "evaluation.questions": config.evaluation.questions,
+        "training.accumulation_steps": config.training.accumulation_steps,
+        "training.mesh.data": 1 if config.training.mesh.data is None else config.training.mesh.data,
+        "training.mesh.fsdp": config.training.mesh.fsdp,
+        "training.mesh.tensor": config.training.mesh.tensor,
+        "training.mesh.slices": config.training.mesh.slices,
         "training.checkpoint_every_steps": config.training.checkpoint_every_steps,
         "training.log_every_steps": config.training.log_every_steps,
     }.items():
         if value < 1:
             refuse(key, f"{value} must be at least 1")
+    chunk = config.training.loss_chunk_tokens
+    if chunk < 0 or (chunk and config.model.sequence_length % chunk):
+        refuse("training.loss_chunk_tokens", f"{chunk} does not divide model.sequence_length")
     if config.training.checkpoint_every_steps % config.training.log_every_steps:
         refuse("training.checkpoint_every_steps", "must be a multiple of training.log_every_steps")
     for kind in ("rungs", "targets"):

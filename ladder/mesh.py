@@ -1,9 +1,13 @@
 """The device mesh, and the one table from logical axes to mesh axes."""
 
+from collections.abc import Callable, Sequence
+
 import jax
-import numpy as np
 from flax import linen as nn
+from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from ladder import config
 
 AXES = ("data", "fsdp", "tensor")
 
@@ -14,23 +18,48 @@ RULES = (
     ("vocab", "tensor"),
     ("heads", "tensor"),
     ("ffn", "tensor"),
+    ("layers", None),
     ("norm", None),
 )
 
 
-def make(shape: tuple[int, int, int] | None = None) -> Mesh:
-    """A mesh over all devices; without a shape they all split the batch.
+def of(mesh: config.Mesh, devices: Sequence[jax.Device] = ()) -> Mesh:
+    """The mesh that a config asks for, over `devices` or all that there are; see `make`."""
+    return make((mesh.data, mesh.fsdp, mesh.tensor), devices, mesh.slices)
+
+
+def make(
+    shape: tuple[int | None, int, int] = (None, 1, 1), devices: Sequence[jax.Device] = (), slices: int = 1
+) -> Mesh:
+    """A mesh over all devices, neighbours in it being neighbours on a TPU's torus.
+
+    Args:
+      shape: devices along `AXES`; None as the first takes all that the others leave.
+      devices: those to use; all that JAX sees where none are given.
+      slices: of TPUs, joined by the data-centre network alone: they split the data axis.
 
     Raises:
-      ValueError: if the shape does not multiply to the number of devices.
+      ValueError: if the shape does not multiply to the number of devices, or cannot be laid over their torus.
     """
-    devices = jax.devices()
-    shape = shape or (len(devices), 1, 1)
-    if np.prod(shape) != len(devices):
+    devices = list(devices) or jax.devices()
+    data, fsdp, tensor = shape
+    data = data or max(1, len(devices) // (fsdp * tensor))
+    if data * fsdp * tensor != len(devices):
+        named = dict(zip(AXES, (data, fsdp, tensor), strict=True))
+        raise ValueError(f"mesh {named} needs {data * fsdp * tensor} devices, there are {len(devices)}")
+    if data % slices:
+        raise ValueError(f"{slices} slices cannot share a data axis of {data}; make it a multiple of the slices")
+    inner = (data // slices, fsdp, tensor)
+    try:
+        if slices > 1:
+            array = mesh_utils.create_hybrid_device_mesh(inner, (slices, 1, 1), devices)
+        else:
+            array = mesh_utils.create_device_mesh(inner, devices)
+    except NotImplementedError as e:
         raise ValueError(
-            f"mesh {dict(zip(AXES, shape, strict=True))} needs {np.prod(shape)} devices, there are {len(devices)}"
-        )
-    return Mesh(np.asarray(devices).reshape(shape), AXES)
+            f"mesh {inner} does not fit the torus: each axis must be a product of whole physical axes"
+        ) from e
+    return Mesh(array, AXES)
 
 
 def sharding_of(abstract_tree, mesh: Mesh):
@@ -38,13 +67,38 @@ def sharding_of(abstract_tree, mesh: Mesh):
     return nn.logical_to_mesh_sharding(nn.get_partition_spec(abstract_tree), mesh, RULES)
 
 
+def constrain(mesh: Mesh, x: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
+    """Lays an activation over the devices by `RULES`."""
+    return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, nn.logical_to_mesh_axes(axes, RULES)))
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Rows of a batch over the data and fsdp axes."""
     return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
 
 
-def refuse_ragged(batch_size: int, mesh: Mesh, run: str) -> None:
-    """Raises a ValueError if a batch does not split evenly over the mesh."""
+def per_device(mesh: Mesh, attend: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """A kernel of (B, H, L, K) arrays, run by each device on the rows and heads that it has."""
+    spec = PartitionSpec(("data", "fsdp"), "tensor")
+    return jax.shard_map(attend, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
+
+
+def refuse_ragged(batch_size: int, mesh: Mesh, run: str, parts: int = 1) -> None:
+    """Raises a ValueError if a batch, accumulated in `parts`, does not split evenly over the mesh."""
     shares = mesh.shape["data"] * mesh.shape["fsdp"]
-    if batch_size % shares:
-        raise ValueError(f"{run}: a batch of {batch_size} sequences does not split over {shares} devices")
+    if batch_size % (shares * parts):
+        in_parts = f" in {parts} parts" if parts > 1 else ""
+        raise ValueError(f"{run}: a batch of {batch_size} sequences does not split over {shares} devices{in_parts}")
+
+
+def refuse_uneven(abstract_tree, sharding, run: str) -> None:
+    """Raises a ValueError if an array of a tree does not split evenly over the mesh axes that its sharding names."""
+    leaves = zip(jax.tree_util.tree_leaves_with_path(abstract_tree), jax.tree.leaves(sharding), strict=True)
+    for (path, leaf), s in leaves:
+        for size, axis in zip(leaf.shape, s.spec, strict=False):
+            if axis is not None and size % s.mesh.shape[axis]:
+                name = jax.tree_util.keystr(path, simple=True, separator=".")
+                raise ValueError(
+                    f"{run}: {name} {leaf.shape} does not split over {axis}={s.mesh.shape[axis]}; "
+                    f"make training.mesh.{axis} a divisor of {size}"
+                )

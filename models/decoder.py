@@ -5,15 +5,24 @@ width, F feed-forward width, V vocabulary. Parameters carry logical axes, which 
 device mesh.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 
 from models.cache import Cache
 from models.config import DecoderConfig
+from models.execution import HERE, REMAT, Execution
 
 # What hides a score. Finite, so that a padded query, which sees nothing, mixes everything rather than making NaNs.
 HIDDEN = -1e30
+
+# (x_BxLxD after the last norm, output_DxV) → anything.
+Readout = Callable[[jax.Array, jax.Array], Any]
 
 
 def init(stddev: float, *axes: str) -> nn.initializers.Initializer:
@@ -44,8 +53,13 @@ def rotary_Bx1xLxK(position_BxL: jax.Array, c: DecoderConfig) -> tuple[jax.Array
 
 def rotate(x_BxHxLxK: jax.Array, cos_Bx1xLxK: jax.Array, sin_Bx1xLxK: jax.Array) -> jax.Array:
     """Turns each pair (i, i + K/2) by the angle of its position."""
-    left, right = jnp.split(x_BxHxLxK, 2, axis=-1)
-    turned_BxHxLxK = jnp.concatenate([-right, left], axis=-1)
+    if x_BxHxLxK.dtype == jnp.bfloat16:
+        # A TPU permutes lanes slowly, and multiplies by a matrix of 0 and ±1 exactly and in passing.
+        turn_KxK = np.kron([[0, 1], [-1, 0]], np.eye(x_BxHxLxK.shape[-1] // 2))
+        turned_BxHxLxK = jnp.matmul(x_BxHxLxK, turn_KxK.astype(x_BxHxLxK.dtype), preferred_element_type=jnp.float32)
+    else:
+        left, right = jnp.split(x_BxHxLxK, 2, axis=-1)
+        turned_BxHxLxK = jnp.concatenate([-right, left], axis=-1)
     return (x_BxHxLxK * cos_Bx1xLxK + turned_BxHxLxK * sin_Bx1xLxK).astype(x_BxHxLxK.dtype)
 
 
@@ -66,20 +80,35 @@ def attend(q_BxHxLxK: jax.Array, k_BxGxMxK: jax.Array, v_BxGxMxK: jax.Array, vis
 
 
 class Norm(nn.Module):
-    """LayerNorm, or RMSNorm, with a gain and no bias; statistics in float32."""
+    """LayerNorm, or RMSNorm, with a gain and no bias; statistics in float32.
+
+    Over the last axis, or where `heads` says so over the heads and the width of x_BxHxLxK together.
+    """
 
     config: DecoderConfig
+    heads: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Normalises the last axis."""
+        """Normalises, and gives the config's type."""
         c = self.config
-        gain = self.param("gain", nn.with_logical_partitioning(nn.initializers.ones, ("norm",)), x.shape[-1:])
+        width = x.shape[-1] * (x.shape[1] if self.heads else 1)
+        gain = self.param("gain", nn.with_logical_partitioning(nn.initializers.ones, ("norm",)), (width,))
+        gain = gain.reshape(x.shape[1], 1, -1) if self.heads else gain
+
+        def mean(y: jax.Array) -> jax.Array:
+            y = y.mean(-1, keepdims=True)
+            return y.mean(1, keepdims=True) if self.heads else y
+
         x32 = x.astype(jnp.float32)
-        if c.norm == "layer":
-            x32 = x32 - x32.mean(-1, keepdims=True)
-        mean_square = jnp.square(x32).mean(-1, keepdims=True)
-        return (x32 * jax.lax.rsqrt(mean_square + c.norm_eps) * gain).astype(c.dtype)
+        centred = x32 - mean(x32) if c.norm == "layer" else x32
+        if c.norm == "layer" and x.dtype == jnp.bfloat16:
+            # One pass over x instead of two, which the product that made x takes in passing. What the difference
+            # loses is far less than bfloat16 has lost before.
+            mean_square = mean(jnp.square(x32)) - jnp.square(mean(x32))
+        else:
+            mean_square = mean(jnp.square(centred))
+        return (centred * jax.lax.rsqrt(mean_square + c.norm_eps) * gain).astype(c.dtype)
 
 
 class Attention(nn.Module):
@@ -87,6 +116,7 @@ class Attention(nn.Module):
 
     config: DecoderConfig
     depth: int
+    execution: Execution = HERE
 
     @nn.compact
     def __call__(self, x_BxLxD: jax.Array, cache: Cache | None) -> tuple[jax.Array, Cache | None]:
@@ -95,8 +125,13 @@ class Attention(nn.Module):
         batch, length, _ = x_BxLxD.shape
 
         def heads(name: str, heads: int, norm: bool = False) -> jax.Array:
-            shape_DxO = (c.width, heads * c.head_width)
-            x_BxLxO = project(x_BxLxD, self.param(name, init(c.width**-0.5, "embed", "heads"), shape_DxO))
+            kernel_DxO = self.param(name, init(c.width**-0.5, "embed", "heads"), (c.width, heads * c.head_width))
+            if self.execution.attend:
+                # Straight into the kernel's layout, where the norm follows without another copy.
+                kernel_DxHxK = kernel_DxO.astype(x_BxLxD.dtype).reshape(c.width, heads, c.head_width)
+                x_BxHxLxK = jnp.einsum("BLD,DHK->BHLK", x_BxLxD, kernel_DxHxK)
+                return Norm(c, heads=not c.qk_norm_per_head, name=f"{name}_norm")(x_BxHxLxK) if norm else x_BxHxLxK
+            x_BxLxO = project(x_BxLxD, kernel_DxO)
             if norm and not c.qk_norm_per_head:
                 x_BxLxO = Norm(c, name=f"{name}_norm")(x_BxLxO)
             x_BxHxLxK = x_BxLxO.reshape(batch, length, heads, c.head_width).swapaxes(1, 2)
@@ -113,15 +148,20 @@ class Attention(nn.Module):
         if cache is not None:
             cache = cache.written(self.depth, k_BxGxMxK, v_BxGxMxK)
             k_BxGxMxK, v_BxGxMxK = cache.keys[self.depth], cache.values[self.depth]
-        slot_M = jnp.arange(k_BxGxMxK.shape[2])
-        visible_BxLxM = (slot_M <= slot_L[:, None]) & (slot_M >= start_B[:, None, None])
-        mixed_BxHxLxK = attend(q_BxHxLxK, k_BxGxMxK, v_BxGxMxK, visible_BxLxM)
-        mixed_BxLxO = mixed_BxHxLxK.swapaxes(1, 2).reshape(batch, length, -1)
+        if cache is None and self.execution.attend:
+            mixed_BxHxLxK = self.execution.attend(q_BxHxLxK, k_BxGxMxK, v_BxGxMxK)
+        else:
+            slot_M = jnp.arange(k_BxGxMxK.shape[2])
+            visible_BxLxM = (slot_M <= slot_L[:, None]) & (slot_M >= start_B[:, None, None])
+            mixed_BxHxLxK = attend(q_BxHxLxK, k_BxGxMxK, v_BxGxMxK, visible_BxLxM)
 
         shape_OxD = (c.heads * c.head_width, c.width)
         out_stddev = shape_OxD[0] ** -0.5 / (2 * (self.depth + 1)) ** 0.5
         out_OxD = self.param("out", init(out_stddev, "heads", "embed"), shape_OxD)
-        return project(mixed_BxLxO, out_OxD), cache
+        if self.execution.attend:
+            out_HxKxD = out_OxD.astype(x_BxLxD.dtype).reshape(c.heads, c.head_width, c.width)
+            return jnp.einsum("BHLK,HKD->BLD", mixed_BxHxLxK, out_HxKxD), cache
+        return project(mixed_BxHxLxK.swapaxes(1, 2).reshape(batch, length, -1), out_OxD), cache
 
 
 class SwiGLU(nn.Module):
@@ -147,37 +187,63 @@ class Block(nn.Module):
 
     config: DecoderConfig
     depth: int
+    execution: Execution = HERE
 
     @nn.compact
     def __call__(self, x_BxLxD: jax.Array, cache: Cache | None) -> tuple[jax.Array, Cache | None]:
         """Adds attention, then the feed-forward."""
         c = self.config
-        mixed_BxLxD, cache = Attention(c, self.depth, name="attention")(Norm(c, name="attention_norm")(x_BxLxD), cache)
-        x_BxLxD = x_BxLxD + mixed_BxLxD
+        attention = Attention(c, self.depth, self.execution, name="attention")
+        mixed_BxLxD, cache = attention(Norm(c, name="attention_norm")(x_BxLxD), cache)
+        x_BxLxD = checkpoint_name(x_BxLxD + mixed_BxLxD, "attended")
         return x_BxLxD + SwiGLU(c, self.depth, name="ffn")(Norm(c, name="ffn_norm")(x_BxLxD)), cache
 
 
 class Decoder(nn.Module):
-    """Tokens in, float32 logits out."""
+    """Tokens in, float32 logits out.
+
+    Its blocks are computed one after another as `block_0`, `block_1`, …; where the parameters are those of
+    `models.layers.stacked`, by a scan over them, which compiles one block however many there are.
+    """
 
     config: DecoderConfig
+    execution: Execution = HERE
 
     @nn.compact
-    def __call__(self, token_BxL: jax.Array, cache: Cache | None = None) -> jax.Array | tuple[jax.Array, Cache]:
+    def __call__(self, token_BxL: jax.Array, cache: Cache | None = None, readout: Readout | None = None) -> Any:
         """Float32 logits_BxLxV, each of the token that follows.
 
         With a cache the tokens follow those that it holds, and (logits, cache) is given, the cache now holding them
-        too. Where a jitted caller drops the logits, XLA drops the product with the output table.
+        too. Where a jitted caller drops the logits, XLA drops the product with the output table. With a `readout` its
+        result is given instead of the logits.
         """
-        c = self.config
+        c, shard = self.config, self.execution.shard
         embedding_VxD = self.param("embedding", init(c.width**-0.5, "vocab", "embed"), (c.vocab_size, c.width))
-        x_BxLxD = embedding_VxD.astype(c.dtype)[token_BxL]
-        for depth in range(c.layers):
-            x_BxLxD, cache = Block(c, depth, name=f"block_{depth}")(x_BxLxD, cache)
+        x_BxLxD = shard(embedding_VxD.astype(c.dtype)[token_BxL], ("batch", None, None))
+        if self.has_variable("params", "blocks"):
+            x_BxLxD = self._scanned(x_BxLxD)
+        else:
+            block = Block
+            if cache is None and REMAT[self.execution.remat] is not None:
+                block = nn.remat(Block, policy=self.execution.saved)
+            for depth in range(c.layers):
+                x_BxLxD, cache = block(c, depth, self.execution, name=f"block_{depth}")(x_BxLxD, cache)
         x_BxLxD = Norm(c, name="norm")(x_BxLxD)
         if c.tied_embeddings:
             output_DxV = embedding_VxD.T
         else:
             output_DxV = self.param("output", init(c.width**-0.5, "embed", "vocab"), (c.width, c.vocab_size))
+        if readout is not None:
+            return readout(x_BxLxD, output_DxV)
         logits_BxLxV = project(x_BxLxD, output_DxV, jnp.float32)
         return logits_BxLxV if cache is None else (logits_BxLxV, cache.advanced(token_BxL.shape[1]))
+
+    def _scanned(self, x_BxLxD: jax.Array) -> jax.Array:
+        def block(x_BxLxD: jax.Array, params: Any) -> tuple[jax.Array, None]:
+            # Its depth tells a block how to initialise itself and where its cache is, neither of which is done here.
+            x_BxLxD, _ = Block(self.config, 0, self.execution, parent=None).apply({"params": params}, x_BxLxD, None)
+            return self.execution.shard(x_BxLxD, ("batch", None, None)), None
+
+        if REMAT[self.execution.remat] is not None:
+            block = jax.checkpoint(block, policy=self.execution.saved, prevent_cse=False)
+        return jax.lax.scan(block, x_BxLxD, self.get_variable("params", "blocks"))[0]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ladder.train import init_state, make_optimizer
+from ladder.step import init_state, make_optimizer
 from models import accounting
 from models.config import PAPER, DecoderConfig
 from models.decoder import Decoder

@@ -17,7 +17,7 @@ from ladder import evaluate as evaluation
 from ladder import record as records
 from ladder import scorer
 from ladder.config import Corpus, Evaluation, Suite
-from ladder.train import init_state, make_optimizer
+from ladder.step import init_state, make_optimizer
 from models.decoder import Decoder
 from tasks import questions
 from tasks.questions import Questions

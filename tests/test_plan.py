@@ -4,7 +4,7 @@ import jax
 import pytest
 
 from ladder import plan as plans
-from ladder.train import init_state, make_optimizer
+from ladder.step import init_state, make_optimizer
 from models import accounting
 
 COLUMNS = {

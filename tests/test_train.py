@@ -17,15 +17,8 @@ from ladder.checkpoint import Checkpoints
 from ladder.data import Batches
 from ladder.preemption import EXIT_CODE, Preempted
 from ladder.recipe import Hyperparameters
-from ladder.train import (
-    Diverged,
-    TrainState,
-    final_params,
-    init_state,
-    learning_rate,
-    make_optimizer,
-    train_step,
-)
+from ladder.step import TrainState, init_state, learning_rate, make_optimizer, train_step
+from ladder.train import Diverged, final_params
 from models.config import DecoderConfig
 from models.convert_open_lm import as_params, read_weights
 from models.decoder import Decoder
