@@ -13,7 +13,7 @@ from etils import epath
 from rich.console import Console
 from tyro.conf import Positional, UseAppendAction, arg
 
-from ladder import cli_cache, cli_cloud, cli_convert, storage
+from ladder import cli_cache, cli_cloud, cli_convert, cli_precompile, storage
 from ladder import config as configs
 from ladder.cli_arguments import ConfigPath, Json, Overrides, Run, WorkdirPath
 from ladder.launch import RunFailed
@@ -34,7 +34,9 @@ def main() -> None:
     except (ValueError, OSError, RunFailed) as e:
         sys.exit(f"ladder: {storage.refusal(e) or e}")
     except ModuleNotFoundError as e:
-        sys.exit(f"ladder: {e.name} is not installed; training and evaluating need pip install 'scaling-ladder[train]'")
+        need = "compiling for TPUs needs" if e.name == "libtpu" else "training and evaluating need"
+        extra = "tpu" if e.name == "libtpu" else "train"
+        sys.exit(f"ladder: {e.name} is not installed; {need} pip install 'scaling-ladder[{extra}]'")
     except Preempted as e:
         to_person.print(f"ladder: {e}")
         raise
@@ -55,7 +57,7 @@ def run(config: ConfigPath, *, workdir: WorkdirPath, overrides: Overrides = ()) 
 
     c, specs = _planned(config, overrides)
     w = Workdir.at(workdir)
-    _print_plan(specs)
+    _print_plan(c, specs)
     _prepare(c, specs, w)
     todo = [spec for spec in specs if not record.is_finished(c, spec, w)]
     todo.sort(key=lambda spec: -spec.flops)  # the dearest first, so that no core waits long at the end
@@ -71,12 +73,13 @@ def run(config: ConfigPath, *, workdir: WorkdirPath, overrides: Overrides = ()) 
 def plan(config: ConfigPath, *, json: Json = False, overrides: Overrides = ()) -> None:
     """Show every run of a ladder and what it costs."""
     from ladder import plan as plans
+    from ladder import precompiled
 
-    _, specs = _planned(config, overrides)
+    c, specs = _planned(config, overrides)
     if json:
-        _print_json(plans.as_table(specs))
+        _print_json(plans.as_table(specs, precompiled.chip_hours(c.training, specs)))
     else:
-        _print_plan(specs)
+        _print_plan(c, specs)
 
 
 @app.command
@@ -299,15 +302,15 @@ def tokenizer(
 
 app.command(cli_cache.cache)
 app.command(cli_cloud.launch)
+app.command(cli_precompile.precompile)
 app.command(cli_convert.app, name="convert", help="Import and export models: open_lm, Hugging Face.")
 
 
 def _planned(config: str, overrides: tuple[str, ...]) -> tuple[configs.LadderConfig, tuple[RunSpec, ...]]:
     from ladder import plan as plans
-    from tasks import vocab
 
     c = configs.load(config, overrides)
-    return c, plans.plan(c, vocab.size(c.corpus.vocabulary))
+    return c, plans.plan(c, plans.vocab_size(c))
 
 
 def _prepare(c: configs.LadderConfig, specs: tuple[RunSpec, ...], w: Workdir) -> None:
@@ -383,11 +386,11 @@ def _print_json(value) -> None:
     print(json.dumps(value, indent=2, allow_nan=False))
 
 
-def _print_plan(specs: tuple[RunSpec, ...]) -> None:
+def _print_plan(c: configs.LadderConfig, specs: tuple[RunSpec, ...]) -> None:
     from ladder import plan as plans
-    from ladder import printing
+    from ladder import precompiled, printing
 
-    printing.print_plan(plans.as_table(specs), to_person)
+    printing.print_plan(plans.as_table(specs, precompiled.chip_hours(c.training, specs)), to_person)
 
 
 def _print_predictions(predictions) -> None:

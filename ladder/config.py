@@ -30,7 +30,8 @@ class Model:
     """What every size shares. `sequence_length` in tokens; see `models.config.DecoderConfig` for the rest.
 
     The tables' rows are the vocabulary's ids rounded up to a multiple of `vocab_multiple`, which makes matrix products
-    faster and shards even; 256 makes the paper's 50,432 of GPT-NeoX's 50,277.
+    faster and shards even; 256 makes the paper's 50,432 of GPT-NeoX's 50,277. `vocab_size` says how many ids there are
+    where a plan should not have to read the tokenizer.
     """
 
     sequence_length: int = 2048
@@ -38,6 +39,7 @@ class Model:
     qk_norm: bool = True
     rope_theta: float = 10_000.0
     dtype: Literal["float32", "bfloat16"] = "float32"
+    vocab_size: int | None = None
     vocab_multiple: int = 1
     norm: Literal["layer", "rms"] = "layer"
     qk_norm_per_head: bool = False
@@ -209,6 +211,9 @@ class LadderConfig:
 def load(path: str, overrides: Sequence[str] = ()) -> LadderConfig:
     """Reads a ladder from YAML.
 
+    A file may name a `base`, another config beside it, and say only what differs: mappings are merged key by key,
+    everything else is replaced.
+
     Args:
       path: the file, local or gs://.
       overrides: `path.to.key=value` each; the value is read as YAML.
@@ -217,16 +222,14 @@ def load(path: str, overrides: Sequence[str] = ()) -> LadderConfig:
       ValueError: naming the file, the key and what is wrong with it.
     """
     file = epath.Path(path)
-    if not file.exists():
-        raise ValueError(f"no such config: {path}")
-    try:
-        tree = yaml.load(file.read_text(), _Loader)
-    except yaml.YAMLError as e:
-        raise ValueError(f"{path} is not YAML: {e}") from e
-    if not isinstance(tree, dict):
-        raise ValueError(f"{path} must hold a mapping of keys, as configs/demo.yaml does")
-    for override in overrides:
+    tree = _read(file)
+    bases = [override for override in overrides if override.startswith("base=")]
+    for override in bases:
         _set(tree, override)
+    tree = _on_its_base(tree, file)
+    for override in overrides:
+        if override not in bases:
+            _set(tree, override)
     try:
         config = pydantic.TypeAdapter(LadderConfig).validate_json(_as_json(tree))
     except pydantic.ValidationError as e:
@@ -251,6 +254,35 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), "-+0123456789")
+
+
+def _read(file: epath.Path) -> dict[str, Any]:
+    if not file.exists():
+        raise ValueError(f"no such config: {file}")
+    try:
+        tree = yaml.load(file.read_text(), _Loader)
+    except yaml.YAMLError as e:
+        raise ValueError(f"{file} is not YAML: {e}") from e
+    if not isinstance(tree, dict):
+        raise ValueError(f"{file} must hold a mapping of keys, as configs/demo.yaml does")
+    return tree
+
+
+def _on_its_base(tree: dict[str, Any], file: epath.Path, below: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The tree over that of its `base`, a file named from where it lies itself, if it has one."""
+    if "base" not in tree:
+        return tree
+    base = file.parent / str(tree["base"])
+    if str(base) in below:
+        raise ValueError(f"{file}: base: {tree['base']} is based on this file")
+    own = {key: value for key, value in tree.items() if key != "base"}
+    return _merged(_on_its_base(_read(base), base, (*below, str(base))), own)
+
+
+def _merged(base: Any, own: Any) -> Any:
+    if not isinstance(base, dict) or not isinstance(own, dict):
+        return own
+    return base | {key: _merged(base[key], value) if key in base else value for key, value in own.items()}
 
 
 def _what(problem: Any) -> str:
@@ -316,6 +348,7 @@ def _refuse_impossible(config: LadderConfig, path: str) -> None:
     for key, value in {
         "model.sequence_length": config.model.sequence_length,
         "model.rope_theta": config.model.rope_theta,
+        "model.vocab_size": 1 if config.model.vocab_size is None else config.model.vocab_size,
         "model.vocab_multiple": config.model.vocab_multiple,
         "corpus.epochs": config.corpus.epochs,
         "evaluation.sequences": config.evaluation.sequences,

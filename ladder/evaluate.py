@@ -35,7 +35,8 @@ def evaluate(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Call
     sets, tasks = records.unmeasured(config, workdir, record)
     if not sets and not tasks:
         return records.finish(record, workdir) if workdir.partial_record(spec.run).exists() else record
-    scorer = Scorer(spec.decoder, final_params(spec, workdir), meshes.make())
+    mesh = meshes.of(config.training.mesh)
+    scorer = Scorer(spec.decoder, final_params(spec, workdir, mesh), mesh)
 
     def score(name: str, asked: Iterable[Question]) -> Scored:
         report(Evaluating(spec.run, name))

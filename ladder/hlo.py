@@ -12,40 +12,51 @@ _INSTRUCTION = re.compile(
     r"^ +(?:ROOT )?%?(?P<name>[\w.-]+) = (?P<shape>.*?) (?P<opcode>[a-z][a-z0-9-]*)\((?P<rest>.*)$"
 )
 _ARRAY = re.compile(r"\b(pred|[a-z]+\d+(?:e\dm\d\w*)?)\[([\d,]*)\]")
-_BITS = re.compile(r"\d+")
 _CYCLES = re.compile(r'"estimated_cycles":"?(-?\d+)')
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"?(\d+)')
+_CHANNEL = re.compile(r"channel_id=(\d+)")
 _CALLED = re.compile(r"(?:calls|to_apply|body|condition)=%?([\w.-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
-_CONSTANT = re.compile(r"s32\[\][^=]* constant\((\d+)\)")
+_BOUND = re.compile(r"constant\((\d+)\)")
 
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-    """One line of HLO: its name, the text of its shape and operands, and how often a step executes it."""
+    """One line of HLO.
+
+    Attributes:
+      name, opcode: as written.
+      shape: of its result, as text.
+      rest: its operands and attributes, as text.
+      times: how often one run of the program executes it.
+      within: the computation that it stands in.
+      fused: whether it is a part of a fusion, whose time includes its own.
+    """
 
     name: str
     opcode: str
     shape: str
     rest: str
     times: int
+    within: str
+    fused: bool
 
     @property
     def cycles(self) -> int:
-        """The compiler's estimate of one execution, 0 where it has none (kernels, communication)."""
+        """The compiler's estimate of one execution; 0 where it has none (kernels, communication)."""
         found = _CYCLES.search(self.rest)
-        return max(0, int(found[1])) if found else 0
+        return max(0, int(found[1])) if found and not self.fused else 0
 
     @property
     def result_bytes(self) -> int:
-        """Of the largest array in its result: an asynchronous start repeats its operand there."""
+        """Of the largest array in its result; the start of an asynchronous one repeats its operands there."""
         return max((_bytes(*array) for array in _ARRAY.findall(self.shape)), default=0)
 
 
 def instructions(text: str) -> Iterator[Instruction]:
-    """Every instruction that is executed, fusions as one, with loops multiplied out."""
+    """Every instruction that is executed, loops multiplied out; a fusion is followed by its parts."""
     computations, entry = _parse(text)
-    yield from _walk(computations, entry, 1)
+    yield from _walk(computations, entry, 1, False)
 
 
 def cycles(text: str) -> int:
@@ -53,14 +64,32 @@ def cycles(text: str) -> int:
     return sum(i.cycles * i.times for i in instructions(text))
 
 
+def kernel_calls(text: str, name: str) -> int:
+    """How often the kernels (custom calls) whose names begin with `name` are executed."""
+    return sum(i.times for i in instructions(text) if i.opcode == "custom-call" and i.name.startswith(name))
+
+
 def collectives(text: str) -> dict[str, dict[str, int]]:
-    """By kind: `count` of executions a step, and `bytes` of what a device holds at the end of them."""
+    """By kind: `count` of executions and `bytes`, of what one device holds when they are done.
+
+    One that the compiler cut into parts, hidden behind several fusions, counts once: its parts share a channel. An
+    all-reduce of which each device keeps its own part counts as the reduce-scatter that it is.
+    """
     found: dict[str, dict[str, int]] = collections.defaultdict(lambda: {"count": 0, "bytes": 0})
+    seen = set()
     for i in instructions(text):
         kind = i.opcode.removesuffix("-start")
-        if kind in COLLECTIVES:
-            found[kind]["count"] += i.times
-            found[kind]["bytes"] += i.times * i.result_bytes
+        if kind not in COLLECTIVES:
+            continue
+        channel = _CHANNEL.search(i.rest)
+        if channel and channel[1] in seen:
+            continue
+        if channel:
+            seen.add(channel[1])
+        if i.within.startswith("all-reduce-scatter"):
+            kind = "reduce-scatter"
+        found[kind]["count"] += i.times
+        found[kind]["bytes"] += i.times * i.result_bytes
     return dict(found)
 
 
@@ -76,33 +105,38 @@ def _parse(text: str) -> tuple[dict[str, list[re.Match]], str]:
     return computations, entry
 
 
-def _walk(computations: Mapping[str, list[re.Match]], name: str, times: int) -> Iterator[Instruction]:
+def _walk(computations: Mapping[str, list[re.Match]], name: str, times: int, fused: bool) -> Iterator[Instruction]:
     for match in computations.get(name, ()):
-        i = Instruction(match["name"], match["opcode"], match["shape"], match["rest"], times)
+        i = Instruction(match["name"], match["opcode"], match["shape"], match["rest"], times, name, fused)
         yield i
+        called = _CALLED.findall(i.rest)
         if i.opcode == "while":
             trips = _trips(computations, i.rest)
-            for called in _CALLED.findall(i.rest):
-                yield from _walk(computations, called, times * trips)
-        elif i.opcode in ("call", "async-start"):
-            for called in _CALLED.findall(i.rest):
-                yield from _walk(computations, called, times)
+            for computation in called:
+                yield from _walk(computations, computation, times * trips, fused)
+        elif i.opcode in ("call", "async-start", "fusion"):
+            for computation in called:
+                yield from _walk(computations, computation, times, fused or i.opcode == "fusion")
         elif i.opcode == "conditional":
             for branches in _BRANCHES.findall(i.rest):
-                for called in branches.replace("%", "").split(", "):
-                    yield from _walk(computations, called, times)
+                for computation in branches.replace("%", "").split(", "):
+                    yield from _walk(computations, computation, times, fused)
 
 
 def _trips(computations: Mapping[str, list[re.Match]], rest: str) -> int:
     if known := _TRIPS.search(rest):
         return int(known[1])
     condition = re.search(r"condition=%?([\w.-]+)", rest)[1]
-    bounds = [int(bound[1]) for m in computations[condition] if (bound := _CONSTANT.search(m.group(0)))]
+    bounds = [
+        int(bound[1])
+        for match in computations.get(condition, ())
+        if match["opcode"] == "constant" and (bound := _BOUND.search(match.group(0)))
+    ]
     return max(bounds, default=1)
 
 
 def _bytes(dtype: str, dims: str) -> int:
-    bits = 8 if dtype == "pred" else int(_BITS.search(dtype)[0])
+    bits = 8 if dtype == "pred" else int(re.search(r"\d+", dtype)[0])
     count = 1
     for dim in filter(None, dims.split(",")):
         count *= int(dim)

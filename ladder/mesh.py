@@ -51,10 +51,10 @@ def make(
         raise ValueError(f"{slices} slices cannot share a data axis of {data}; make it a multiple of the slices")
     inner = (data // slices, fsdp, tensor)
     try:
-        if slices > 1:
+        if slices > 1 and hasattr(devices[0], "slice_index"):  # simulated devices are of no slice
             array = mesh_utils.create_hybrid_device_mesh(inner, (slices, 1, 1), devices)
         else:
-            array = mesh_utils.create_device_mesh(inner, devices)
+            array = mesh_utils.create_device_mesh((data, fsdp, tensor), devices)
     except NotImplementedError as e:
         raise ValueError(
             f"mesh {inner} does not fit the torus: each axis must be a product of whole physical axes"

@@ -1,7 +1,7 @@
 """LadderConfig → RunSpecs, with what they will cost."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ladder.config import Grid, LadderConfig
@@ -49,6 +49,15 @@ def decoder(config: LadderConfig, size: str, vocab_size: int) -> DecoderConfig:
         raise ValueError(f"sizes.{size}: {e}") from e
 
 
+def vocab_size(config: LadderConfig) -> int:
+    """Ids of the vocabulary, or what the config says of them, so that a plan needs no tokenizer."""
+    if config.model.vocab_size is not None:
+        return config.model.vocab_size
+    from tasks import vocab
+
+    return vocab.size(config.corpus.vocabulary)
+
+
 def find(specs: Sequence[RunSpec], run: str) -> RunSpec:
     """The run of that name; a ValueError lists the runs there are."""
     for spec in specs:
@@ -57,8 +66,11 @@ def find(specs: Sequence[RunSpec], run: str) -> RunSpec:
     raise ValueError(f"no run is named {run!r}; there are {', '.join(spec.run for spec in specs)}")
 
 
-def as_table(specs: Sequence[RunSpec]) -> dict[str, Any]:
-    """What `ladder plan --json` prints: `runs`, one row each, and `totals`."""
+def as_table(specs: Sequence[RunSpec], chip_hours: Mapping[str, Mapping[str, float]] | None = None) -> dict[str, Any]:
+    """What `ladder plan --json` prints: `runs`, one row each, and `totals`.
+
+    `chip_hours` of a run by topology are those that `ladder precompile` has estimated, if it has.
+    """
     runs = [
         {
             "run": s.run,
@@ -71,6 +83,7 @@ def as_table(specs: Sequence[RunSpec]) -> dict[str, Any]:
             "steps": s.steps,
             "batch_size": s.hyperparameters.batch_size,
             "learning_rate": s.hyperparameters.learning_rate,
+            "chip_hours": dict((chip_hours or {}).get(s.run, {})),
         }
         for s in specs
     ]

@@ -41,9 +41,26 @@ def print_plan(plan: Mapping[str, Any], console: Console) -> None:
             f"{row['learning_rate']:.2g}",
         )
     console.print(table, soft_wrap=False)
+    for row in plan["runs"]:
+        if row["chip_hours"]:
+            hours = ", ".join(f"{hours:,.0f} on {where}" for where, hours in row["chip_hours"].items())
+            console.print(f"{row['run']}: estimated chip-hours {hours}")
     share = plan["totals"]["ladder_share_of_smallest_target"]
     if share is not None:
         console.print(f"the rungs cost {share:.0%} of the smallest target's FLOPs")
+
+
+def print_precompiled(rows: Sequence[Sequence[str]], console: Console) -> None:
+    """What `ladder.precompiled.as_rows` gives; in parentheses what the compiler itself counts."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("run", "topology"):
+        table.add_column(name)
+    for name in ("batch/parts", "memory a chip", "step (XLA)", "6N MFU (XLA)", "tokens/s", "days", "on demand"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table, soft_wrap=False)
+    console.print("times are the compiler's estimates, which nothing here has calibrated")
 
 
 def print_predictions(predictions: Sequence[Prediction], console: Console) -> None:

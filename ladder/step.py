@@ -12,10 +12,11 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from ladder import mesh as meshes
+from ladder import topology
 from ladder.config import Training
 from ladder.recipe import Hyperparameters
 from ladder.spec import RunSpec
-from models import layers, splash
+from models import layers
 from models.decoder import Decoder
 from models.execution import Execution, as_it_is
 from models.loss import chunked_token_losses, token_losses
@@ -44,7 +45,7 @@ class Program:
       step: (state, batch_BxT) → (state, metrics); the state that it takes is gone.
       loaded, on_disk: between the state as it lies on disk and as it is trained.
       abstract, abstract_on_disk: shapes, types and shardings of the state.
-      batch_sharding: of batch_BxT.
+      abstract_batch, batch_sharding: of batch_BxT, T = sequence length + 1.
 
     Raises:
       ValueError: if the batch, the model or its heads do not split over the mesh.
@@ -55,21 +56,18 @@ class Program:
         meshes.refuse_ragged(h.batch_size, mesh, spec.run, training.accumulation_steps)
         optimizer = make_optimizer(h, spec.steps)
         init = partial(init_state, spec, optimizer)
+        self.abstract_on_disk = abstract_on_disk(spec, mesh)
         stack, unstack = (layers.stacked, layers.unstacked) if training.scan_layers else (_same, _same)
-        self.abstract_on_disk = _abstract(init, mesh, spec.run)
         self.abstract = _abstract(lambda: stack(init()), mesh, spec.run)
         self.batch_sharding = meshes.batch_sharding(mesh)
+        shape_BxT = (h.batch_size, spec.sequence_length + 1)
+        self.abstract_batch = jax.ShapeDtypeStruct(shape_BxT, jnp.int32, sharding=self.batch_sharding)
         sharding, on_disk = (jax.tree.map(lambda x: x.sharding, t) for t in (self.abstract, self.abstract_on_disk))
         self.init = jax.jit(lambda: nn.unbox(stack(init())), out_shardings=sharding)
         self.loaded = jax.jit(stack, out_shardings=sharding) if training.scan_layers else _same
         self.on_disk = jax.jit(unstack, out_shardings=on_disk) if training.scan_layers else _same
-        if training.attention == "splash" and spec.decoder.groups % mesh.shape["tensor"]:
-            raise ValueError(
-                f"{spec.run}: {spec.decoder.groups} heads do not split over tensor={mesh.shape['tensor']}; "
-                "make training.mesh.tensor a divisor"
-            )
         execution = Execution(
-            attend=meshes.per_device(mesh, splash.attend) if training.attention == "splash" else None,
+            attend=_splash(spec, mesh) if training.attention == "splash" else None,
             shard=partial(meshes.constrain, mesh) if mesh.size > 1 else as_it_is,
             remat=training.remat,
         )
@@ -85,12 +83,17 @@ class Program:
             in_shardings=(sharding, self.batch_sharding),
             out_shardings=(sharding, None),
             donate_argnums=0,
+            compiler_options=topology.compiler_options(mesh.devices.flat[0]),
         )
 
-    def abstract_batch(self, spec: RunSpec) -> jax.ShapeDtypeStruct:
-        """Shape, type and sharding of a batch."""
-        shape = (spec.hyperparameters.batch_size, spec.sequence_length + 1)
-        return jax.ShapeDtypeStruct(shape, jnp.int32, sharding=self.batch_sharding)
+
+def abstract_on_disk(spec: RunSpec, mesh: Mesh) -> TrainState:
+    """Shapes, types and shardings of a run's state as it lies on disk, a tree a block, to restore it to a mesh.
+
+    Raises:
+      ValueError: if the model does not split over the mesh.
+    """
+    return _abstract(partial(init_state, spec, make_optimizer(spec.hyperparameters, spec.steps)), mesh, spec.run)
 
 
 def init_state(spec: RunSpec, optimizer: optax.GradientTransformation) -> TrainState:
@@ -184,6 +187,17 @@ def _abstract(init: Callable[[], TrainState], mesh: Mesh, run: str) -> TrainStat
         nn.unbox(boxed),
         sharding,
     )
+
+
+def _splash(spec: RunSpec, mesh: Mesh) -> Callable[..., jax.Array]:
+    from models import splash  # and with it Pallas, which training on a CPU does without
+
+    if spec.decoder.groups % mesh.shape["tensor"]:
+        raise ValueError(
+            f"{spec.run}: {spec.decoder.groups} heads do not split over tensor={mesh.shape['tensor']}; "
+            "make training.mesh.tensor a divisor"
+        )
+    return meshes.per_device(mesh, splash.attend)
 
 
 def _same(state: TrainState) -> TrainState:

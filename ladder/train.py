@@ -9,12 +9,12 @@ from jax.sharding import Mesh
 
 from ladder import mesh as meshes
 from ladder.checkpoint import Checkpoints
-from ladder.config import LadderConfig, Training
+from ladder.config import LadderConfig
 from ladder.data import Batches
 from ladder.preemption import Notice, Preempted
 from ladder.progress import Trained
 from ladder.spec import RunSpec, Workdir
-from ladder.step import Program
+from ladder.step import Program, abstract_on_disk
 from ladder.watch import Watch
 
 
@@ -82,11 +82,10 @@ def final_params(spec: RunSpec, workdir: Workdir, mesh: Mesh | None = None) -> A
     Raises:
       ValueError: if the run has no such checkpoint.
     """
-    program = Program(Training(), spec, mesh or meshes.make())
     with Checkpoints(workdir.checkpoints(spec.run)) as checkpoints:
         if checkpoints.latest_step() != spec.steps:
             raise ValueError(f"{spec.run} is not trained to its last step {spec.steps}; run `ladder train` first")
-        return checkpoints.restore(spec.steps, program.abstract_on_disk).params
+        return checkpoints.restore(spec.steps, abstract_on_disk(spec, mesh or meshes.make())).params
 
 
 def _refuse_divergence(run: str, last_step: int, window: dict[str, np.ndarray]) -> None:

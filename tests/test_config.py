@@ -1,10 +1,13 @@
 """The typed tree: what it reads, what it overrides, and what it refuses with one error that names file and key."""
 
+import dataclasses
+
 import pytest
 import yaml
 
 from ladder import config as configs
 from ladder import plan as plans
+from models.config import PAPER
 
 
 @pytest.fixture
@@ -21,6 +24,39 @@ def _at(tree, path):
 def test_the_demo_is_a_valid_ladder(request):
     config = configs.load(str(request.config.rootpath / "configs" / "demo.yaml"))
     assert plans.plan(config, 259)
+
+
+@pytest.mark.parametrize("corpus", ["c4", "redpajama", "refinedweb"])
+@pytest.mark.parametrize("pod", ["v4", "v5e", "v5p", "v6e"])
+def test_every_corpus_on_every_pod_is_the_papers_ladder(request, corpus, pod):
+    path = request.config.rootpath / "configs" / f"{corpus}.yaml"
+    config = configs.load(str(path), [f"base=pods/{pod}.yaml"])
+    specs = plans.plan(config, plans.vocab_size(config))
+    for spec in specs:
+        assert dataclasses.replace(spec.decoder, dtype="float32") == PAPER[spec.size]
+    assert [(s.run, round(s.tokens / 1e9)) for s in specs if s.role == "target"] == [
+        ("open_lm_1b-m640", 922),
+        ("open_lm_7b-m20", 138),
+    ]
+    assert config.corpus.vocabulary == "EleutherAI/gpt-neox-20b" and config.corpus.cache.endswith(corpus)
+
+
+def test_a_config_says_only_how_it_differs_from_its_base(tree, write_config):
+    write_config(tree, "below.yaml")
+    own = {"base": "below.yaml", "name": "above", "model": {"sequence_length": 32}, "targets": []}
+    config = configs.load(write_config(own, "above.yaml"), ["seed=3"])
+    expected = {**tree, "name": "above", "seed": 3, "targets": [], "model": {**tree["model"], "sequence_length": 32}}
+    assert config == configs.load(write_config(expected, "whole.yaml"))
+    write_config({**tree, "name": "other"}, "other.yaml")
+    assert configs.load(write_config({"base": "below.yaml"}, "above.yaml"), ["base=other.yaml"]).name == "other"
+
+
+def test_a_base_that_is_missing_or_its_own_is_refused(tree, write_config):
+    with pytest.raises(ValueError, match=r"no such config: .*nowhere\.yaml"):
+        configs.load(write_config({"base": "nowhere.yaml"}))
+    write_config({"base": "b.yaml"}, "a.yaml")
+    with pytest.raises(ValueError, match=r"is based on this file"):
+        configs.load(write_config({"base": "a.yaml"}, "b.yaml"))
 
 
 def test_a_config_comes_back_from_its_dump(load, write_config, tmp_path):

@@ -62,7 +62,7 @@ def evaluated(config, spec, workdir, token_RxT, params, monkeypatch):
 
     def run(params=params, config=config):
         events = []
-        monkeypatch.setattr(evaluation, "final_params", lambda spec, workdir: params)
+        monkeypatch.setattr(evaluation, "final_params", lambda *_: params)
         return evaluation.evaluate(config, spec, workdir, events.append), events
 
     return run

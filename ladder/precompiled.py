@@ -1,0 +1,107 @@
+"""What `ladder precompile` found, kept by what it depends on, and what whole runs cost by it. Needs no JAX."""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import pydantic
+from etils import epath
+
+from ladder.config import Training
+from ladder.spec import RunSpec
+from ladder.topology import CHIPS, GIB, Topology
+from models.config import DecoderConfig
+
+SECONDS_PER_HOUR = 3600
+HOURS_PER_DAY = 24
+
+# Whatever changes the compiled program, or what is read from it.
+LADDER_SOURCES = ("hlo.py", "mesh.py", "precompile.py", "step.py", "topology.py")
+MODEL_SOURCES = ("config.py", "decoder.py", "execution.py", "layers.py", "loss.py", "splash.py")
+
+
+def file(training: Training, spec: RunSpec, topology: Topology) -> epath.Path:
+    """Where what is found of a step for a topology lies; there is none where nothing was found yet."""
+    return _folder(training, spec) / f"{topology.name.replace(':', '-')}-{topology.slices}.json"
+
+
+def read(path: epath.Path, spec: RunSpec) -> dict[str, Any]:
+    """A report, with the days and the price of the whole run."""
+    return _costed(json.loads(path.read_text()), spec)
+
+
+def known(training: Training, spec: RunSpec) -> list[dict[str, Any]]:
+    """What was found of a run whenever it was compiled as it would be now and fitted, cheapest first."""
+    found = [read(path, spec) for path in _folder(training, spec).glob("*.json")]
+    return sorted((report for report in found if report["fits"]), key=lambda report: report["dollars"])
+
+
+def chip_hours(training: Training, specs: Sequence[RunSpec]) -> dict[str, dict[str, float]]:
+    """Of each run whose step was compiled, by topology."""
+    return {
+        spec.run: {_where(report): report["chip_hours"] for report in reports}
+        for spec in specs
+        if (reports := known(training, spec))
+    }
+
+
+def as_rows(reports: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """The reports as a table for people: run, topology, batch, memory, step, MFU, tokens/s, days, price."""
+    rows = []
+    for r in reports:
+        memory = f"{r['hbm_bytes_per_chip'] / GIB:.1f} of {r['hbm_limit_bytes'] / GIB:.0f} GiB"
+        start = (r["run"], _where(r), f"{r['batch_size']}/{r['accumulation_steps']}", memory)
+        if not r["fits"]:
+            rows.append((*start, "does not fit", "", "", "", ""))
+            continue
+        step = f"{r['estimated_step_seconds']:.3g} s ({r['estimated_xla_seconds']:.3g})"
+        mfu = f"{r['estimated_mfu']:.2f} ({r['estimated_xla_mfu']:.2f})"
+        tokens = f"{r['estimated_tokens_per_second']:,.0f}"
+        rows.append((*start, step, mfu, tokens, f"{r['days']:.2f}", f"${r['dollars']:,.0f}"))
+    return rows
+
+
+def _where(report: dict[str, Any]) -> str:
+    return report["topology"] + (f" x {report['slices']}" if report["slices"] > 1 else "")
+
+
+def _costed(found: dict[str, Any], spec: RunSpec) -> dict[str, Any]:
+    """With the whole run's days and price, which the runs of one size have each their own of."""
+    report = {"run": spec.run, "steps": spec.steps, **found}
+    if not found["fits"]:
+        return report
+    hours = spec.steps * found["estimated_step_seconds"] / SECONDS_PER_HOUR
+    dollars = CHIPS[found["topology"].partition(":")[0]].dollars_per_hour
+    costs = {"days": hours / HOURS_PER_DAY, "chip_hours": hours * found["chips"]}
+    return report | costs | {"dollars": costs["chip_hours"] * dollars}
+
+
+def _folder(training: Training, spec: RunSpec) -> epath.Path:
+    """Folder of what was found of a step, carried out so, by this version of the code and the compiler."""
+    root = os.environ.get("LADDER_CACHE", "~/.cache/scaling-ladder")
+    how = pydantic.TypeAdapter(Training).dump_python(training, mode="json")
+    for name in ("checkpoint_every_steps", "log_every_steps", "cores_per_run"):
+        del how[name]
+    for name in ("data", "slices"):  # follow from the topology
+        del how["mesh"][name]
+    shape = pydantic.TypeAdapter(DecoderConfig).dump_python(spec.decoder, mode="json")
+    asked = [shape, spec.sequence_length, spec.hyperparameters.batch_size, how, _code_version()]
+    key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+    return epath.Path(root).expanduser() / "precompiled" / key
+
+
+def _code_version() -> str:
+    here = pathlib.Path(__file__).parent
+    digest = hashlib.sha256()
+    sources = [here / name for name in LADDER_SOURCES] + [here.parent / "models" / name for name in MODEL_SOURCES]
+    for path in sources:
+        digest.update(path.read_bytes())
+    for package in ("jax", "libtpu"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            digest.update(importlib.metadata.version(package).encode())
+    return digest.hexdigest()
