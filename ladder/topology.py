@@ -120,7 +120,9 @@ class Topology:
             raise ModuleNotFoundError("compiling for a TPU needs libtpu", name="libtpu")
         from jax.experimental import topologies
 
-        os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # it would ask the metadata of a machine that is no TPU's
+        # Nothing is asked of this machine, which may have no TPU, or be compiling something else at the same time.
+        os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+        os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
         dimensions = (*self.dimensions, 1)[:3]
         options = {"num_slices": self.slices} if self.slices > 1 else {}
         if self.slice.generation == "v4":

@@ -107,7 +107,7 @@ def test_every_mesh_of_1_2_4_and_8_devices_gives_the_losses_and_the_gradients_of
     for row in rows:
         np.testing.assert_allclose(row["metrics"], alone["metrics"], rtol=2e-6, err_msg=str(row["mesh"]))
         for mine, one in zip(row["gradient"], alone["gradient"], strict=True):
-            np.testing.assert_allclose(mine, one, rtol=0, atol=2e-6 * np.abs(one).max(), err_msg=str(row["mesh"]))
+            np.testing.assert_allclose(mine, one, rtol=0, atol=1e-5 * np.abs(one).max(), err_msg=str(row["mesh"]))
         assert row["compilations"] == 1
         assert not [line for line in row["gathers"] if _has_logits(line)], row["mesh"]
 
