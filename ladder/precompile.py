@@ -202,7 +202,7 @@ def _advice(training: Training, spec: RunSpec, topology: Topology, needed: int) 
     if training.mesh.fsdp * training.mesh.tensor * topology.slices < topology.chips:
         ways.append(f"training.mesh.fsdp={topology.chips // topology.slices // training.mesh.tensor}")
     return (
-        f"{spec.run} needs {needed / GIB:.1f} GiB of memory a chip, {needed / GIB - topology.chip.hbm_gib:.1f} more "
+        f"{spec.run} needs {needed / GIB:.1f} GiB a chip, {needed / GIB - topology.chip.hbm_gib:.1f} more "
         f"than {topology.slice.generation} has; set {', then '.join(ways) or 'a smaller model'}, or take a larger topology"
     )
 

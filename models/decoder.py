@@ -219,7 +219,9 @@ class Decoder(nn.Module):
         """
         c, shard = self.config, self.execution.shard
         embedding_VxD = self.param("embedding", init(c.width**-0.5, "vocab", "embed"), (c.vocab_size, c.width))
-        x_BxLxD = shard(embedding_VxD.astype(c.dtype)[token_BxL], ("batch", None, None))
+        # Gathered first: rows that were looked up in shards of the width would have to be gathered for all tokens.
+        table_VxD = shard(embedding_VxD.astype(c.dtype), ("vocab", None))
+        x_BxLxD = shard(table_VxD[token_BxL], ("batch", None, None))
         if self.has_variable("params", "blocks"):
             x_BxLxD = self._scanned(x_BxLxD)
         else:

@@ -120,7 +120,7 @@ def test_an_overflow_is_read_from_the_compilers_words_and_answered_with_advice(p
     training = Training(remat="full", mesh=Mesh(data=4, fsdp=16))
     advice = compiler._advice(training, spec, Topology.of("v4:4x4x4"), needed)
     assert advice == (
-        "w8-m1 needs 36.0 GiB of memory a chip, 4.0 more than v4 has; set training.loss_chunk_tokens=512, then "
+        "w8-m1 needs 36.0 GiB a chip, 4.0 more than v4 has; set training.loss_chunk_tokens=512, then "
         "training.accumulation_steps=2, then training.mesh.fsdp=64, or take a larger topology"
     )
 
