@@ -66,8 +66,13 @@ def fit(training: Training, spec: RunSpec, topology: Topology, tell: Callable[[s
       tell: called with a line on each that is tried.
 
     Raises:
-      ValueError: if none fits.
+      ValueError: if none fits, or the batch does not split over the chips.
     """
+    if spec.hyperparameters.batch_size % topology.chips:
+        raise ValueError(
+            f"{spec.run}: a batch of {spec.hyperparameters.batch_size} sequences does not split over {topology.chips} "
+            f"chips; take a smaller topology than {topology}, or a --batch that does"
+        )
     closest = None
     for candidate in _candidates(training, spec, topology):
         m = candidate.mesh
@@ -157,7 +162,7 @@ def _compiled(training: Training, spec: RunSpec, topology: Topology, program: Pr
     tokens_per_step = spec.hyperparameters.batch_size * spec.sequence_length
     peak = accounting.training_flops(spec.params, tokens_per_step) / (topology.chips * topology.chip.peak_flops)
     return {
-        "fits": memory.peak_memory_in_bytes <= topology.chip.hbm_gib * GIB,
+        "fits": True,  # or the compiler would have refused it
         "hbm_bytes_per_chip": memory.peak_memory_in_bytes,
         "hbm_cautious_bytes_per_chip": (
             memory.argument_size_in_bytes
@@ -201,10 +206,9 @@ def _advice(training: Training, spec: RunSpec, topology: Topology, needed: int) 
         ways.append(f"training.accumulation_steps={next(n for n in range(2 * parts, rows + 1) if rows % n == 0)}")
     if training.mesh.fsdp * training.mesh.tensor * topology.slices < topology.chips:
         ways.append(f"training.mesh.fsdp={topology.chips // topology.slices // training.mesh.tensor}")
-    return (
-        f"{spec.run} needs {needed / GIB:.1f} GiB a chip, {needed / GIB - topology.chip.hbm_gib:.1f} more "
-        f"than {topology.slice.generation} has; set {', then '.join(ways) or 'a smaller model'}, or take a larger topology"
-    )
+    missing = f"{needed / GIB:.1f} GiB a chip, {needed / GIB - topology.chip.hbm_gib:.1f} more than"
+    remedy = ", then ".join(ways) or "a smaller model"
+    return f"{spec.run} needs {missing} {topology.slice.generation} has; set {remedy}, or take a larger topology"
 
 
 def _kernel_seconds(text: str, training: Training, spec: RunSpec, topology: Topology) -> float:
