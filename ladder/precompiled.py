@@ -84,11 +84,9 @@ def _costed(found: dict[str, Any], spec: RunSpec) -> dict[str, Any]:
 def _folder(training: Training, spec: RunSpec) -> epath.Path:
     """Folder of what was found of a step, carried out so, by this version of the code and the compiler."""
     root = os.environ.get("LADDER_CACHE", "~/.cache/scaling-ladder")
-    how = pydantic.TypeAdapter(Training).dump_python(training, mode="json")
-    for name in ("checkpoint_every_steps", "log_every_steps", "cores_per_run"):
-        del how[name]
-    for name in ("data", "slices"):  # follow from the topology
-        del how["mesh"][name]
+    names = ("scan_layers", "remat", "attention", "loss_chunk_tokens", "accumulation_steps")
+    how = {name: getattr(training, name) for name in names}
+    how["mesh"] = {"fsdp": training.mesh.fsdp, "tensor": training.mesh.tensor}  # the rest follows from the topology
     shape = pydantic.TypeAdapter(DecoderConfig).dump_python(spec.decoder, mode="json")
     asked = [shape, spec.sequence_length, spec.hyperparameters.batch_size, how, _code_version()]
     key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
