@@ -40,7 +40,7 @@ def main() -> None:
         "pytorch, a thread a core": Way(pytorch, [set(cores)]),
     }
     peak_flops = sum(Way(matmul_peak, each_its_own).ask(None))
-    rows = [measure(spec, ways, peak_flops) for spec in specs]
+    rows = [measure(spec, c.training, ways, peak_flops) for spec in specs]
     ours_s, theirs_s = (sum(row["tokens"] / row[key] for row in rows) for key in SPEEDS)
     print(json.dumps({"runs": rows, "ladder_ratio": theirs_s / ours_s, "matmul_peak_flops": peak_flops}))
 
@@ -76,14 +76,14 @@ def answer(work, cores: set[int], pipe) -> None:
             pipe.send(work(pipe.recv(), built, len(cores)))
 
 
-def measure(spec, ways: dict[str, Way], peak_flops: float) -> dict:
+def measure(spec, training, ways: dict[str, Way], peak_flops: float) -> dict:
     """One run's row: each way's best of `ROUNDS` turns, after one that only compiles."""
     from models import accounting
 
     best = dict.fromkeys(ways, 0.0)
     for turn in range(1 + ROUNDS):
         for name, way in ways.items():
-            tokens_per_second = sum(way.ask(spec))
+            tokens_per_second = sum(way.ask((spec, training)))
             if turn:
                 best[name] = max(best[name], tokens_per_second)
     ours_best = best.pop("jax")
@@ -112,26 +112,20 @@ def steps_per_second(step) -> float:
     return count / (time.perf_counter() - start)
 
 
-def ours(spec, built: dict, cores: int) -> float:
-    """Tokens/s of `ladder.step.train_step` on one batch."""
-    from functools import partial
-
+def ours(question, built: dict, cores: int) -> float:
+    """Tokens/s of the step that `ladder.train` takes, on one batch."""
     import jax
-    from flax import linen as nn
 
-    from ladder import step as steps
-    from models.decoder import Decoder
+    from ladder import mesh as meshes
+    from ladder.step import Program
 
     del cores
+    spec, training = question
     if spec.run not in built:
-        h = spec.hyperparameters
-        optimizer = steps.make_optimizer(h, spec.steps)
-        state = nn.unbox(jax.jit(partial(steps.init_state, spec, optimizer))())
-        step = jax.jit(partial(steps.train_step, Decoder(spec.decoder), optimizer, h.z_loss), donate_argnums=0)
-        shape_BxT = (h.batch_size, spec.sequence_length + 1)
-        batch_BxT = jax.random.randint(jax.random.key(0), shape_BxT, 0, spec.decoder.vocab_size)
+        program = Program(training, spec, meshes.make())
+        batch_BxT = jax.random.randint(jax.random.key(0), program.abstract_batch.shape, 0, spec.decoder.vocab_size)
         built.clear()
-        built[spec.run] = [state, step, batch_BxT]
+        built[spec.run] = [program.init(), program.step, batch_BxT]
 
     def one():
         state, step, batch_BxT = built[spec.run]
@@ -141,11 +135,12 @@ def ours(spec, built: dict, cores: int) -> float:
     return steps_per_second(one) * spec.hyperparameters.batch_size * spec.sequence_length
 
 
-def pytorch(spec, built: dict, cores: int) -> float:
+def pytorch(question, built: dict, cores: int) -> float:
     """Tokens/s of the same step on transformers' Llama of the same shape."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    spec, _ = question
     d, h = spec.decoder, spec.hyperparameters
     if spec.run not in built:
         torch.set_num_threads(cores)

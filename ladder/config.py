@@ -164,6 +164,8 @@ class Training:
       attention: `plain` writes the softmax out, `splash` is a kernel for TPUs.
       loss_chunk_tokens: positions of each sequence whose logits are held at a time; 0 holds all.
       accumulation_steps: parts of a batch, one after another.
+      sequences_at_once: splits a batch further, into the fewest equal parts of which no device holds more sequences
+        than this; 0 does not. On a CPU the activations of few stay in its cache.
       tensorboard, wandb: show elsewhere what metrics.jsonl says; the latter is a project's name.
       profile_steps: keeps a trace from one step to another, such as [100, 105].
     """
@@ -177,9 +179,19 @@ class Training:
     attention: Literal["plain", "splash"] = "plain"
     loss_chunk_tokens: int = 0
     accumulation_steps: int = 1
+    sequences_at_once: int = 0
     tensorboard: bool = False
     wandb: str | None = None
     profile_steps: tuple[int, int] | None = None
+
+    def for_batch(self, sequences: int) -> "Training":
+        """The same with the `accumulation_steps` that a device's share of a batch asks for."""
+        if not self.sequences_at_once:
+            return self
+        ways = range(self.accumulation_steps, sequences + 1)
+        enough = (n for n in ways if sequences % n == 0 and sequences <= n * self.sequences_at_once)
+        parts = next(enough, self.accumulation_steps)
+        return dataclasses.replace(self, accumulation_steps=parts, sequences_at_once=0)
 
 
 @strict
@@ -363,6 +375,8 @@ def _refuse_impossible(config: LadderConfig, path: str) -> None:
     }.items():
         if value < 1:
             refuse(key, f"{value} must be at least 1")
+    if config.training.sequences_at_once < 0:
+        refuse("training.sequences_at_once", "must be 0 or more")
     chunk = config.training.loss_chunk_tokens
     if chunk < 0 or (chunk and config.model.sequence_length % chunk):
         refuse("training.loss_chunk_tokens", f"{chunk} does not divide model.sequence_length")

@@ -83,12 +83,18 @@ def per_device(mesh: Mesh, attend: Callable[..., jax.Array]) -> Callable[..., ja
     return jax.shard_map(attend, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
 
 
+def shares(mesh: Mesh) -> int:
+    """Into how many parts, side by side, the rows of a batch are split."""
+    return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
 def refuse_ragged(batch_size: int, mesh: Mesh, run: str, parts: int = 1) -> None:
     """Raises a ValueError if a batch, accumulated in `parts`, does not split evenly over the mesh."""
-    shares = mesh.shape["data"] * mesh.shape["fsdp"]
-    if batch_size % (shares * parts):
+    if batch_size % (shares(mesh) * parts):
         in_parts = f" in {parts} parts" if parts > 1 else ""
-        raise ValueError(f"{run}: a batch of {batch_size} sequences does not split over {shares} devices{in_parts}")
+        raise ValueError(
+            f"{run}: a batch of {batch_size} sequences does not split over {shares(mesh)} devices{in_parts}"
+        )
 
 
 def refuse_uneven(abstract_tree, sharding, run: str) -> None:

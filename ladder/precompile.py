@@ -49,6 +49,7 @@ def precompile(training: Training, spec: RunSpec, topology: Topology) -> dict[st
     training = _over(training, topology)
     path = precompiled.file(training, spec, topology)
     if not path.exists():
+        training = training.for_batch(spec.hyperparameters.batch_size // (training.mesh.data * training.mesh.fsdp))
         jax.config.update("jax_platforms", "cpu")
         program = Program(training, spec, meshes.of(training.mesh, topology.devices()))
         found = _described(training, spec, topology, program) | _compiled(training, spec, topology, program)

@@ -84,7 +84,7 @@ def _costed(found: dict[str, Any], spec: RunSpec) -> dict[str, Any]:
 def _folder(training: Training, spec: RunSpec) -> epath.Path:
     """Folder of what was found of a step, carried out so, by this version of the code and the compiler."""
     root = os.environ.get("LADDER_CACHE", "~/.cache/scaling-ladder")
-    names = ("scan_layers", "remat", "attention", "loss_chunk_tokens", "accumulation_steps")
+    names = ("scan_layers", "remat", "attention", "loss_chunk_tokens", "accumulation_steps", "sequences_at_once")
     how = {name: getattr(training, name) for name in names}
     how["mesh"] = {"fsdp": training.mesh.fsdp, "tensor": training.mesh.tensor}  # the rest follows from the topology
     shape = pydantic.TypeAdapter(DecoderConfig).dump_python(spec.decoder, mode="json")

@@ -61,6 +61,8 @@ def tiny(params: int, tokens: float, sequence_length: int) -> Hyperparameters:
     take 1 to 2 % off the loss of the smallest models, and a third off its scatter between seeds.
     """
     batch_size = max(1, round(tokens / (4000 * sequence_length)))
+    if batch_size > 8:
+        batch_size = 4 * round(batch_size / 4)  # splits into parts of the same few sequences
     steps = tokens / (batch_size * sequence_length)
     learning_rate = 0.0115 * (params / 25_000) ** -0.2
     return Hyperparameters(

@@ -53,6 +53,7 @@ class Program:
 
     def __init__(self, training: Training, spec: RunSpec, mesh: Mesh):
         h = spec.hyperparameters
+        training = training.for_batch(h.batch_size // meshes.shares(mesh))
         meshes.refuse_ragged(h.batch_size, mesh, spec.run, training.accumulation_steps)
         optimizer = make_optimizer(h, spec.steps)
         init = partial(init_state, spec, optimizer)

@@ -16,7 +16,7 @@ from etils import epath
 
 from tasks import store
 
-POOL_PER_RECORD = 8
+POOL_PER_RECORD = 64
 
 
 def examples(task: seqio.Task, split: str, shard: seqio.ShardInfo | None = None) -> Iterator[dict]:
@@ -172,7 +172,8 @@ def write_sample(
 ) -> int:
     """Writes a fixed random sample of a split's records, spread over many documents, for validation.
 
-    The sample is drawn from the first 8 records for each one asked for, so that a huge split is not read to its end.
+    The sample is drawn from the first 64 records for each one asked for: from many documents, since what one model
+    makes of one document scatters, and not from all of them, since a huge split should not be read to its end.
 
     Returns:
       How many records were written: `max_records`, or all there are.
