@@ -182,13 +182,13 @@ def _origin(config: LadderConfig, corpus: "corpora.Corpus", part: str, max_recor
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow without its long tale of the GPUs that it did not find."""
+    """Imports TensorFlow, which is to leave GPUs to JAX, without its long tale of those that it did not find."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # it tells in part before it reads any setting of its own
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as held_back:
         os.dup2(held_back.fileno(), 2)
         try:
-            importlib.import_module("tensorflow")
+            importlib.import_module("tensorflow").config.set_visible_devices([], "GPU")
         except BaseException:
             held_back.seek(0)
             os.write(stderr, held_back.read())
