@@ -215,7 +215,8 @@ def test_the_dump_is_yaml_that_holds_the_defaults(load):
 
 
 @pytest.mark.parametrize(
-    ("sequences", "at_once", "parts"), [(7, 0, 1), (7, 8, 1), (16, 8, 2), (20, 8, 4), (30, 8, 5), (19, 8, 19), (32, 9, 4)]
+    ("sequences", "at_once", "parts"),
+    [(7, 0, 1), (7, 8, 1), (16, 8, 2), (20, 8, 4), (30, 8, 5), (19, 8, 19), (32, 9, 4)],
 )
 def test_a_batch_is_taken_in_the_fewest_equal_parts_of_at_most_so_many_sequences(sequences, at_once, parts):
     assert configs.Training(sequences_at_once=at_once).for_batch(sequences).accumulation_steps == parts
