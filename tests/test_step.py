@@ -138,7 +138,7 @@ def test_stacks_hold_every_block_in_order_and_come_apart_again():
     jax.tree.map(np.testing.assert_array_equal, layers.unstacked(both), {"params": tree, "moments": (tree,)})
 
 
-def test_a_run_goes_on_bit_for_bit_in_another_layout(workdir, train_here, losses_of, spec):
+def test_a_run_goes_on_in_another_layout_as_if_it_had_begun_in_it(workdir, train_here, losses_of, spec):
     spec = dataclasses.replace(spec, decoder=dataclasses.replace(spec.decoder, layers=2))
     train_here(spec, workdir, stop_at=15, scan_layers=True)
     train_here(spec, workdir)
