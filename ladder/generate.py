@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
 
 from ladder import trained
+from ladder.caching import import_tensorflow
 from models import sample
 from models.sample import Sampling
 from tasks import vocab
@@ -32,6 +33,7 @@ def generate(
     model, params = trained.load(checkpoint)
     if not model.vocabulary:
         raise ValueError(f"{checkpoint} does not name its vocabulary; convert it again with --vocabulary")
+    import_tensorflow()
     vocabulary = vocab.load(model.vocabulary)
     token_lists = [list(vocabulary.encode(prompt)) for prompt in prompts]
     # Decoded together with the prompt: some vocabularies write a token otherwise where a text begins.
