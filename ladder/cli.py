@@ -91,11 +91,29 @@ def train(config: ConfigPath, *, run: Run, workdir: WorkdirPath, overrides: Over
 
 
 @app.command
-def evaluate(config: ConfigPath, *, run: Run, workdir: WorkdirPath, overrides: Overrides = ()) -> None:
-    """Measure one trained run on every validation set and task, into its record.json."""
-    from ladder import launch
+def evaluate(
+    config: ConfigPath,
+    *,
+    workdir: WorkdirPath,
+    run: Annotated[str | None, arg(metavar="NAME", help="one run, as `ladder plan` names it")] = None,
+    checkpoint: Annotated[
+        str | None, arg(metavar="DIR", help="in place of a run: a converted model, or a run of any workdir")
+    ] = None,
+    overrides: Overrides = (),
+) -> None:
+    """Measure one trained run, or any model, on validation sets and tasks, into a record.json."""
+    if (run is None) == (checkpoint is None):
+        raise ValueError("say what to evaluate: either --run or --checkpoint")
+    if checkpoint is None:
+        from ladder import launch
 
-    _one_run(launch.evaluate, config, run, workdir, overrides)
+        return _one_run(launch.evaluate, config, run, workdir, overrides)
+    from ladder.evaluate import evaluate_checkpoint
+    from ladder.progress import Measuring
+
+    w = Workdir.at(workdir)
+    record = evaluate_checkpoint(configs.load_evaluation(config, overrides), checkpoint, w, Measuring(to_person.print))
+    to_person.print(f"{record.run}: {record.quarantine or 'measured'}; {w.record(record.run)}")
 
 
 @app.command

@@ -10,6 +10,7 @@ import yaml
 from etils import epath
 
 from ladder.recipe import RECIPES
+from tasks.validation import PAPER
 
 # Without this, pydantic reads a dataclass with an unknown key as if the key were not there.
 strict = pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config={"extra": "forbid", "strict": True})
@@ -104,13 +105,28 @@ class Suite:
 
 @strict
 class ValidationSet:
-    """Text whose loss is measured: `kind` is `jsonl`, `text` or `tfds`, `options` as `tasks.corpora.validation` says.
+    """Text whose loss is measured: `kind` is `jsonl`, `parquet`, `text` or `tfds`, `options` as `tasks.corpora` says.
 
     `sequences` is how many of them at most; all of the set where it is not given.
     """
 
     kind: str
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    sequences: int | None = None
+
+
+@strict
+class PaperValidation:
+    """The paper's eight validation sets (`tasks.validation.PAPER`).
+
+    Attributes:
+      source: folder that the sets lie in, local or gs://; C4's is TensorFlow Datasets', prepared in its own folder.
+      sets: names of some; all eight where there are none.
+      sequences: at most so many of each; all of it where it is not given.
+    """
+
+    source: str
+    sets: tuple[str, ...] = ()
     sequences: int | None = None
 
 
@@ -124,6 +140,7 @@ class Evaluation:
       questions: how many each of those asks.
       suite: further tasks, which are those of a published suite; may be added when runs are done.
       validation: further validation sets by name; may be added when runs are done.
+      paper_validation: some or all of the paper's eight validation sets; may be added when runs are done.
       examples: whether each run's answers are kept too, question by question, as `jsonl` or `parquet`.
     """
 
@@ -132,7 +149,19 @@ class Evaluation:
     questions: int = 400
     suite: Suite | None = None
     validation: dict[str, ValidationSet] = dataclasses.field(default_factory=dict)
+    paper_validation: PaperValidation | None = None
     examples: Literal["jsonl", "parquet"] | None = None
+
+    @property
+    def validation_sets(self) -> dict[str, ValidationSet]:
+        """All further validation sets by name, the paper's among them."""
+        if not (paper := self.paper_validation):
+            return self.validation
+        options = {"source": paper.source}
+        named = paper.sets or tuple(PAPER)
+        return self.validation | {
+            name: ValidationSet(kind="paper", options=options, sequences=paper.sequences) for name in named
+        }
 
 
 @strict
@@ -233,22 +262,23 @@ def load(path: str, overrides: Sequence[str] = ()) -> LadderConfig:
     Raises:
       ValueError: naming the file, the key and what is wrong with it.
     """
-    file = epath.Path(path)
-    tree = _read(file)
-    bases = [override for override in overrides if override.startswith("base=")]
-    for override in bases:
-        _set(tree, override)
-    tree = _on_its_base(tree, file)
-    for override in overrides:
-        if override not in bases:
-            _set(tree, override)
-    try:
-        config = pydantic.TypeAdapter(LadderConfig).validate_json(_as_json(tree))
-    except pydantic.ValidationError as e:
-        problems = "; ".join(f"{'.'.join(map(str, p['loc'])) or 'config'}: {_what(p)}" for p in e.errors())
-        raise ValueError(f"{path}: {problems}") from e
+    config = _checked(_tree(path, overrides), LadderConfig, path)
     _refuse_impossible(config, path)
     return config
+
+
+def load_evaluation(path: str, overrides: Sequence[str] = ()) -> Evaluation:
+    """Reads the `evaluation:` of a ladder's YAML, or of a file that holds nothing else.
+
+    Raises:
+      ValueError: as `load`.
+    """
+    tree = _tree(path, overrides)
+    if set(tree) != {"evaluation"}:
+        return load(path, overrides).evaluation
+    evaluation = _checked(tree["evaluation"], Evaluation, f"{path}: evaluation")
+    _refuse_unknown_sets(evaluation, path)
+    return evaluation
 
 
 def dump(config: LadderConfig) -> str:
@@ -259,6 +289,27 @@ def dump(config: LadderConfig) -> str:
 def as_tree(config: LadderConfig) -> dict[str, Any]:
     """The config as plain mappings, lists and scalars."""
     return pydantic.TypeAdapter(LadderConfig).dump_python(config, mode="json")
+
+
+def _tree(path: str, overrides: Sequence[str]) -> dict[str, Any]:
+    file = epath.Path(path)
+    tree = _read(file)
+    bases = [override for override in overrides if override.startswith("base=")]
+    for override in bases:
+        _set(tree, override)
+    tree = _on_its_base(tree, file)
+    for override in overrides:
+        if override not in bases:
+            _set(tree, override)
+    return tree
+
+
+def _checked(tree: Any, kind: type, path: str) -> Any:
+    try:
+        return pydantic.TypeAdapter(kind).validate_json(_as_json(tree))
+    except pydantic.ValidationError as e:
+        problems = "; ".join(f"{'.'.join(map(str, p['loc'])) or 'config'}: {_what(p)}" for p in e.errors())
+        raise ValueError(f"{path}: {problems}") from e
 
 
 class _Loader(yaml.SafeLoader):
@@ -336,10 +387,19 @@ def _item(tree: Any, key: str, override: str) -> Any:
     return tree.setdefault(key, {})
 
 
+def _refuse_unknown_sets(evaluation: Evaluation, path: str) -> None:
+    paper = evaluation.paper_validation
+    if paper and (unknown := [name for name in paper.sets if name not in PAPER]):
+        raise ValueError(
+            f"{path}: evaluation.paper_validation.sets: there is no {', '.join(unknown)}; there are {', '.join(PAPER)}"
+        )
+
+
 def _refuse_impossible(config: LadderConfig, path: str) -> None:
     def refuse(key: str, why: str) -> None:
         raise ValueError(f"{path}: {key}: {why}")
 
+    _refuse_unknown_sets(config.evaluation, path)
     if config.recipe.name not in RECIPES:
         refuse("recipe.name", f"no recipe is named {config.recipe.name!r}; there are {', '.join(RECIPES)}")
     if not config.recipe.learning_rate_scale > 0:

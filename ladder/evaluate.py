@@ -2,27 +2,46 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
+import jax
 import numpy as np
 import pandas as pd
+from etils import epath
 
 from fitting.testbed import Measurement, RunRecord
-from ladder import data, hosts
+from ladder import data, hosts, trained
 from ladder import mesh as meshes
 from ladder import record as records
-from ladder.config import LadderConfig
+from ladder.config import Evaluation, LadderConfig, ValidationSet
 from ladder.progress import Evaluating
 from ladder.scorer import Scored, Scorer
 from ladder.spec import RunSpec, Workdir, write
 from ladder.train import final_params
+from models.decoder import Decoder
 from tasks import prompts, questions, rows, scoring, validation
+from tasks.gauntlet import Definition
 from tasks.questions import Question
 
 NOT_FINITE = "its loss on {} is not finite"
 
 
-def evaluate(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Callable[[Evaluating], None]) -> RunRecord:
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """A downstream task, ready to be scored: its questions, a blind guess's accuracy, the sha256 of its data or ""."""
+
+    questions: Iterable[Question]
+    chance_accuracy: float
+    source: str = ""
+
+
+Sets = Mapping[str, Callable[[], validation.ValidationSet]]
+Tasks = Mapping[str, Callable[[], Asked]]
+Report = Callable[[Evaluating], None]
+
+
+def evaluate(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Report) -> RunRecord:
     """Measures what the config asks for and a trained run's record.json does not have yet.
 
     What was measured before stays as it is, so tasks can be added to a ladder that is done; a kill costs no more than
@@ -36,59 +55,149 @@ def evaluate(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Call
     if not sets and not tasks:
         return records.finish(record, workdir) if workdir.partial_record(spec.run).exists() else record
     mesh = meshes.of(config.training.mesh)
-    scorer = Scorer(spec.decoder, final_params(spec, workdir, mesh), mesh)
 
-    def score(name: str, asked: Iterable[Question]) -> Scored:
-        report(Evaluating(spec.run, name))
-        return scorer(asked, lambda done: report(Evaluating(spec.run, name, done)))
+    def own(name: str) -> Asked:
+        asked = questions.load(workdir.questions(name))
+        return Asked(asked, 1 - asked.chance_error)
 
-    for name in sets:
-        held_out = data.validation_set(workdir, name)
-        scored = score(name, held_out)
-        if not np.isfinite(scored.loss_sum_N).all():
-            return records.finish(dataclasses.replace(record, quarantine=NOT_FINITE.format(name)), workdir)
+    suite = _suite(config.evaluation, config.corpus.vocabulary, spec.sequence_length)
+    return _measure(
+        record,
+        Scorer(spec.decoder, final_params(spec, workdir, mesh), mesh),
+        {name: partial(data.validation_set, workdir, name) for name in sets},
+        {name: suite.get(name, partial(own, name)) for name in tasks},
+        config.evaluation.examples,
+        workdir,
+        report,
+    )
+
+
+def evaluate_checkpoint(evaluation: Evaluation, checkpoint: str, workdir: Workdir, report: Report) -> RunRecord:
+    """Measures a trained model, wherever it comes from, on the suite and the validation sets of an `evaluation:`.
+
+    Args:
+      evaluation: what to measure; sets and tasks that are made of a ladder's corpus are not for other models.
+      checkpoint: a folder that `ladder convert` wrote, or `<workdir>/runs/<run>`, local or gs://.
+      workdir: gets runs/<the folder's name>/record.json; what is there already is not measured again.
+      report: called now and then.
+
+    Raises:
+      ValueError: if the folder holds no model or one of unknown vocabulary, nothing is asked for, another model was
+        measured there, or a task cannot be asked.
+    """
+    name = epath.Path(checkpoint).expanduser().name
+    model, params = trained.load(checkpoint)
+    if not model.vocabulary:
+        raise ValueError(f"{checkpoint} does not name its vocabulary; convert it again with --vocabulary")
+    record = records.begun_checkpoint(name, model, workdir)
+    records.refuse_unaskable(evaluation, model.vocabulary, model.sequence_length)
+    suite = _suite(evaluation, model.vocabulary, model.sequence_length)
+    sets = {
+        own: partial(_read_set, own, source, model.vocabulary, model.sequence_length)
+        for own, source in evaluation.validation_sets.items()
+    }
+    if not suite and not sets:
+        raise ValueError("the config asks for nothing that a checkpoint can be measured on; see docs/evaluation.md")
+    sets = {own: read for own, read in sets.items() if own not in record.losses}
+    tasks = {own: ask for own, ask in suite.items() if own not in record.errors}
+    if record.quarantine or not (sets or tasks):
+        return record
+    mesh = meshes.make()
+    token_1x1 = np.zeros((1, 1), np.int32)
+    boxed = jax.eval_shape(Decoder(model.decoder).init, jax.random.key(0), token_1x1)["params"]
+    params = jax.device_put(params, meshes.sharding_of(boxed, mesh))
+    return _measure(record, Scorer(model.decoder, params, mesh), sets, tasks, evaluation.examples, workdir, report)
+
+
+def _measure(
+    record: RunRecord,
+    scorer: Scorer,
+    sets: Sets,
+    tasks: Tasks,
+    examples: str | None,
+    workdir: Workdir,
+    report: Report,
+) -> RunRecord:
+    """The record with these sets and tasks measured; it is kept after each."""
+
+    def score(name: str, asked: Iterable[Question]) -> Scored | None:
+        """None where the model's losses are not finite."""
+        report(Evaluating(record.run, name))
+        scored = scorer(asked, lambda done: report(Evaluating(record.run, name, done)))
+        return scored if np.isfinite(scored.loss_sum_N).all() else None
+
+    def quarantined(name: str) -> RunRecord:
+        return records.finish(dataclasses.replace(record, quarantine=NOT_FINITE.format(name)), workdir)
+
+    for name, read in sets.items():
+        held_out = read()
+        if (scored := score(name, held_out)) is None:
+            return quarantined(name)
         record = records.with_set(record, name, _losses(scored, held_out), held_out.sha256)
         records.keep(record, workdir)
 
-    suite, ask = records.suite(config), _asker(config, spec)
-    for name in tasks:
-        if name in suite:
-            read = rows.read(suite[name], config.evaluation.suite.sources)
-            asked, chance, source = ask(suite[name], read), prompts.chance_accuracy(suite[name], read.rows), read.sha256
-        else:
-            asked = questions.load(workdir.questions(name))
-            chance, source = 1 - asked.chance_error, ""
-        scored = score(name, asked)
-        if not np.isfinite(scored.loss_sum_N).all():
-            return records.finish(dataclasses.replace(record, quarantine=NOT_FINITE.format(name)), workdir)
+    for name, ask in tasks.items():
+        asked = ask()
+        if (scored := score(name, asked.questions)) is None:
+            return quarantined(name)
         scores = scoring.score(scored.rows, scored.loss_sum_N, scored.greedy_N)
-        if config.evaluation.examples and hosts.is_first():
-            path = workdir.examples(spec.run, name, config.evaluation.examples)
-            write(path, _table(scored, scores, config.evaluation.examples))
-        record = records.with_task(record, name, _measured(scoring.summarise(scores, chance)), 1 - chance, source)
+        if examples and hosts.is_first():
+            write(workdir.examples(record.run, name, examples), _table(scored, scores, examples))
+        measured = _measured(scoring.summarise(scores, asked.chance_accuracy))
+        record = records.with_task(record, name, measured, 1 - asked.chance_accuracy, asked.source)
         records.keep(record, workdir)
     return records.finish(record, workdir)
 
 
-def _asker(config: LadderConfig, spec: RunSpec) -> Callable[..., Iterable[Question]]:
+def _suite(evaluation: Evaluation, vocabulary: str, sequence_length: int) -> Tasks:
+    """The tasks of an evaluation's suite, each read when it is its turn."""
+
     @functools.cache
-    def vocabulary():
+    def loaded():
         from tasks import vocab  # and with it TensorFlow, which a corpus's own tasks do without
 
-        return vocab.load(config.corpus.vocabulary)
+        return vocab.load(vocabulary)
 
-    return lambda task, read: prompts.ask(task, read.rows, vocabulary(), spec.sequence_length)
+    def ask(task: Definition) -> Asked:
+        read = rows.read(task, evaluation.suite.sources)
+        asked = prompts.ask(task, read.rows, loaded(), sequence_length)
+        return Asked(asked, prompts.chance_accuracy(task, read.rows), read.sha256)
+
+    return {name: partial(ask, task) for name, task in records.suite(evaluation).items()}
+
+
+def _read_set(name: str, source: ValidationSet, vocabulary: str, sequence_length: int) -> validation.ValidationSet:
+    from tasks import corpora, vocab
+
+    task = corpora.validation(name, source.kind, vocab.load(vocabulary), **source.options)
+    return validation.read(task, corpora.VALIDATION, record_length=sequence_length, max_sequences=source.sequences)
 
 
 def _losses(scored: Scored, held_out: validation.ValidationSet) -> dict[str, Measurement]:
-    """Loss with its error over sequences and over tokens, and bits a byte."""
-    tokens_N = scored.rows.tokens_N
-    loss = scoring.mean_loss(scored.loss_sum_N, tokens_N)
-    over_tokens = scoring.mean_loss_over_tokens(scored.loss_sum_N, scored.square_sum_N, tokens_N)
-    estimates = {"loss": loss, "loss_over_tokens": over_tokens}
-    if held_out.text_bytes:
-        estimates["bits_per_byte"] = scoring.bits_per_byte(loss, len(held_out.token_T), held_out.text_bytes)
-    return _measured(estimates)
+    """Loss and bits a byte: errors over sequences and over tokens, and 95 % intervals named as open_lm names them."""
+    loss_sum_N, tokens_N = scored.loss_sum_N, scored.rows.tokens_N
+    loss = scoring.mean_loss(loss_sum_N, tokens_N)
+    over_tokens = scoring.mean_loss_over_tokens(loss_sum_N, scored.square_sum_N, tokens_N)
+    ends = {
+        "sequences": scoring.interval_over_sequences(loss_sum_N, tokens_N),
+        "tokens": scoring.interval_over_tokens(over_tokens),
+    }
+    nats = {"loss": loss, "loss_over_tokens": over_tokens}
+    for over, (lower, upper) in ends.items():
+        # The end of an interval has no error of its own.
+        nats |= {
+            f"loss_{over}_lower_95": scoring.Estimate(lower, 0),
+            f"loss_{over}_upper_95": scoring.Estimate(upper, 0),
+        }
+    if not held_out.text_bytes:
+        return _measured(nats)
+    bits = {
+        name.replace("loss", "bits_per_byte"): scoring.bits_per_byte(
+            estimate, len(held_out.token_T), held_out.text_bytes
+        )
+        for name, estimate in nats.items()
+    }
+    return _measured(nats | bits)
 
 
 def _measured(estimates: dict[str, scoring.Estimate]) -> dict[str, Measurement]:

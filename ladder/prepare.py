@@ -18,7 +18,14 @@ from ladder.spec import RunSpec, Workdir, write
 
 # What may change between two commands on one workdir: these say how runs are carried out, measured and read, not what
 # they are. Validation sets and tasks may be added when runs are done.
-FREE_TO_CHANGE = ("training.", "fit.", "evaluation.suite", "evaluation.validation.", "evaluation.examples")
+FREE_TO_CHANGE = (
+    "training.",
+    "fit.",
+    "evaluation.suite",
+    "evaluation.validation.",
+    "evaluation.paper_validation",
+    "evaluation.examples",
+)
 HELD_OUT_SEED = 0
 
 
@@ -107,7 +114,7 @@ def _write_corpus(config: LadderConfig, specs: Sequence[RunSpec], workdir: Workd
 
 
 def _write_validation(config: LadderConfig, workdir: Workdir, say: Callable[[str], None]) -> None:
-    missing = {n: s for n, s in config.evaluation.validation.items() if not workdir.validation_set(n).exists()}
+    missing = {n: s for n, s in config.evaluation.validation_sets.items() if not workdir.validation_set(n).exists()}
     if not missing:
         return
     from tasks import corpora, validation, vocab
@@ -115,25 +122,18 @@ def _write_validation(config: LadderConfig, workdir: Workdir, say: Callable[[str
     vocabulary = vocab.load(config.corpus.vocabulary)
     for name, source in missing.items():
         say(f"reading the validation set {name}")
-        validation.write(
-            corpora.validation(name, source.kind, vocabulary, **source.options),
-            corpora.VALIDATION,
-            workdir.validation_set(name),
-            record_length=config.model.sequence_length,
-            max_sequences=source.sequences,
-        )
+        task = corpora.validation(name, source.kind, vocabulary, **source.options)
+        length, sequences = config.model.sequence_length, source.sequences
+        read = validation.read(task, corpora.VALIDATION, record_length=length, max_sequences=sequences)
+        validation.save(read, workdir.validation_set(name))
 
 
 def _refuse_unaskable(config: LadderConfig, summary: Mapping[str, Any]) -> None:
-    # The evaluation would refuse it too, after hours of training.
-    from tasks import rows
-
-    suite = runs.suite(config)
-    names = [*summary["validation_tokens"], *config.evaluation.validation, *config.evaluation.tasks, *suite]
+    suite = runs.suite(config.evaluation)
+    names = [*summary["validation_tokens"], *config.evaluation.validation_sets, *config.evaluation.tasks, *suite]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"evaluation: {', '.join(twice)} is there twice; give each set and task a name of its own")
-    for task in suite.values():
-        rows.read(task, config.evaluation.suite.sources)
+    runs.refuse_unaskable(config.evaluation, config.corpus.vocabulary, config.model.sequence_length)
 
 
 def _drawn(config: LadderConfig, specs: Sequence[RunSpec], rates: Mapping[str, float]) -> dict[str, int]:
@@ -157,8 +157,8 @@ def _refuse_repetition(config: LadderConfig, specs: Sequence[RunSpec], summary: 
 
 def _refuse_unmeasured(config: LadderConfig, summary: Mapping[str, Any]) -> None:
     # The fit would refuse it too, after hours of training.
-    sets = [*summary["validation_tokens"], *config.evaluation.validation]
-    tasks = [*config.evaluation.tasks, *runs.suite(config)]
+    sets = [*summary["validation_tokens"], *config.evaluation.validation_sets]
+    tasks = [*config.evaluation.tasks, *runs.suite(config.evaluation)]
     losses = [*(f"loss/{name}" for name in sets), *(f"bpb/{name}" for name in (*sets, *tasks))]
     errors = [f"error/{name}" for name in (*tasks, "average")] if tasks else []
     for kind, asked, measured in (("loss", config.fit.loss, losses), ("error", config.fit.error, errors)):

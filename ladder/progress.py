@@ -125,6 +125,23 @@ class Cached:
     tokens: int | None = None
 
 
+class Measuring:
+    """Tells what a model is measured on and, every few seconds, how far; to be called with each event."""
+
+    def __init__(self, say: Callable[[str], None], every_s: float = 5.0):
+        self._say, self._every_s = say, every_s
+        self._told = time.monotonic()
+
+    def __call__(self, event: Evaluating) -> None:
+        """Tells of one event, unless it is no new thing and the last line is not old enough."""
+        now = time.monotonic()
+        if not event.done:
+            self._say(f"evaluating {event.what}")
+        elif now >= self._told + self._every_s:
+            self._told = now
+            self._say(f"evaluating {event.what}: {event.done:,} done")
+
+
 class Caching:
     """Tells every few seconds how far the caching of a corpus is; to be called with each event."""
 

@@ -1,19 +1,36 @@
 """record.json of a run: what has been measured, and what is still to be."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 from fitting.testbed import Measurement, RunRecord
 from ladder import data, hosts
-from ladder.config import LadderConfig
+from ladder.config import Evaluation, LadderConfig
 from ladder.spec import RunSpec, Workdir
-from tasks import suite_files
+from models import accounting
+from models.saved import SavedModel
+from tasks import prompts, rows, suite_files
 from tasks.gauntlet import Definition
 
 
-def suite(config: LadderConfig) -> Mapping[str, Definition]:
-    """The downstream tasks of the config's suite, by name; none where it has no suite."""
-    return suite_files.choose(config.evaluation.suite.tasks) if config.evaluation.suite else {}
+def suite(evaluation: Evaluation) -> Mapping[str, Definition]:
+    """The downstream tasks of an evaluation's suite, by name; none where it has no suite."""
+    return suite_files.choose(evaluation.suite.tasks) if evaluation.suite else {}
+
+
+def refuse_unaskable(evaluation: Evaluation, vocabulary: str, sequence_length: int) -> None:
+    """Raises the ValueError that an evaluation would, after hours: a task that is missing, malformed or too long."""
+
+    @functools.cache
+    def loaded():
+        from tasks import vocab
+
+        return vocab.load(vocabulary)
+
+    for task in suite(evaluation).values():
+        read = rows.read(task, evaluation.suite.sources)
+        prompts.refuse_long_answers(task, read.rows, loaded, sequence_length)
 
 
 def begun(config: LadderConfig, spec: RunSpec, workdir: Workdir) -> RunRecord:
@@ -24,12 +41,42 @@ def begun(config: LadderConfig, spec: RunSpec, workdir: Workdir) -> RunRecord:
     return _blank(config, spec, "")
 
 
+def begun_checkpoint(name: str, model: SavedModel, workdir: Workdir) -> RunRecord:
+    """What has been measured so far of a model from elsewhere; on how many tokens it was trained is not known.
+
+    Raises:
+      ValueError: if a model of another shape or origin was measured under that name.
+    """
+    origin = ", ".join(f"{key} {value}" for key, value in model.provenance.items() if value)
+    blank = RunRecord(
+        run=name,
+        role="checkpoint",
+        corpus="",
+        model=origin,
+        params=accounting.params(model.decoder),
+        params_non_embedding=accounting.params_non_embedding(model.decoder),
+        tokens=0,
+        token_multiplier=0.0,
+        flops=0.0,
+        losses={},
+        errors={},
+        chance_errors={},
+    )
+    for path in (workdir.partial_record(name), workdir.record(name)):
+        if path.exists():
+            record = RunRecord.load(path)
+            if (record.model, record.params) != (blank.model, blank.params):
+                raise ValueError(f"{path} is of another model ({record.model}); choose another --workdir")
+            return record
+    return blank
+
+
 def unmeasured(config: LadderConfig, workdir: Workdir, record: RunRecord) -> tuple[list[str], list[str]]:
     """Validation sets and downstream tasks that the config asks for and the record does not have."""
     if record.quarantine:
         return [], []
-    sets = [*data.validation_sets(workdir), *config.evaluation.validation]
-    tasks = [*config.evaluation.tasks, *suite(config)]
+    sets = [*data.validation_sets(workdir), *config.evaluation.validation_sets]
+    tasks = [*config.evaluation.tasks, *suite(config.evaluation)]
     return [name for name in sets if name not in record.losses], [name for name in tasks if name not in record.errors]
 
 

@@ -39,12 +39,14 @@ class Scored:
       rows: what was asked.
       loss_sum_N: of the answer's tokens, nats.
       square_sum_N: of their losses' squares, nats squared.
-      greedy_N: whether each of the answer's tokens is the likeliest.
+      likeliest_N: of each row, the likeliest token at the place of each of the answer's.
+      greedy_N: whether those are the answer's own.
     """
 
     rows: scoring.Rows
     loss_sum_N: np.ndarray
     square_sum_N: np.ndarray
+    likeliest_N: tuple[np.ndarray, ...]
     greedy_N: np.ndarray
 
 
@@ -76,9 +78,9 @@ class Scorer:
 
         def finish() -> int:
             batch, losses = pending.popleft()
-            loss_BxCxS, greedy_BxCxS = jax.device_get(losses)
+            loss_BxCxS, likeliest_BxCxS = jax.device_get(losses)
             for row, packed in enumerate(batch.packed):
-                scored[packed.index] = packed.answers(loss_BxCxS[row], greedy_BxCxS[row])
+                scored[packed.index] = packed.answers(loss_BxCxS[row], likeliest_BxCxS[row])
             return len(batch.packed)
 
         def remembered() -> Iterator[Question]:
@@ -95,9 +97,12 @@ class Scorer:
         while pending:
             done += finish()
         progress(done)
-        columns = np.array([row for index in range(done) for row in scored[index]], np.float64).reshape(-1, 3)
-        loss_sum_N, square_sum_N, greedy_N = columns.T
-        return Scored(rows_of(asked), loss_sum_N, square_sum_N, greedy_N.astype(bool))
+        rows = [row for index in range(done) for row in scored[index]]
+        loss_sum_N, square_sum_N = np.array([row[:2] for row in rows], np.float64).reshape(-1, 2).T
+        likeliest_N = tuple(likeliest for _, _, likeliest in rows)
+        answers = (answer for question in asked for answer in question.answers)
+        greedy_N = [np.array_equal(*pair) for pair in zip(likeliest_N, answers, strict=True)]
+        return Scored(rows_of(asked), loss_sum_N, square_sum_N, likeliest_N, np.array(greedy_N, bool))
 
     def _batches(self, questions: Iterable[Question]) -> Iterator["Batch"]:
         packed = (Packed.of(index, question) for index, question in enumerate(questions))
@@ -175,13 +180,13 @@ class Packed:
         shared = len(self.shared) and _bucket(len(self.shared), SHORTEST_SHARED_TOKENS, halves=True)
         return shared, own, len(self.own)
 
-    def answers(self, loss_CxS: np.ndarray, greedy_CxS: np.ndarray) -> list[tuple[float, float, bool]]:
-        """Each choice's sum of losses, sum of squared losses, and whether all of it is what a greedy reader writes."""
+    def answers(self, loss_CxS: np.ndarray, likeliest_CxS: np.ndarray) -> list[tuple[float, float, np.ndarray]]:
+        """Each choice's sum of losses, sum of squared losses, and the likeliest tokens in its answer's place."""
         told = []
         for place, tokens in zip(self.place, self.answer_tokens, strict=True):
             end = len(self.own[place]) - 1
             loss_S = loss_CxS[place, end - tokens : end].astype(np.float64)
-            told.append((loss_S.sum(), np.square(loss_S).sum(), greedy_CxS[place, end - tokens : end].all()))
+            told.append((loss_S.sum(), np.square(loss_S).sum(), likeliest_CxS[place, end - tokens : end].copy()))
         return told
 
 
@@ -216,7 +221,7 @@ class Batch:
 def answer_losses(
     config: DecoderConfig, params: Any, shared_BxP: jax.Array, start_B: jax.Array, own_BxCxT: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Cross-entropy in nats of every token of `own_BxCxT` but the first, and whether it is the likeliest: (B, C, S)."""
+    """Cross-entropy in nats of every token of `own_BxCxT` but the first, and the likeliest in its place: (B, C, S)."""
     decoder = Decoder(config)
     batch, choices, length = own_BxCxT.shape
 
@@ -224,7 +229,7 @@ def answer_losses(
         logits = decoder.apply({"params": params}, own_RxT[:, :-1], cache)
         logits_RxSxV = logits if cache is None else logits[0]
         loss_RxS, _ = token_losses(logits_RxSxV, own_RxT[:, 1:])
-        return loss_RxS, logits_RxSxV.argmax(-1) == own_RxT[:, 1:]
+        return loss_RxS, logits_RxSxV.argmax(-1)
 
     if not shared_BxP.shape[1]:
         flat = losses(own_BxCxT.reshape(-1, length), None)

@@ -32,6 +32,7 @@ import tensorflow_datasets as tfds
 
 from tasks import documents, python_sources
 from tasks.documents import ShardedSource, Shards
+from tasks.validation import PAPER
 
 TRAIN, VALIDATION = "train", "validation"
 HELD_OUT = "held_out"
@@ -227,8 +228,8 @@ def validation(name: str, kind: str, vocabulary: seqio.Vocabulary, /, **options)
 
     Args:
       name: of the set.
-      kind: `jsonl` or `parquet` (options `path` and `field`), `text` (`path`) or `tfds` (`name`, `split`, `field`,
-        `data_dir`).
+      kind: `jsonl` or `parquet` (options `path` and `field`), `text` (`path`), `tfds` (`name`, `split`, `field`,
+        `data_dir`), or `paper`, one of the paper's eight by its name (`source`, the folder that they lie in).
       vocabulary: tokenises the text.
       **options: of that kind.
 
@@ -273,11 +274,25 @@ def _tfds_validation(
     return _tfds_task(task_name, vocabulary, builder, field, data_dir, {VALIDATION: split})
 
 
+def _paper_validation(name: str, vocabulary: seqio.Vocabulary, *, source: str) -> seqio.Task:
+    if name not in PAPER:
+        raise ValueError(f"is none of the paper's; they are {', '.join(PAPER)}")
+    published = PAPER[name]
+    options = dict(published.options)
+    if "path" in options:
+        options["path"] = os.path.join(source, options["path"])
+    try:
+        return _VALIDATION_KINDS[published.kind](name, vocabulary, **options)
+    except ValueError as error:
+        raise ValueError(f"{error}; get it from {published.where}") from None
+
+
 _VALIDATION_KINDS: Mapping[str, Callable[..., seqio.Task]] = {
     "jsonl": _jsonl_validation,
     "parquet": _parquet_validation,
     "text": _text_validation,
     "tfds": _tfds_validation,
+    "paper": _paper_validation,
 }
 
 

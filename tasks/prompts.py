@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import random
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -35,7 +35,6 @@ def ask(task: Definition, rows: Sequence[Row], vocabulary: seqio.Vocabulary, max
     """
     if vocabulary.eos_id is None or vocabulary.eos_id < 0:
         raise ValueError(f"task {task.name!r}: the tokenizer has no end-of-text token; use one that can end a text")
-    leads_with_space = len(vocabulary.encode(" a")) == 1
     for category, part in parts(task, rows).items():
         rng = random.Random(task.seed)
         for index, row in enumerate(part):
@@ -44,17 +43,10 @@ def ask(task: Definition, rows: Sequence[Row], vocabulary: seqio.Vocabulary, max
             if len(preamble_tokens) > 1 and preamble_tokens[-1] == vocabulary.eos_id:
                 preamble_tokens = preamble_tokens[:-1]
             contexts = [preamble_tokens + vocabulary.encode(text) for text in _queries(task, row, preamble)]
-            texts = row["choices"] if task.type == MULTIPLE_CHOICE else [row["continuation"]]
-            lead = " " if leads_with_space else ""
-            answers = [vocabulary.encode(text if text.startswith(" ") else lead + text) for text in texts]
+            texts = _answers(task, row)
+            answers = _encoded(task, texts, vocabulary, max_tokens)
             if not all(contexts):
                 raise ValueError(f"task {task.name!r}: no context comes before the answer {texts[0]!r}; give it some")
-            longest = max(map(len, answers))
-            if longest >= max_tokens:
-                raise ValueError(
-                    f"task {task.name!r}: an answer of {longest} tokens leaves no context in {max_tokens} tokens; "
-                    "evaluate a model of longer sequences or leave the row out"
-                )
             choices = max(len(contexts), len(answers))  # all choices have one context, or else one answer
             pairs = list(itertools.islice(zip(itertools.cycle(contexts), itertools.cycle(answers)), choices))
             yield Question(
@@ -66,6 +58,22 @@ def ask(task: Definition, rows: Sequence[Row], vocabulary: seqio.Vocabulary, max
                 gold=row.get("gold", 0),
                 category=category,
             )
+
+
+def refuse_long_answers(
+    task: Definition, rows: Sequence[Row], vocabulary: Callable[[], seqio.Vocabulary], max_tokens: int
+) -> None:
+    """Raises the ValueError that `ask` would of an answer that leaves no context, without asking anything.
+
+    Args:
+      task: how to ask.
+      rows: of the task.
+      vocabulary: gives it; is not called where no answer has as many bytes.
+      max_tokens: of a context and its answer.
+    """
+    for row in rows:
+        if long := [text for text in _answers(task, row) if len(text.encode()) + 1 >= max_tokens]:
+            _encoded(task, long, vocabulary(), max_tokens)
 
 
 def chance_accuracy(task: Definition, rows: Sequence[Row]) -> float:
@@ -91,6 +99,24 @@ def shots(rows: int, count: int, index: int, rng: random.Random) -> list[int]:
             other = rng.choice(range(rows))
         chosen.add(other)
     return list(chosen)
+
+
+def _answers(task: Definition, row: Row) -> list[str]:
+    return row["choices"] if task.type == MULTIPLE_CHOICE else [row["continuation"]]
+
+
+def _encoded(
+    task: Definition, answers: Sequence[str], vocabulary: seqio.Vocabulary, max_tokens: int
+) -> list[Sequence[int]]:
+    lead = " " if len(vocabulary.encode(" a")) == 1 else ""
+    encoded = [vocabulary.encode(text if text.startswith(" ") else lead + text) for text in answers]
+    longest = max(map(len, encoded))
+    if longest >= max_tokens:
+        raise ValueError(
+            f"task {task.name!r}: an answer of {longest} tokens leaves no context in {max_tokens} tokens; "
+            "evaluate a model of longer sequences or leave the row out"
+        )
+    return encoded
 
 
 def _preamble(task: Definition, shown: Sequence[Row]) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+RESAMPLES = 1000
+
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
@@ -58,6 +60,34 @@ def mean_loss_over_tokens(loss_sum_N: np.ndarray, square_sum_N: np.ndarray, toke
         return Estimate(mean, math.nan)
     variance = max(0.0, float(np.sum(square_sum_N)) - tokens * mean**2) / (tokens - 1)
     return Estimate(mean, math.sqrt(variance / tokens))
+
+
+def interval_over_sequences(loss_sum_N: np.ndarray, tokens_N: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """Gives the 95 % interval of the mean loss, nats a token, by drawing sequences anew (percentile bootstrap).
+
+    Args:
+      loss_sum_N: summed loss of each sequence, nats.
+      tokens_N: how many tokens each sum covers.
+      seed: of the draws.
+
+    Returns:
+      Both ends; NaN of a single sequence.
+    """
+    n = len(tokens_N)
+    if n < 2:
+        return math.nan, math.nan
+    rng = np.random.default_rng(seed)
+    means = []
+    for _ in range(RESAMPLES):
+        times_N = np.bincount(rng.integers(n, size=n), minlength=n)
+        means.append(times_N @ loss_sum_N / (times_N @ tokens_N))
+    lower, upper = np.quantile(means, [0.025, 0.975])
+    return float(lower), float(upper)
+
+
+def interval_over_tokens(loss: Estimate) -> tuple[float, float]:
+    """Gives the 95 % interval of a mean over so many tokens that it is normal; see `mean_loss_over_tokens`."""
+    return loss.value - 1.96 * loss.stderr, loss.value + 1.96 * loss.stderr
 
 
 def bits_per_byte(loss: Estimate, tokens: float, text_bytes: float) -> Estimate:

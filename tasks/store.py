@@ -18,7 +18,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
 
-import fsspec
 import numpy as np
 from etils import epath
 
@@ -134,7 +133,7 @@ class Records:
 
     def __init__(self, folder: os.PathLike | str):
         self._folder = os.fspath(folder)
-        self._remote = fsspec.core.url_to_fs(self._folder)[0] if _is_remote(folder) else None
+        self._remote = _bucket(self._folder)[0] if _is_remote(folder) else None
         try:
             content = json.loads(_read(f"{self._folder}/{RECORDS}"))
         except FileNotFoundError:
@@ -183,10 +182,16 @@ def _is_remote(path: os.PathLike | str) -> bool:
     return "://" in str(path)
 
 
+def _bucket(path: str) -> tuple[Any, str]:
+    import fsspec  # not where laws alone are fitted
+
+    return fsspec.core.url_to_fs(path)
+
+
 def _read(path: str, end: int | None = None) -> bytes:
     if _is_remote(path):
-        fs, inner = fsspec.core.url_to_fs(path)
-        return fs.cat_file(inner, end=end)
+        bucket, inner = _bucket(path)
+        return bucket.cat_file(inner, end=end)
     with open(path, "rb") as file:
         return file.read(-1 if end is None else end)
 

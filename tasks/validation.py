@@ -28,7 +28,7 @@ class Source:
     """Where a published validation set is: what `corpora.validation` reads, and where to get it.
 
     Attributes:
-      kind: a kind of `corpora.VALIDATION_KINDS`.
+      kind: `jsonl` or `tfds`.
       options: of that kind; `path` is relative to the folder of the published sets.
       where: to get it.
     """
@@ -87,15 +87,12 @@ class ValidationSet:
         return digest.hexdigest()
 
 
-def write(
-    task: seqio.Task, split: str, path: os.PathLike | str, *, record_length: int, max_sequences: int | None = None
-) -> ValidationSet:
-    """Writes a split's tokens, whole or not at all, and gives them.
+def read(task: seqio.Task, split: str, *, record_length: int, max_sequences: int | None = None) -> ValidationSet:
+    """Gives a split's tokens.
 
     Args:
       task: gives `targets`, token ids that end with the end-of-text token, and `targets_pretokenized`, the text.
       split: of the task.
-      path: of the .npz file.
       record_length: L, the tokens a record scores.
       max_sequences: of records, for a set that is larger than needed; all where it is None. Of a document that is cut,
         the bytes are counted in proportion to its tokens.
@@ -118,14 +115,17 @@ def write(
             break
     if tokens < 2:
         raise ValueError(f"validation set {task.name!r}: no text in split {split!r}; give a set that has some")
-    made = ValidationSet(np.concatenate(parts), record_length, round(text_bytes))
+    return ValidationSet(np.concatenate(parts), record_length, round(text_bytes))
+
+
+def save(made: ValidationSet, path: os.PathLike | str) -> None:
+    """Writes a set to an .npz file, whole or not at all."""
     with store.replaced(path) as file:
         np.savez(file, **dataclasses.asdict(made))
-    return made
 
 
 def load(path: os.PathLike | str) -> ValidationSet:
-    """Reads what `write` wrote.
+    """Reads what `save` wrote.
 
     Raises:
       ValueError: the file holds something else.

@@ -8,6 +8,7 @@ import yaml
 from ladder import config as configs
 from ladder import plan as plans
 from models.config import PAPER
+from tasks import validation
 
 
 @pytest.fixture
@@ -220,3 +221,19 @@ def test_the_dump_is_yaml_that_holds_the_defaults(load):
 )
 def test_a_batch_is_taken_in_the_fewest_equal_parts_of_at_most_so_many_sequences(sequences, at_once, parts):
     assert configs.Training(sequences_at_once=at_once).for_batch(sequences).accumulation_steps == parts
+
+
+def test_an_evaluation_stands_in_a_ladders_file_or_alone_and_names_the_papers_sets(tree, write_config):
+    tree["evaluation"] = {"paper_validation": {"source": "gs://b/val", "sequences": 9}, "sequences": 7}
+    whole = write_config(tree)
+    alone = write_config({"evaluation": tree["evaluation"]}, "alone.yaml")
+    assert configs.load_evaluation(whole) == configs.load_evaluation(alone) == configs.load(whole).evaluation
+    sets = configs.load_evaluation(alone).validation_sets
+    assert list(sets) == list(validation.PAPER) and {s.sequences for s in sets.values()} == {9}
+    few = configs.load_evaluation(alone, ["evaluation.paper_validation.sets=[paloma_ptb, de-en]"])
+    assert list(few.validation_sets) == ["paloma_ptb", "de-en"]
+    for path in (whole, alone):
+        with pytest.raises(ValueError, match=r"paper_validation\.sets: there is no pile; there are c4_val, "):
+            configs.load_evaluation(path, ["evaluation.paper_validation.sets=[pile]"])
+    with pytest.raises(ValueError, match=r"alone\.yaml: evaluation.*: unknown key"):
+        configs.load_evaluation(alone, ["evaluation.suit=x"])

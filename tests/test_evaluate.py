@@ -3,22 +3,29 @@
 import dataclasses
 import json
 import math
+import os
+import signal
 import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+import processes
 import pytest
+from etils import epath
 from flax import linen as nn
 
 from fitting.testbed import RunRecord
 from ladder import evaluate as evaluation
 from ladder import record as records
 from ladder import scorer
-from ladder.config import Corpus, Evaluation, Suite
+from ladder.config import Corpus, Evaluation, Suite, ValidationSet
+from ladder.spec import Workdir
 from ladder.step import init_state, make_optimizer
+from models import saved
 from models.decoder import Decoder
+from models.saved import SavedModel
 from tasks import questions
 from tasks.questions import Questions
 
@@ -86,6 +93,17 @@ def test_the_recorded_loss_is_numpys_mean_over_all_tokens_of_the_ragged_set(spec
     assert scores["bits_per_byte"].value == pytest.approx(measured.value / math.log(2) / 2)
     assert scores["loss_over_tokens"].value == pytest.approx(measured.value)
     assert scores["loss_over_tokens"].stderr == pytest.approx(loss_RxL.std(ddof=1) / math.sqrt(loss_RxL.size), rel=1e-4)
+    rng = np.random.default_rng(5)
+    redrawn = [rng.choice(loss_RxL.mean(1), ROWS).mean() for _ in range(4000)]
+    for over, (lower, upper) in {
+        "sequences": np.quantile(redrawn, [0.025, 0.975]),
+        "tokens": measured.value + 1.96 * scores["loss_over_tokens"].stderr * np.array([-1, 1]),
+    }.items():
+        assert scores[f"loss_{over}_lower_95"].value == pytest.approx(lower, abs=measured.stderr / 10)
+        assert scores[f"loss_{over}_upper_95"].value == pytest.approx(upper, abs=measured.stderr / 10)
+    width_nats = scores["loss_tokens_upper_95"].value - scores["loss_tokens_lower_95"].value
+    width_bits = scores["bits_per_byte_tokens_upper_95"].value - scores["bits_per_byte_tokens_lower_95"].value
+    assert width_bits == pytest.approx(width_nats / math.log(2) / 2)
     assert record.errors["which"].value == pytest.approx(1 - record.scores["which"]["accuracy"].value)
     assert record.chance_errors == {"which": 0.75}
 
@@ -160,19 +178,68 @@ def test_tasks_added_later_join_the_record_and_their_answers_can_be_kept(config,
     )
 
 
-def test_a_kill_costs_only_the_task_that_was_being_scored(config, spec, workdir, evaluated, suite, monkeypatch):
-    def killed(*_):
-        raise KeyboardInterrupt
+def evaluate_until(what, config, spec, workdir, params):
+    """Evaluates in a process of its own, which is killed when it is told of that task."""
+    evaluation.final_params = lambda *_: params
 
-    with monkeypatch.context() as patched:
-        patched.setattr(evaluation.prompts, "ask", killed)
-        with pytest.raises(KeyboardInterrupt):
-            evaluated(config=_with(config, suite=suite))
+    def report(event):
+        if event.what == what:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    evaluation.evaluate(config, spec, workdir, report)
+
+
+def test_a_kill_costs_only_the_task_that_was_being_scored(config, spec, workdir, evaluated, suite, params):
+    config = _with(config, suite=suite)
+    uninterrupted, _ = evaluated(config=config)
+    workdir.record(spec.run).unlink()
+    given = jax.device_get(params)
+    with processes.Together(evaluate_until, "odd", config, spec, workdir, given) as together:
+        assert together.exit_codes(400) == [-signal.SIGKILL]
     assert not workdir.record(spec.run).exists() and workdir.partial_record(spec.run).exists()
-    record, events = evaluated(config=_with(config, suite=suite))
-    assert {event.what for event in events} == {"odd"} and set(record.errors) == {"which", "odd"}
+    record, events = evaluated(config=config)
+    assert {event.what for event in events} == {"odd"} and record == uninterrupted
     assert not workdir.partial_record(spec.run).exists()
-    assert records.is_finished(_with(config, suite=suite), spec, workdir)
+    assert records.is_finished(config, spec, workdir)
+
+
+@pytest.fixture
+def saved_model(tmp_path, spec, params):
+    """The tiny model as `ladder convert` writes models of other programs."""
+
+    def save(name="theirs", vocabulary="ascii", params=params):
+        model = SavedModel(spec.decoder, vocabulary, spec.sequence_length, {"program": "open_lm"})
+        saved.save(model, params, epath.Path(tmp_path / name))
+        return str(tmp_path / name)
+
+    return save
+
+
+def test_a_model_from_elsewhere_is_measured_as_a_run_is(
+    config, spec, workdir, evaluated, suite, saved_model, tmp_path, params
+):
+    (tmp_path / "words.jsonl").write_text("".join(json.dumps({"text": f"{n} words " * 9}) + "\n" for n in range(9)))
+    words = ValidationSet(kind="jsonl", options={"path": str(tmp_path / "words.jsonl")})
+    asked = Evaluation(suite=suite, validation={"words": words}, examples="jsonl", tasks=("recall",))
+    results, events = Workdir.at(str(tmp_path / "results")), []
+    record = evaluation.evaluate_checkpoint(asked, saved_model(), results, events.append)
+    assert record == RunRecord.load(results.record("theirs")) and record.params == spec.params
+    assert {event.what for event in events} == {"words", "odd"}
+    as_a_run, _ = evaluated(config=_with(config, suite=suite))
+    assert record.scores["odd"] == as_a_run.scores["odd"] and record.sources["odd"] == as_a_run.sources["odd"]
+    assert record.losses["words"].value > 0 and "bits_per_byte" in record.scores["words"]
+    assert len(pd.read_json(results.examples("theirs", "odd", "jsonl"), lines=True)) == 10
+
+    again = evaluation.evaluate_checkpoint(asked, str(tmp_path / "theirs"), results, lambda _: pytest.fail("measured"))
+    assert again == record
+    unnamed = saved_model("unnamed", vocabulary="")
+    with pytest.raises(ValueError, match="does not name its vocabulary; convert it again with --vocabulary"):
+        evaluation.evaluate_checkpoint(asked, unnamed, results, print)
+    with pytest.raises(ValueError, match="asks for nothing that a checkpoint can be measured on"):
+        evaluation.evaluate_checkpoint(Evaluation(tasks=("recall",)), str(tmp_path / "theirs"), results, print)
+    results.record("theirs").write_text(results.record("theirs").read_text().replace("open_lm", "transformers"))
+    with pytest.raises(ValueError, match="is of another model"):
+        evaluation.evaluate_checkpoint(asked, str(tmp_path / "theirs"), results, print)
 
 
 def test_a_loss_that_is_not_finite_is_quarantined(spec, workdir, evaluated, params):

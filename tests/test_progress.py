@@ -6,7 +6,7 @@ import io
 import pytest
 from rich.console import Console
 
-from ladder.progress import Display, Evaluating, Finished, Trained
+from ladder.progress import Display, Evaluating, Finished, Measuring, Trained
 
 
 @pytest.fixture
@@ -48,3 +48,12 @@ def test_a_terminal_sees_loss_speed_how_many_and_time_left(specs):
 
 def test_a_reason_with_brackets_is_shown_as_it_is(specs):
     assert "loss [nan]" in _shown(specs, [Finished("b", "loss [nan]")])
+
+
+def test_a_model_that_is_no_run_is_told_of_by_lines_of_what_it_is_measured_on():
+    lines = []
+    tell = Measuring(lines.append, every_s=0)
+    for event in (Evaluating("theirs", "copa"), Evaluating("theirs", "copa", 1200)):
+        tell(event)
+    Measuring(lines.append)(Evaluating("theirs", "copa", 1300))
+    assert lines == ["evaluating copa", "evaluating copa: 1,200 done"]

@@ -1,10 +1,12 @@
 """Rows: read as they stand in their file, or refused with task, file, line and reason."""
 
 import hashlib
+import importlib.resources.abc
 import json
+import sys
 
-import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from tasks import rows, tfds_rows
 from tasks.gauntlet import GAUNTLET, LANGUAGE_MODELING, MULTIPLE_CHOICE, SCHEMA, Definition
@@ -102,54 +104,95 @@ def test_every_file_that_is_present_is_read_whole(shared):
     assert present == 38
 
 
-EXAMPLES = {
-    "hellaswag": {
-        "activity_label": b"Roof shingle removal",
-        "context": b"A man is sitting on a roof. He [step] starts",
-        "endings": np.array([b"to fall [title] Next", b"b", b"c", b"d"], object),
-        "label": 3,
-    },
-    "squad": {"context": b"p", "question": b"q?", "answers": {"text": np.array([b"one", b"two"], object)}},
-    "coqa": {
-        "story": b"Once.",
-        "questions": np.array([b"When?", b"Who?"], object),
-        "answers": {"input_text": np.array([b"once", b"she"], object)},
-    },
-    "arc_easy": {"question": b"q?", "choices": {"text": np.array([b"x", b"y"], object)}, "answerKey": 1},
-    "piqa": {"goal": b"g", "sol1": b"x", "sol2": b"y", "label": 0},
-    "boolq": {"passage": b"p", "question": b"is it", "answer": True},
-    "lambada_openai": {"passage": b"in the end"},
+# As TensorFlow Datasets' own builders generate them, and what becomes of them.
+PUBLISHED = {
+    "hellaswag": (
+        ("hellaswag", "validation"),
+        {
+            "activity_label": "Roof shingle removal",
+            "context": "A man is sitting on a roof. He [step] starts",
+            "endings": ["to fall [title] Next", "b", "c", "d"],
+            "label": 3,
+            "split_type": "indomain",
+            "source_id": "activitynet~v_",
+        },
+        {
+            "query": "Roof shingle removal: A man is sitting on a roof. He starts",
+            "choices": ["to fall. Next", "b", "c", "d"],
+            "gold": 3,
+        },
+    ),
+    "squad": (
+        ("squad/v1.1", "validation"),
+        {
+            "id": "1",
+            "title": "t",
+            "context": "p",
+            "question": "q?",
+            "answers": {"text": ["one", "two"], "answer_start": [0, 1]},
+        },
+        {"context": "Context: p\nQuestion: q?\nAnswer:", "continuation": "one"},
+    ),
+    "arc_easy": (
+        ("ai2_arc/ARC-Easy", "test"),
+        {"id": "1", "question": "q?", "choices": {"text": ["x", "y"], "label": ["A", "B"]}, "answerKey": "B"},
+        {"query": "Question: q?", "choices": ["x", "y"], "gold": 1},
+    ),
+    "piqa": (
+        ("piqa", "validation"),
+        {"id": "1", "goal": "g", "sol1": "x", "sol2": "y", "label": 0},
+        {"query": "Question: g", "choices": ["x", "y"], "gold": 0},
+    ),
+    "boolq": (
+        ("bool_q", "validation"),
+        {"passage": "p", "question": "is it", "answer": True, "title": "t"},
+        {"query": "Passage: p\nQuestion: is it?", "choices": ["no", "yes"], "gold": 1},
+    ),
+    "lambada_openai": (
+        ("lambada", "test"),
+        {"passage": "in the end"},
+        {"context": "in the", "continuation": "end"},
+    ),
+    "coqa": (
+        ("coqa", "test"),
+        {
+            "source": "s",
+            "story": "Once.",
+            "questions": ["When?", "Who?"],
+            "answers": {"input_text": ["once", "she"], "answer_start": [0, 1], "answer_end": [1, 2]},
+        },
+        None,
+    ),
 }
 
 
-@pytest.mark.parametrize(
-    ("task", "expected"),
-    [
-        (
-            "hellaswag",
-            {
-                "query": "Roof shingle removal: A man is sitting on a roof. He starts",
-                "choices": ["to fall. Next", "b", "c", "d"],
-                "gold": 3,
-            },
-        ),
-        ("squad", {"context": "Context: p\nQuestion: q?\nAnswer:", "continuation": "one"}),
-        ("arc_easy", {"query": "Question: q?", "choices": ["x", "y"], "gold": 1}),
-        ("piqa", {"query": "Question: g", "choices": ["x", "y"], "gold": 0}),
-        ("boolq", {"query": "Passage: p\nQuestion: is it?", "choices": ["no", "yes"], "gold": 1}),
-        ("lambada_openai", {"context": "in the", "continuation": "end"}),
-    ],
-)
-def test_tfds_examples_become_rows(monkeypatch, task, expected):
-    monkeypatch.setattr(tfds_rows, "_raw", lambda *_: iter([EXAMPLES[task]] * 20))
-    read = rows.read(GAUNTLET[task], ["tfds"])
-    assert read.rows[0] == expected and len(read.rows) == 20
-    assert read.source == "tfds" and len(read.sha256) == 64
+@pytest.fixture
+def prepared(tmp_path, monkeypatch):
+    """Prepares a published set with TFDS's own builder, its examples in place of the download."""
+
+    def prepare(task, count) -> str:
+        (name, split), example, _ = PUBLISHED[task]
+        builder = tfds.builder(name, data_dir=str(tmp_path))
+        generated = {split: ((str(number), example) for number in range(count))}
+        monkeypatch.setattr(type(builder), "_split_generators", lambda *_: generated)
+        # TFDS 4.9.10 imports it and does not ask for it.
+        monkeypatch.setitem(sys.modules, "importlib_resources", importlib.resources)
+        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+        return f"tfds:{tmp_path}"
+
+    return prepare
 
 
-def test_a_conversation_is_a_row_a_question_with_all_before_it(monkeypatch):
-    monkeypatch.setattr(tfds_rows, "_raw", lambda *_: iter([EXAMPLES["coqa"]]))
-    first, second = rows.read(GAUNTLET["coqa"], ["tfds"]).rows
+@pytest.mark.parametrize("task", [task for task in PUBLISHED if task != "coqa"])
+def test_examples_of_tfdss_own_builders_become_rows(prepared, task):
+    read = rows.read(GAUNTLET[task], [prepared(task, 12)])
+    assert read.rows == (PUBLISHED[task][2],) * 12
+    assert read.source.startswith("tfds:") and len(read.sha256) == 64
+    assert {name for name in tfds_rows.READERS} == {*PUBLISHED, "hellaswag_zeroshot", "arc_challenge"}
+
+
+def test_a_conversation_is_a_row_a_question_with_all_before_it(prepared):
+    first, second = rows.read(GAUNTLET["coqa"], [prepared("coqa", 1)]).rows
     assert "Story: Once." in first["context"] and first["context"].endswith("Question: When?\nAnswer:")
     assert first["continuation"] == "once" and second["continuation"] == "she"
     assert "Question: When?\nAnswer: once\n" in second["context"]

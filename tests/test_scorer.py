@@ -185,6 +185,7 @@ def test_losses_and_answers_are_llm_foundrys(name, shared, fixture_model):
     np.testing.assert_allclose(means, [choice["mean_ce"] for choice in choices], atol=2e-5, rtol=0)
     if "exact" in choices[0]:
         np.testing.assert_array_equal(scored.greedy_N, [choice["exact"] for choice in choices])
+        assert [tokens.tolist() for tokens in scored.likeliest_N] == [choice["greedy"] for choice in choices]
     else:
         assert scores.answer_Q.tolist() == [example["pred"] for example in fixture["examples"]]
     accuracy = scoring.summarise(scores, 0.25)["accuracy"].value
