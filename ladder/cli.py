@@ -13,7 +13,7 @@ from etils import epath
 from rich.console import Console
 from tyro.conf import Positional, UseAppendAction, arg
 
-from ladder import cli_cache, cli_cloud, cli_convert, cli_precompile, storage
+from ladder import cli_cloud, cli_convert, cli_corpus, cli_precompile, storage
 from ladder import config as configs
 from ladder.cli_arguments import ConfigPath, Json, Overrides, Run, WorkdirPath
 from ladder.launch import RunFailed
@@ -303,22 +303,8 @@ def report(folder: Annotated[Positional[str], arg(metavar="DIR", help="folder of
     reporting.report(path if (path / "law.json").exists() else Workdir(path).fit(), to_person.print)
 
 
-@app.command
-def tokenizer(
-    config: ConfigPath,
-    *,
-    size: Annotated[int, arg(metavar="V", help="number of ids, 258 or more")],
-    out: Annotated[str, arg(metavar="tokenizer.json", help="file to write, local or gs://bucket/path")],
-    overrides: Overrides = (),
-) -> None:
-    """Train a tokenizer on a ladder's corpus, to be its corpus.vocabulary."""
-    from ladder import prepare
-
-    prepare.train_tokenizer(configs.load(config, overrides), size, epath.Path(out).expanduser())
-    to_person.print(f"tokenizer: {out}; train with it by --set corpus.vocabulary={out}")
-
-
-app.command(cli_cache.cache)
+app.command(cli_corpus.cache)
+app.command(cli_corpus.tokenizer)
 app.command(cli_cloud.launch)
 app.command(cli_precompile.precompile)
 app.command(cli_convert.app, name="convert", help="Import and export models: open_lm, Hugging Face.")

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import pydantic
 import yaml
-from etils import epath
 
+from ladder import config_tree
 from ladder.recipe import RECIPES
 from tasks.validation import PAPER
 
@@ -262,7 +262,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> LadderConfig:
     Raises:
       ValueError: naming the file, the key and what is wrong with it.
     """
-    config = _checked(_tree(path, overrides), LadderConfig, path)
+    config = _checked(config_tree.read(path, overrides), LadderConfig, path)
     _refuse_impossible(config, path)
     return config
 
@@ -273,7 +273,7 @@ def load_evaluation(path: str, overrides: Sequence[str] = ()) -> Evaluation:
     Raises:
       ValueError: as `load`.
     """
-    tree = _tree(path, overrides)
+    tree = config_tree.read(path, overrides)
     if set(tree) != {"evaluation"}:
         return load(path, overrides).evaluation
     evaluation = _checked(tree["evaluation"], Evaluation, f"{path}: evaluation")
@@ -291,61 +291,12 @@ def as_tree(config: LadderConfig) -> dict[str, Any]:
     return pydantic.TypeAdapter(LadderConfig).dump_python(config, mode="json")
 
 
-def _tree(path: str, overrides: Sequence[str]) -> dict[str, Any]:
-    file = epath.Path(path)
-    tree = _read(file)
-    bases = [override for override in overrides if override.startswith("base=")]
-    for override in bases:
-        _set(tree, override)
-    tree = _on_its_base(tree, file)
-    for override in overrides:
-        if override not in bases:
-            _set(tree, override)
-    return tree
-
-
 def _checked(tree: Any, kind: type, path: str) -> Any:
     try:
         return pydantic.TypeAdapter(kind).validate_json(_as_json(tree))
     except pydantic.ValidationError as e:
         problems = "; ".join(f"{'.'.join(map(str, p['loc'])) or 'config'}: {_what(p)}" for p in e.errors())
         raise ValueError(f"{path}: {problems}") from e
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML whose numbers may be written 1e-3, as everybody does and only YAML 1.2 allows."""
-
-
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), "-+0123456789")
-
-
-def _read(file: epath.Path) -> dict[str, Any]:
-    if not file.exists():
-        raise ValueError(f"no such config: {file}")
-    try:
-        tree = yaml.load(file.read_text(), _Loader)
-    except yaml.YAMLError as e:
-        raise ValueError(f"{file} is not YAML: {e}") from e
-    if not isinstance(tree, dict):
-        raise ValueError(f"{file} must hold a mapping of keys, as configs/demo.yaml does")
-    return tree
-
-
-def _on_its_base(tree: dict[str, Any], file: epath.Path, below: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The tree over that of its `base`, a file named from where it lies itself, if it has one."""
-    if "base" not in tree:
-        return tree
-    base = file.parent / str(tree["base"])
-    if str(base) in below:
-        raise ValueError(f"{file}: base: {tree['base']} is based on this file")
-    own = {key: value for key, value in tree.items() if key != "base"}
-    return _merged(_on_its_base(_read(base), base, (*below, str(base))), own)
-
-
-def _merged(base: Any, own: Any) -> Any:
-    if not isinstance(base, dict) or not isinstance(own, dict):
-        return own
-    return base | {key: _merged(base[key], value) if key in base else value for key, value in own.items()}
 
 
 def _what(problem: Any) -> str:
@@ -355,36 +306,6 @@ def _what(problem: Any) -> str:
 def _as_json(tree: Any) -> bytes:
     # JSON mode is strict about scalars and still takes a list for a tuple.
     return pydantic.TypeAdapter(Any).dump_json(tree)
-
-
-def _set(tree: dict[str, Any], override: str) -> None:
-    path, equals, value = override.partition("=")
-    *parents, leaf = path.split(".")
-    if not equals or not all([*parents, leaf]):
-        raise ValueError(f"--set {override}: write it as path.to.key=value")
-    try:
-        parsed = yaml.load(value, _Loader)
-    except yaml.YAMLError:
-        raise ValueError(f"--set {override}: {value!r} is not YAML; quote it") from None
-    for key in parents:
-        tree = _item(tree, key, override)
-    if isinstance(tree, list):
-        _item(tree, leaf, override)
-        tree[int(leaf)] = parsed
-    elif isinstance(tree, dict):
-        tree[leaf] = parsed
-    else:
-        raise ValueError(f"--set {override}: there is nothing below {'.'.join(parents)}")
-
-
-def _item(tree: Any, key: str, override: str) -> Any:
-    if isinstance(tree, list):
-        if not key.isdigit() or int(key) >= len(tree):
-            raise ValueError(f"--set {override}: {key} must be one of 0 to {len(tree) - 1}")
-        return tree[int(key)]
-    if not isinstance(tree, dict):
-        raise ValueError(f"--set {override}: there is nothing below {key}")
-    return tree.setdefault(key, {})
 
 
 def _refuse_unknown_sets(evaluation: Evaluation, path: str) -> None:

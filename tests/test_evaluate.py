@@ -20,7 +20,7 @@ from fitting.testbed import RunRecord
 from ladder import evaluate as evaluation
 from ladder import record as records
 from ladder import scorer
-from ladder.config import Corpus, Evaluation, Suite, ValidationSet
+from ladder.config import Corpus, Evaluation, Suite, Training, ValidationSet
 from ladder.spec import Workdir
 from ladder.step import init_state, make_optimizer
 from models import saved
@@ -35,7 +35,7 @@ ROWS = 150  # two whole batches of 64 and a ragged one
 @pytest.fixture
 def config():
     return types.SimpleNamespace(
-        corpus=Corpus(kind="text", vocabulary="ascii"), evaluation=Evaluation(tasks=("which",))
+        corpus=Corpus(kind="text", vocabulary="ascii"), evaluation=Evaluation(tasks=("which",)), training=Training()
     )
 
 
@@ -145,7 +145,8 @@ def suite(tmp_path):
 
 
 def _with(config, **evaluation):
-    return types.SimpleNamespace(corpus=config.corpus, evaluation=dataclasses.replace(config.evaluation, **evaluation))
+    changed = dataclasses.replace(config.evaluation, **evaluation)
+    return types.SimpleNamespace(corpus=config.corpus, evaluation=changed, training=config.training)
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])

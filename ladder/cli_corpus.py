@@ -1,8 +1,9 @@
-"""The verb `ladder cache`: a corpus as token records, written once for all ladders that train on it."""
+"""The verbs of a corpus: its token records, written once for all ladders that train on it, and its tokenizer."""
 
 import shlex
 from typing import Annotated
 
+from etils import epath
 from tyro.conf import arg
 
 from ladder import config as configs
@@ -29,3 +30,18 @@ def cache(
     for part, records in caching.cache(c, Caching(to_person.print), processes=processes, beam=flags).items():
         tokens = len(records) * (records.width - 1)
         to_person.print(f"{c.corpus.cache}/{part}: {len(records):,} records, {tokens:,} tokens to train on")
+
+
+def tokenizer(
+    config: ConfigPath,
+    *,
+    size: Annotated[int, arg(metavar="V", help="number of ids, 258 or more")],
+    out: Annotated[str, arg(metavar="tokenizer.json", help="file to write, local or gs://bucket/path")],
+    overrides: Overrides = (),
+) -> None:
+    """Train a tokenizer on a ladder's corpus, to be its corpus.vocabulary."""
+    from ladder import prepare
+    from ladder.cli import to_person
+
+    prepare.train_tokenizer(configs.load(config, overrides), size, epath.Path(out).expanduser())
+    to_person.print(f"tokenizer: {out}; train with it by --set corpus.vocabulary={out}")

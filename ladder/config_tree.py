@@ -1,0 +1,96 @@
+"""A config's YAML as a tree of mappings: the file, what it is based on, overrides."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+from etils import epath
+
+
+def read(path: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Gives a file's tree over that of its `base`, a file named from where it lies itself, with overrides.
+
+    Args:
+      path: the file, local or gs://.
+      overrides: `path.to.key=value` each; the value is read as YAML.
+
+    Raises:
+      ValueError: naming the file or the override, and what is wrong with it.
+    """
+    file = epath.Path(path)
+    tree = _read(file)
+    bases = [override for override in overrides if override.startswith("base=")]
+    for override in bases:
+        _set(tree, override)
+    tree = _on_its_base(tree, file)
+    for override in overrides:
+        if override not in bases:
+            _set(tree, override)
+    return tree
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose numbers may be written 1e-3, as everybody does and only YAML 1.2 allows."""
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), "-+0123456789")
+
+
+def _read(file: epath.Path) -> dict[str, Any]:
+    if not file.exists():
+        raise ValueError(f"no such config: {file}")
+    try:
+        tree = yaml.load(file.read_text(), _Loader)
+    except yaml.YAMLError as e:
+        raise ValueError(f"{file} is not YAML: {e}") from e
+    if not isinstance(tree, dict):
+        raise ValueError(f"{file} must hold a mapping of keys, as configs/demo.yaml does")
+    return tree
+
+
+def _on_its_base(tree: dict[str, Any], file: epath.Path, below: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The tree over that of its `base`, a file named from where it lies itself, if it has one."""
+    if "base" not in tree:
+        return tree
+    base = file.parent / str(tree["base"])
+    if str(base) in below:
+        raise ValueError(f"{file}: base: {tree['base']} is based on this file")
+    own = {key: value for key, value in tree.items() if key != "base"}
+    return _merged(_on_its_base(_read(base), base, (*below, str(base))), own)
+
+
+def _merged(base: Any, own: Any) -> Any:
+    if not isinstance(base, dict) or not isinstance(own, dict):
+        return own
+    return base | {key: _merged(base[key], value) if key in base else value for key, value in own.items()}
+
+
+def _set(tree: dict[str, Any], override: str) -> None:
+    path, equals, value = override.partition("=")
+    *parents, leaf = path.split(".")
+    if not equals or not all([*parents, leaf]):
+        raise ValueError(f"--set {override}: write it as path.to.key=value")
+    try:
+        parsed = yaml.load(value, _Loader)
+    except yaml.YAMLError:
+        raise ValueError(f"--set {override}: {value!r} is not YAML; quote it") from None
+    for key in parents:
+        tree = _item(tree, key, override)
+    if isinstance(tree, list):
+        _item(tree, leaf, override)
+        tree[int(leaf)] = parsed
+    elif isinstance(tree, dict):
+        tree[leaf] = parsed
+    else:
+        raise ValueError(f"--set {override}: there is nothing below {'.'.join(parents)}")
+
+
+def _item(tree: Any, key: str, override: str) -> Any:
+    if isinstance(tree, list):
+        if not key.isdigit() or int(key) >= len(tree):
+            raise ValueError(f"--set {override}: {key} must be one of 0 to {len(tree) - 1}")
+        return tree[int(key)]
+    if not isinstance(tree, dict):
+        raise ValueError(f"--set {override}: there is nothing below {key}")
+    return tree.setdefault(key, {})
