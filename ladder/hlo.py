@@ -49,8 +49,10 @@ class Instruction:
 
     @property
     def result_bytes(self) -> int:
-        """Of the largest array in its result; the start of an asynchronous one repeats its operands there."""
-        return max((_bytes(*array) for array in _ARRAY.findall(self.shape)), default=0)
+        """Of all arrays in its result, but for those that the start of an asynchronous one repeats of its operands."""
+        sizes = [_bytes(dtype, dims) for dtype, dims in _ARRAY.findall(self.shape) if dims]
+        repeats = self.opcode in ("all-gather-start", "collective-permute-start")
+        return sum(sizes[len(sizes) // 2 :] if repeats else sizes)
 
 
 def instructions(text: str) -> Iterator[Instruction]:

@@ -54,7 +54,8 @@ PROGRAM = """\
     ENTRY %main (x.1: f32[8,128]) -> f32[8,128] {
       %x.1 = f32[8,128]{1,0} parameter(0)
       %while.1 = (s32[], f32[8,128]{1,0}) while(%x.1), condition=%condition, body=%body
-      %all-reduce-start.1 = (f32[8,128]{1,0}, f32[8,128]{1,0}) all-reduce-start(%x.1), channel_id=3, to_apply=%add
+      %all-reduce-start.1 = (f32[8,128]{1,0}, f32[4]{0}) all-reduce-start(%x.1, %x.1), channel_id=3, to_apply=%add
+      %permute.1 = (f32[8,128]{1,0}, f32[8,128]{1,0}, u32[], u32[]) collective-permute-start(%x.1), channel_id=4
       %all-reduce-done.1 = f32[8,128]{1,0} all-reduce-done(%all-reduce-start.1)
       ROOT %copy.1 = f32[8,128]{1,0} copy(%all-reduce-done.1), CYCLES(30)
     }
@@ -79,7 +80,8 @@ def test_collectives_are_counted_once_a_channel_by_kind_and_bytes():
     assert hlo.collectives(PROGRAM) == {
         "all-gather": {"count": 24, "bytes": 24 * 64 * 128 * 2},
         "reduce-scatter": {"count": 24, "bytes": 24 * 64 * 128 * 4},
-        "all-reduce": {"count": 1, "bytes": 8 * 128 * 4},
+        "all-reduce": {"count": 1, "bytes": 8 * 128 * 4 + 4 * 4},
+        "collective-permute": {"count": 1, "bytes": 8 * 128 * 4},
     }
 
 
