@@ -27,7 +27,7 @@ def precompile(
     """Compile a run's train step for TPUs, without one: does it fit, how long will it take, what will it cost."""
     from ladder import plan as plans
     from ladder import precompile as compiler
-    from ladder import precompiled, printing
+    from ladder import precompiled
     from ladder.cli import to_person
     from ladder.topology import Topology
 
@@ -55,11 +55,11 @@ def precompile(
             to_person.print(str(e))
             continue
         reports.append(report)
+        if not json:
+            to_person.print("\n".join(precompiled.as_lines(report)))
         if not report["fits"]:
             to_person.print(report["advice"])
     if json:
         print(encoding.dumps(reports if all else reports[0], indent=2, allow_nan=False))
-    elif reports:
-        printing.print_precompiled(precompiled.as_rows(reports), to_person)
     if not all and not reports[0]["fits"]:
         raise SystemExit(1)

@@ -119,11 +119,12 @@ def _over(training: Training, topology: Topology) -> Training:
     return dataclasses.replace(training, mesh=dataclasses.replace(m, data=data, slices=topology.slices))
 
 
-def _described(training: Training, spec: RunSpec, topology: Topology, program: Program) -> dict[str, Any]:
-    def bytes_per_chip(tree: Any) -> int:
-        leaves = jax.tree.leaves(tree)
-        return sum(leaf.dtype.itemsize * math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in leaves)
+def _bytes_per_chip(tree: Any) -> int:
+    leaves = jax.tree.leaves(tree)
+    return sum(leaf.dtype.itemsize * math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in leaves)
 
+
+def _described(training: Training, spec: RunSpec, topology: Topology, program: Program) -> dict[str, Any]:
     return {
         "topology": topology.name,
         "slices": topology.slices,
@@ -137,8 +138,8 @@ def _described(training: Training, spec: RunSpec, topology: Topology, program: P
         "loss_chunk_tokens": training.loss_chunk_tokens,
         "accumulation_steps": training.accumulation_steps,
         "hbm_limit_bytes": topology.chip.hbm_gib * GIB,
-        "hbm_parameter_bytes": bytes_per_chip(program.abstract.params),
-        "hbm_optimizer_bytes": bytes_per_chip(program.abstract.opt_state),
+        "hbm_parameter_bytes": _bytes_per_chip(program.abstract.params),
+        "hbm_optimizer_bytes": _bytes_per_chip(program.abstract.opt_state),
     }
 
 
@@ -148,7 +149,7 @@ def _compiled(training: Training, spec: RunSpec, topology: Topology, program: Pr
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as e:
-        needed = hbm_overflow_bytes(str(e))
+        needed = hbm_overflow_bytes(str(e), _bytes_per_chip((program.abstract, program.abstract_batch)))
         if needed is None:
             raise
         advice = _advice(training, spec, topology, needed)
@@ -189,10 +190,18 @@ def _nothing(compile_seconds: float) -> dict[str, Any]:
     return {"compile_seconds": compile_seconds, **{f"estimated_{e}": None for e in estimates}, "collectives": {}}
 
 
-def hbm_overflow_bytes(refusal: str) -> int | None:
-    """What a program that XLA refused for want of memory needs of it; None if it was refused for another reason."""
-    found = re.search(r"Used ([\d.]+)([KMGT]) of [\d.]+[KMGT]? hbm", refusal)
-    return int(float(found[1]) * 1024 ** ("KMGT".index(found[2]) + 1)) if found else None
+def hbm_overflow_bytes(refusal: str, argument_bytes: int = 0) -> int | None:
+    """What a program that XLA refused for want of memory needs of it; None if it was refused for another reason.
+
+    Args:
+      refusal: XLA's words, which tell all that is needed, or all but the arguments.
+      argument_bytes: of those, a chip.
+    """
+    if found := re.search(r"Used ([\d.]+)([KMGT]) of [\d.]+[KMGT]? hbm", refusal):
+        argument_bytes = 0
+    elif not (found := re.search(r"HLO temporaries \(([\d.]+)([KMGT])\) exceeds available HBM", refusal)):
+        return None
+    return argument_bytes + int(float(found[1]) * 1024 ** ("KMGT".index(found[2]) + 1))
 
 
 def _advice(training: Training, spec: RunSpec, topology: Topology, needed: int) -> str:
@@ -204,7 +213,10 @@ def _advice(training: Training, spec: RunSpec, topology: Topology, needed: int) 
     if not training.loss_chunk_tokens:
         ways.append("training.loss_chunk_tokens=512")
     if rows > parts:
-        ways.append(f"training.accumulation_steps={next(n for n in range(2 * parts, rows + 1) if rows % n == 0)}")
+        enough = (
+            n for n in range(parts + 1, rows) if rows % n == 0 and needed * parts <= n * topology.chip.hbm_gib * GIB
+        )
+        ways.append(f"training.accumulation_steps={next(enough, rows)}")
     if training.mesh.fsdp * training.mesh.tensor * topology.slices < topology.chips:
         ways.append(f"training.mesh.fsdp={topology.chips // topology.slices // training.mesh.tensor}")
     missing = f"{needed / GIB:.1f} GiB a chip, {needed / GIB - topology.chip.hbm_gib:.1f} more than"

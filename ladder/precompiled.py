@@ -50,20 +50,29 @@ def chip_hours(training: Training, specs: Sequence[RunSpec]) -> dict[str, dict[s
     }
 
 
-def as_rows(reports: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """The reports as a table for people: run, topology, batch, memory, step, MFU, tokens/s, days, price."""
-    rows = []
-    for r in reports:
-        memory = f"{r['hbm_bytes_per_chip'] / GIB:.1f} of {r['hbm_limit_bytes'] / GIB:.0f} GiB"
-        start = (r["run"], _where(r), f"{r['batch_size']}/{r['accumulation_steps']}", memory)
-        if not r["fits"]:
-            rows.append((*start, "does not fit", "", "", "", ""))
-            continue
-        step = f"{r['estimated_step_seconds']:.3g} s ({r['estimated_xla_seconds']:.3g})"
-        mfu = f"{r['estimated_mfu']:.2f} ({r['estimated_xla_mfu']:.2f})"
-        tokens = f"{r['estimated_tokens_per_second']:,.0f}"
-        rows.append((*start, step, mfu, tokens, f"{r['days']:.2f}", f"${r['dollars']:,.0f}"))
-    return rows
+def as_lines(report: dict[str, Any]) -> list[str]:
+    """A report for people: memory, time, communication, and what the whole run costs."""
+    r, mesh = report, report["mesh"]
+    parts = f" in {r['accumulation_steps']} parts" if r["accumulation_steps"] > 1 else ""
+    limit = f"of {r['hbm_limit_bytes'] / GIB:.0f} GiB a chip"
+    lines = [
+        f"{r['run']} on {_where(r)} ({r['accelerator']}, {r['chips']} chips): mesh {mesh['data']} x {mesh['fsdp']} x "
+        f"{mesh['tensor']}, batch {r['batch_size']}{parts}, remat {r['remat']}"
+    ]
+    if not r["fits"]:
+        return [*lines, f"  does not fit: {r['hbm_bytes_per_chip'] / GIB:.1f} {limit}"]
+    collectives = ", ".join(f"{k} {v['count']} times {v['bytes'] / GIB:.2f} GiB" for k, v in r["collectives"].items())
+    return [
+        *lines,
+        f"  memory   {r['hbm_bytes_per_chip'] / GIB:.1f} {limit}; parameters {r['hbm_parameter_bytes'] / GIB:.1f}, "
+        f"optimizer {r['hbm_optimizer_bytes'] / GIB:.1f}, temporaries {r['hbm_temporary_bytes'] / GIB:.1f}",
+        f"  step     estimated {r['estimated_step_seconds']:.3f} s: XLA {r['estimated_xla_seconds']:.3f}, kernels "
+        f"{r['estimated_kernel_seconds']:.3f}, communication {r['estimated_communication_seconds']:.3f}; "
+        f"6N MFU {r['estimated_mfu']:.2f}, of XLA's part {r['estimated_xla_mfu']:.2f}",
+        f"  network  {collectives or 'none'}",
+        f"  run      {r['steps']:,} steps, {r['estimated_tokens_per_second']:,.0f} tokens/s, {r['days']:.2f} days, "
+        f"{r['chip_hours']:,.0f} chip-hours, ${r['dollars']:,.0f} on demand",
+    ]
 
 
 def _where(report: dict[str, Any]) -> str:

@@ -50,19 +50,6 @@ def print_plan(plan: Mapping[str, Any], console: Console) -> None:
         console.print(f"the rungs cost {share:.0%} of the smallest target's FLOPs")
 
 
-def print_precompiled(rows: Sequence[Sequence[str]], console: Console) -> None:
-    """What `ladder.precompiled.as_rows` gives; in parentheses what the compiler itself counts."""
-    table = Table(box=None, pad_edge=False)
-    for name in ("run", "topology"):
-        table.add_column(name)
-    for name in ("batch/parts", "memory a chip", "step (XLA)", "6N MFU (XLA)", "tokens/s", "days", "on demand"):
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table, soft_wrap=False)
-    console.print("times are the compiler's estimates, which nothing here has calibrated")
-
-
 def print_predictions(predictions: Sequence[Prediction], console: Console) -> None:
     """A line each: loss and error with their intervals, and how far off they are where they have been measured."""
     for p in predictions:

@@ -43,11 +43,18 @@ def found(pod_spec):
             "topology": topology.name,
             "slices": topology.slices,
             "chips": topology.chips,
+            "accelerator": topology.slice.accelerator_type,
+            "mesh": {"data": topology.chips, "fsdp": 1, "tensor": 1},
+            "remat": "full",
             "batch_size": 8,
             "accumulation_steps": 1,
             "fits": True,
             "hbm_bytes_per_chip": 3 * GIB,
             "hbm_limit_bytes": 16 * GIB,
+            **dict.fromkeys(("hbm_parameter_bytes", "hbm_optimizer_bytes", "hbm_temporary_bytes"), GIB),
+            "estimated_kernel_seconds": 4.0,
+            "estimated_communication_seconds": 2.0,
+            "collectives": {},
             "estimated_step_seconds": 36.0,
             "estimated_xla_seconds": 30.0,
             "estimated_mfu": 0.5,
@@ -100,6 +107,16 @@ def test_what_was_found_is_given_again_without_compiling(found, pod_spec, monkey
     assert compiler.precompile(TRAINING, pod_spec, Topology.of("v5e:4x4"))["estimated_step_seconds"] == 36
 
 
+def test_a_report_tells_people_what_it_tells_programs(found, pod_spec):
+    found(Topology.of("v5e:4x4"))
+    told = "\n".join(precompiled.as_lines(compiler.precompile(TRAINING, pod_spec, Topology.of("v5e:4x4"))))
+    for words in ("w8-m1 on v5e:4x4 (v5litepod-16, 16 chips)", "3.0 of 16 GiB", "36.000 s: XLA 30.000", "$5 on demand"):
+        assert words in told
+    found(Topology.of("v5e:4x4"), fits=False)
+    told = precompiled.as_lines(compiler.precompile(TRAINING, pod_spec, Topology.of("v5e:4x4")))
+    assert told[1:] == ["  does not fit: 3.0 of 16 GiB a chip"]
+
+
 def test_the_plan_shows_chip_hours_where_they_are_known(found, pod_spec):
     found(Topology.of("v5e:4x4"))
     found(Topology.of("v4:2x2x1", 1), fits=False)
@@ -113,7 +130,12 @@ def test_an_overflow_is_read_from_the_compilers_words_and_answered_with_advice(p
         "Used 35.96G of 31.25G hbm. Exceeded hbm capacity by 4.71G."
     )
     needed = compiler.hbm_overflow_bytes(words)
-    assert needed == pytest.approx(35.96 * GIB)
+    assert needed == pytest.approx(35.96 * GIB) == compiler.hbm_overflow_bytes(words, argument_bytes=GIB)
+    others = (
+        "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (109.72G) exceeds "
+        "available HBM (15.75G)."
+    )
+    assert compiler.hbm_overflow_bytes(others, argument_bytes=GIB) == pytest.approx(110.72 * GIB)
     assert compiler.hbm_overflow_bytes("INTERNAL: Mosaic failed to compile") is None
     h = dataclasses.replace(pod_spec.hyperparameters, batch_size=1024)
     spec = dataclasses.replace(pod_spec, hyperparameters=h)
