@@ -148,6 +148,24 @@ def test_a_name_of_the_hub_that_cannot_be_reached_is_refused_clearly(monkeypatch
         vocab.load("someone/something")
 
 
+def test_what_the_hubs_own_client_fetched_before_is_read_without_a_network(monkeypatch, trained, tmp_path):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    held, commit = tmp_path / "models--someone--something", "a" * 40
+    (held / "refs").mkdir(parents=True)
+    (held / "refs" / "main").write_text(commit)
+    snapshot = held / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"'someone/something' is no file here, .* give the path of a tokenizer\.json"):
+        vocab.size("someone/something")
+    (snapshot / "tokenizer.json").write_text(trained.read_text())
+    assert (vocab.size("someone/something"), vocab.load("someone/something").eos_id) == (300, 0)
+    (snapshot / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|padding|>"}))
+    assert vocab.load("someone/something").eos_id == 1
+
+
 def test_a_name_of_the_hub_is_fetched_once(monkeypatch, trained):
     import huggingface_hub
     from huggingface_hub import errors
