@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import time
 import types
 
 from ladder import hosts
@@ -39,10 +40,11 @@ class Together:
             process.kill()
             process.join()
 
-    def exit_codes(self, seconds=120):
+    def exit_codes(self, seconds=600):
         """Waits for all of them to end."""
+        deadline = time.monotonic() + seconds
         for process in self.processes:
-            process.join(seconds)
+            process.join(max(0, deadline - time.monotonic()))
         return [process.exitcode for process in self.processes]
 
 
@@ -83,29 +85,21 @@ def train(spec, workdir, kill_at=None, stop_at=None):
             os.kill(os.getpid(), signal.SIGKILL)
         if event.step == stop_at and jax.process_index() == 0:
             os.kill(os.getpid(), signal.SIGTERM)
+        if stop_at and event.step > stop_at:
+            time.sleep(0.2)  # JAX looks for notices once a second, and these steps take a thousandth of one
 
     training = Training(log_every_steps=5, checkpoint_every_steps=10)
     train(types.SimpleNamespace(training=training), spec, workdir, report)
 
 
-def abstract_state(spec):
-    """Of the run's state, on one device."""
-    import jax
-    from flax import linen as nn
-
-    from ladder.train import init_state, make_optimizer
-
-    optimizer = make_optimizer(spec.hyperparameters, spec.steps)
-    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one),
-        jax.eval_shape(lambda: nn.unbox(init_state(spec, optimizer))),
-    )
-
-
 def newest(spec, workdir):
     """The run's newest checkpoint, on one device whichever wrote it: its step and state."""
-    from ladder.checkpoint import Checkpoints
+    import jax
 
+    from ladder import mesh as meshes
+    from ladder.checkpoint import Checkpoints
+    from ladder.step import abstract_on_disk
+
+    abstract = abstract_on_disk(spec, meshes.make((1, 1, 1), jax.devices()[:1]))
     with Checkpoints(workdir.checkpoints(spec.run)) as checkpoints:
-        return checkpoints.latest_step(), checkpoints.restore(checkpoints.latest_step(), abstract_state(spec))
+        return checkpoints.latest_step(), checkpoints.restore(checkpoints.latest_step(), abstract)
