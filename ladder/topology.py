@@ -20,7 +20,7 @@ GIB = 2**30
 class Chip:
     """One generation of TPU.
 
-    Sources: cloud.google.com/tpu/docs (v4, v5e, v5p, v6e). Prices stand for on-demand list prices of a US region in 2025
+    Sources: cloud.google.com/tpu/docs (v4, v5e, v5p, v6e). Prices stand for on-demand list prices in the US in 2025
     and were not confirmed with Google since; look yours up at cloud.google.com/tpu/pricing before you believe a bill.
 
     Attributes:
