@@ -47,8 +47,12 @@ def read_text(path: Any) -> str:
 
 
 def save(artifact: Any, path: Any) -> None:
-    """Writes a dataclass as JSON: floats exactly, NaN as null, keys in the fields' order, a row of numbers a line."""
-    text = json.dumps(_encode(artifact), indent=1, allow_nan=False)
+    """Writes a dataclass as JSON: floats exactly, NaN as null, keys in the fields' order, a row of numbers a line.
+
+    What was read back is written as the same bytes: a whole number is a float's where the field is a float.
+    """
+    as_read = _decode(type(artifact), _encode(artifact), type(artifact).__name__)
+    text = json.dumps(_encode(as_read), indent=1, allow_nan=False)
     text = _NUMBERS.sub(lambda match: re.sub(r"\n\s*", " ", match[0]).replace("[ ", "[").replace(" ]", "]"), text)
     write_text(path, text + "\n")
 

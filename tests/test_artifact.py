@@ -26,6 +26,14 @@ def test_a_law_survives_its_file_exactly(path, tmp_path):
     assert (tmp_path / "again.json").read_bytes() == path.read_bytes()
 
 
+def test_a_whole_number_in_a_float_s_place_is_written_as_it_is_written_once_read(tmp_path):
+    law = synthetic_law()
+    whole = dataclasses.replace(law.predictions[0], tokens=20, measured_loss=2)
+    fitted.save(dataclasses.replace(law, predictions=(whole,)), tmp_path / "law.json")
+    fitted.save(fitted.load(tmp_path / "law.json"), tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "law.json").read_bytes()
+
+
 def test_unknown_numbers_are_null_and_come_back_as_nan(tmp_path):
     law = synthetic_law()
     projection = dataclasses.replace(law.predictions[0], measured_loss=math.nan)
