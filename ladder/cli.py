@@ -1,27 +1,22 @@
-"""The verbs of `ladder`: parse, call one function, print. Heavy imports only inside the verb that needs them."""
+"""The verbs of a ladder, and all others by name: parse, call one function, print. Heavy imports only where needed."""
 
-import dataclasses
-import json
 import logging
-import shlex
 import sys
 import warnings
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
-from etils import epath
 from rich.console import Console
 from tyro.conf import Positional, UseAppendAction, arg
 
-from ladder import cli_cloud, cli_convert, cli_corpus, cli_precompile, storage
+from ladder import cli_cloud, cli_convert, cli_corpus, cli_laws, cli_precompile, storage
 from ladder import config as configs
-from ladder.cli_arguments import ConfigPath, Json, Overrides, Run, WorkdirPath
+from ladder.cli_arguments import ConfigPath, Json, Overrides, Run, WorkdirPath, planned, print_json, to_person
 from ladder.launch import RunFailed
 from ladder.preemption import Preempted
 from ladder.spec import RunSpec, Workdir
 
 app = tyro.extras.SubcommandApp()
-to_person = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def main() -> None:
@@ -55,7 +50,7 @@ def run(config: ConfigPath, *, workdir: WorkdirPath, overrides: Overrides = ()) 
     from ladder import hosts, launch, record
     from ladder import report as reporting
 
-    c, specs = _planned(config, overrides)
+    c, specs = planned(config, overrides)
     w = Workdir.at(workdir)
     _print_plan(c, specs)
     _prepare(c, specs, w)
@@ -65,7 +60,7 @@ def run(config: ConfigPath, *, workdir: WorkdirPath, overrides: Overrides = ()) 
     if not hosts.is_first():
         return
     collecting.collect(w, to_person.print)
-    _fit(w.testbed, w.fit(), loss=c.fit.loss, error=c.fit.error, level=c.fit.level, seed=c.seed)
+    cli_laws.fit_table(w.testbed, w.fit(), loss=c.fit.loss, error=c.fit.error, level=c.fit.level, seed=c.seed)
     reporting.report(w.fit(), to_person.print)
 
 
@@ -75,9 +70,9 @@ def plan(config: ConfigPath, *, json: Json = False, overrides: Overrides = ()) -
     from ladder import plan as plans
     from ladder import precompiled
 
-    c, specs = _planned(config, overrides)
+    c, specs = planned(config, overrides)
     if json:
-        _print_json(plans.as_table(specs, precompiled.chip_hours(c.training, specs)))
+        print_json(plans.as_table(specs, precompiled.chip_hours(c.training, specs)))
     else:
         _print_plan(c, specs)
 
@@ -138,7 +133,7 @@ def generate(
     growing_texts = text.generate(checkpoint, prompt, sampling, max_tokens=max_tokens, seed=seed)
     if json:
         *_, texts = growing_texts
-        _print_json([{"prompt": p, "text": t} for p, t in zip(prompt, texts, strict=True)])
+        print_json([{"prompt": p, "text": t} for p, t in zip(prompt, texts, strict=True)])
     else:
         text.write(prompt, growing_texts, sys.stdout)
 
@@ -151,170 +146,17 @@ def collect(workdir: Annotated[Positional[str], arg(metavar="DIR", help="workdir
     collecting.collect(Workdir.at(workdir), to_person.print)
 
 
-@app.command(name="import")
-def import_(
-    kind: Annotated[
-        Positional[Literal["gadre2024", "olmo-ladder", "chinchilla", "datablations", "csv"]],
-        arg(metavar="KIND", help="gadre2024, olmo-ladder, chinchilla, datablations, or csv: `fitting.testbed.Testbed`"),
-    ],
-    path: Annotated[Positional[str], arg(metavar="PATH", help="the published folder or file")],
-    *,
-    out: Annotated[str, arg(metavar="CSV", help="the table to write, such as testbed.csv")],
-) -> None:
-    """Read a published testbed into a table of runs; broken records are marked in its column `quarantine`."""
-    from fitting import importers
-
-    testbed = importers.read(kind, path)
-    testbed.write_csv(epath.Path(out))
-    for row in testbed.table[testbed.table["quarantine"] != ""].to_dict("records"):
-        to_person.print(f"quarantined: {row['run']}, {row['quarantine']}")
-    to_person.print(f"{len(testbed.table)} runs: {out}")
-
-
-@app.command
-def fit(
-    testbed: Annotated[
-        Positional[str],
-        arg(metavar="TESTBED", help="table of runs, such as a workdir's testbed.csv, or gadre2024, which is built in"),
-    ],
-    *,
-    loss: Annotated[str, arg(metavar="COLUMN", help="loss to fit, such as loss/code")],
-    out: Annotated[str, arg(metavar="DIR", help="folder that law.json goes to")],
-    error: Annotated[str | None, arg(metavar="COLUMN", help="error to fit on that loss, such as error/average")] = None,
-    select: Annotated[str, arg(metavar="EXPR", help="rows to fit, as a pandas query")] = "role == 'rung'",
-    select_error: Annotated[
-        str | None, arg(metavar="EXPR", help="rows to fit the error law on, where they differ")
-    ] = None,
-    method: Annotated[
-        Literal["default", "published", "paper", "best"],
-        arg(
-            help="`published` has priors learned from published testbeds, `paper` is Gadre et al.'s procedure exactly, "
-            "`best` the best fit of any law by any objective"
-        ),
-    ] = "default",
-    law: Annotated[str, arg(metavar="LAW", help="loss law, such as chinchilla")] = "over_training",
-    error_law: Annotated[str, arg(metavar="LAW", help="error law; `logistic` suits one task")] = "exponential_decay",
-    objective: Annotated[str | None, arg(metavar="NAME", help="of the method `best`, such as log_huber")] = None,
-    params_column: Annotated[str, arg(metavar="COLUMN", help="what N is, such as params_non_embedding")] = "params",
-    level: Annotated[float, arg(help="nominal coverage of the intervals")] = 0.95,
-    seed: Annotated[int, arg(help="of the intervals' random draws")] = 0,
-) -> None:
-    """Fit a loss law, and an error law on top of it, to a table of runs."""
-    _fit(
-        epath.Path(testbed),
-        epath.Path(out),
-        loss=loss,
-        error=error,
-        select=select,
-        select_error=select_error,
-        method=method,
-        law=law,
-        error_law=error_law,
-        objective=objective,
-        params_column=params_column,
-        level=level,
-        seed=seed,
-    )
-
-
-@app.command
-def predict(
-    law: Annotated[Positional[str], arg(metavar="LAW.json", help="what `ladder fit` wrote")],
-    *,
-    params: Annotated[float, arg(metavar="N", help="parameters, embeddings included, such as 1.4e9")],
-    tokens: Annotated[float, arg(metavar="D", help="training tokens, such as 900e9")],
-    given: Annotated[
-        tuple[str, ...], arg(metavar="NAME=VALUE", help="what else the law is of, such as unique_tokens=100e9")
-    ] = (),
-    run: Annotated[str, arg(metavar="NAME", help="what the run is called, or will be")] = "",
-    freeze: Annotated[
-        str | None, arg(metavar="FILE", help="date the prediction in this file, for `ladder score` to score later")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Predict the loss and the error of a run from a fitted law."""
-    from fitting import fitted
-    from fitting.predict import predict
-
-    path = epath.Path(law)
-    fitted_law = fitted.load(path)
-    prediction = predict(fitted_law, params, tokens, run, columns=dict(map(_named_number, given)))
-    if freeze:
-        _freeze(fitted_law, path, prediction, epath.Path(freeze))
-    if json:
-        # Nothing was measured of a run that is only asked about.
-        untold = ("run", "measured_loss", "measured_error", "columns")
-        told = {f.name: getattr(prediction, f.name) for f in dataclasses.fields(prediction) if f.name not in untold}
-        _print_json(told | ({"given": dict(prediction.columns)} if given else {}))
-    else:
-        _print_predictions([prediction])
-
-
-@app.command
-def score(
-    prediction: Annotated[Positional[str], arg(metavar="PREDICTION.json", help="what `ladder predict --freeze` wrote")],
-    testbed: Annotated[Positional[str], arg(metavar="TESTBED", help="table that has the run by now")],
-    *,
-    run: Annotated[str, arg(metavar="NAME", help="the run that was predicted")],
-    json: Json = False,
-) -> None:
-    """Score a frozen prediction against the run, once it has been measured."""
-    from fitting import frozen
-    from fitting.testbed import Testbed
-    from ladder import printing
-
-    table = epath.Path(testbed)
-    record = Workdir(table.parent).record(run)
-    measured = printing.iso_time(record.stat().mtime) if record.exists() else ""
-    scored = frozen.score(frozen.load(epath.Path(prediction)), Testbed.read_csv(table), run, measured=measured)
-    if json:
-        _print_json(printing.score_as_data(scored))
-    else:
-        _print_predictions([scored.prediction])
-        to_person.print(printing.when(scored))
-
-
-@app.command
-def advise(
-    law: Annotated[Positional[str], arg(metavar="LAW.json", help="what `ladder fit` wrote")],
-    *,
-    budget_flops: Annotated[float, arg(metavar="C", help="training compute, 6ND, such as 1e21")],
-    served_tokens: Annotated[float, arg(metavar="T", help="tokens that the model will serve, such as 1e12")] = 0.0,
-    json: Json = False,
-) -> None:
-    """Tell what to train for a budget, what over-training costs, and which run to add to the ladder."""
-    from fitting import fitted
-    from fitting.advise import advise
-    from ladder import printing
-
-    advice = advise(fitted.load(epath.Path(law)), budget_flops, served_tokens=served_tokens)
-    if json:
-        _print_json(printing.as_data(advice))
-    else:
-        printing.print_advice(advice, to_person)
-
-
-@app.command
-def report(folder: Annotated[Positional[str], arg(metavar="DIR", help="folder of law.json, or a workdir")]) -> None:
-    """Write the report of a fitted law: HTML, Markdown, LaTeX, JSON, CSV, figures as SVG and PDF."""
-    from ladder import report as reporting
-
-    path = epath.Path(folder)
-    reporting.report(path if (path / "law.json").exists() else Workdir(path).fit(), to_person.print)
-
-
+app.command(cli_laws.import_, name="import")
+app.command(cli_laws.fit)
+app.command(cli_laws.predict)
+app.command(cli_laws.score)
+app.command(cli_laws.advise)
+app.command(cli_laws.report)
 app.command(cli_corpus.cache)
 app.command(cli_corpus.tokenizer)
 app.command(cli_cloud.launch)
 app.command(cli_precompile.precompile)
 app.command(cli_convert.app, name="convert", help="Import and export models: open_lm, Hugging Face.")
-
-
-def _planned(config: str, overrides: tuple[str, ...]) -> tuple[configs.LadderConfig, tuple[RunSpec, ...]]:
-    from ladder import plan as plans
-
-    c = configs.load(config, overrides)
-    return c, plans.plan(c, plans.vocab_size(c))
 
 
 def _prepare(c: configs.LadderConfig, specs: tuple[RunSpec, ...], w: Workdir) -> None:
@@ -334,7 +176,7 @@ def _prepare(c: configs.LadderConfig, specs: tuple[RunSpec, ...], w: Workdir) ->
 def _one_run(job, config: str, run: str, workdir: str, overrides: tuple[str, ...]) -> None:
     from ladder import plan as plans
 
-    c, specs = _planned(config, overrides)
+    c, specs = planned(config, overrides)
     spec, w = plans.find(specs, run), Workdir.at(workdir)
     _prepare(c, specs, w)
     _launch(job, c, [spec], [spec], w)
@@ -351,53 +193,8 @@ def _launch(job, c: configs.LadderConfig, specs, todo, w: Workdir) -> None:
             launch(job, c, todo, w, display)
 
 
-def _fit(table: epath.Path, out: epath.Path, **options) -> None:
-    from fitting import fit, fitted, importers
-    from fitting.testbed import Testbed
-
-    command = shlex.join(["ladder", *sys.argv[1:]])
-    if not table.exists():
-        table = importers.shipped(str(table)) or table
-    law = fit.fit(Testbed.read_csv(table), command=command, **options)
-    fitted.save(law, out / "law.json")
-    for left_out in law.left_out:
-        if not left_out.reason.startswith("not selected"):
-            to_person.print(f"left out: {left_out.run}, {left_out.reason}")
-    _print_predictions(law.predictions)
-    to_person.print(f"law: {out / 'law.json'}")
-
-
-def _named_number(text: str) -> tuple[str, float]:
-    name, _, value = text.partition("=")
-    try:
-        return name, float(value)
-    except ValueError:
-        raise ValueError(f"{text!r}: write NAME=VALUE, such as unique_tokens=100e9") from None
-
-
-def _freeze(law, path: epath.Path, prediction, out: epath.Path) -> None:
-    import hashlib
-
-    from fitting import frozen
-
-    command = shlex.join(["ladder", *sys.argv[1:]])
-    dated = frozen.freeze(law, hashlib.sha256(path.read_bytes()).hexdigest(), prediction, command=command)
-    frozen.save(dated, out)
-    to_person.print(f"frozen at {dated.frozen}: {out}\npublish its digest to prove the date: {dated.digest}")
-
-
-def _print_json(value) -> None:
-    print(json.dumps(value, indent=2, allow_nan=False))
-
-
 def _print_plan(c: configs.LadderConfig, specs: tuple[RunSpec, ...]) -> None:
     from ladder import plan as plans
     from ladder import precompiled, printing
 
     printing.print_plan(plans.as_table(specs, precompiled.chip_hours(c.training, specs)), to_person)
-
-
-def _print_predictions(predictions) -> None:
-    from ladder import printing
-
-    printing.print_predictions(predictions, to_person)

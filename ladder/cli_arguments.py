@@ -1,8 +1,15 @@
-"""Arguments that several verbs have."""
+"""What several verbs share: arguments, where they print, and the plan of a config."""
 
-from typing import Annotated
+import json
+from typing import Annotated, Any
 
+from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
+
+from ladder import config as configs
+from ladder.spec import RunSpec
+
+to_person = Console(stderr=True, highlight=False, soft_wrap=True)
 
 ConfigPath = Annotated[Positional[str], arg(metavar="CONFIG", help="YAML file of a ladder, such as configs/demo.yaml")]
 Run = Annotated[str, arg(metavar="NAME", help="one run, as `ladder plan` names it")]
@@ -12,3 +19,16 @@ Overrides = Annotated[
     UseAppendAction[tuple[str, ...]],
     arg(name="set", metavar="KEY=VALUE", help="override a value of the config, such as seed=1"),
 ]
+
+
+def print_json(value: Any) -> None:
+    """Prints what a machine is to read, on stdout."""
+    print(json.dumps(value, indent=2, allow_nan=False))
+
+
+def planned(config: str, overrides: tuple[str, ...]) -> tuple[configs.LadderConfig, tuple[RunSpec, ...]]:
+    """A config with its overrides, and the runs of its ladder."""
+    from ladder import plan as plans
+
+    c = configs.load(config, overrides)
+    return c, plans.plan(c, plans.vocab_size(c))

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from tyro.conf import FlagCreatePairsOff, arg
 
-from ladder.cli_arguments import ConfigPath, Overrides
+from ladder.cli_arguments import ConfigPath, Overrides, planned
 
 
 def launch(
@@ -27,11 +27,10 @@ def launch(
     import sys
 
     from ladder import cloud
-    from ladder.cli import _planned
 
     if not print:
         raise ValueError("launch starts nothing itself, because machines cost money; add --print and run what it says")
-    _, specs = _planned(config, overrides)
+    _, specs = planned(config, overrides)
     where = cloud.Order(
         config=config,
         workdir=workdir,

@@ -5,6 +5,8 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional, arg
 
+from ladder.cli_arguments import to_person
+
 Out = Annotated[str, arg(metavar="DIR", help="folder to write, local or gs://bucket/path")]
 Vocabulary = Annotated[
     str | None, arg(metavar="NAME", help="bytes, ascii, a tokenizer.json, a SentencePiece model or a Hugging Face name")
@@ -62,6 +64,4 @@ def _say_what(model, out: str) -> None:
 
 
 def _say(line: str) -> None:
-    from ladder.cli import to_person
-
     to_person.print(line)

@@ -7,7 +7,7 @@ from etils import epath
 from tyro.conf import arg
 
 from ladder import config as configs
-from ladder.cli_arguments import ConfigPath, Overrides
+from ladder.cli_arguments import ConfigPath, Overrides, to_person
 
 
 def cache(
@@ -22,7 +22,6 @@ def cache(
 ) -> None:
     """Write a ladder's corpus to its corpus.cache as token records; run again to go on."""
     from ladder import caching
-    from ladder.cli import to_person
     from ladder.progress import Caching
 
     c = configs.load(config, overrides)
@@ -41,7 +40,6 @@ def tokenizer(
 ) -> None:
     """Train a tokenizer on a ladder's corpus, to be its corpus.vocabulary."""
     from ladder import prepare
-    from ladder.cli import to_person
 
     prepare.train_tokenizer(configs.load(config, overrides), size, epath.Path(out).expanduser())
     to_person.print(f"tokenizer: {out}; train with it by --set corpus.vocabulary={out}")

@@ -7,7 +7,7 @@ from typing import Annotated
 from tyro.conf import FlagCreatePairsOff, arg
 
 from ladder import config as configs
-from ladder.cli_arguments import ConfigPath, Json, Overrides
+from ladder.cli_arguments import ConfigPath, Json, Overrides, to_person
 
 Flag = FlagCreatePairsOff[bool]
 
@@ -28,7 +28,6 @@ def precompile(
     from ladder import plan as plans
     from ladder import precompile as compiler
     from ladder import precompiled
-    from ladder.cli import to_person
     from ladder.topology import Topology
 
     if all == (run is not None):
