@@ -19,7 +19,7 @@ from ladder.spec import RunSpec
 from models import layers
 from models.decoder import Decoder
 from models.execution import Execution, as_it_is
-from models.loss import chunked_token_losses, token_losses
+from models.loss import chunked_training_loss, training_loss
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -131,13 +131,13 @@ def train_step(
 
     def objective(params: Any, batch_BxT: jax.Array) -> tuple[jax.Array, jax.Array]:
         token_BxL, target_BxL = batch_BxT[:, :-1], batch_BxT[:, 1:]
-        if loss_chunk:
-            readout = partial(chunked_token_losses, target_BxL=target_BxL, chunk=loss_chunk)
-            loss_BxL, log_normaliser_BxL = decoder.apply({"params": params}, token_BxL, readout=readout)
-        else:
-            loss_BxL, log_normaliser_BxL = token_losses(decoder.apply({"params": params}, token_BxL), target_BxL)
-        loss = loss_BxL.mean()
-        return loss + z_loss * jnp.square(log_normaliser_BxL).mean(), loss
+        if not loss_chunk:
+            return training_loss(decoder.apply({"params": params}, token_BxL), target_BxL, z_loss)
+
+        def readout(x_BxLxD: jax.Array, output_DxV: jax.Array) -> tuple[jax.Array, jax.Array]:
+            return chunked_training_loss(x_BxLxD, output_DxV, target_BxL, z_loss, loss_chunk)
+
+        return decoder.apply({"params": params}, token_BxL, readout=readout)
 
     gradient = jax.value_and_grad(objective, has_aux=True)
     if accumulation == 1:

@@ -21,6 +21,9 @@ from models.execution import HERE, REMAT, Execution
 # What hides a score. Finite, so that a padded query, which sees nothing, mixes everything rather than making NaNs.
 HIDDEN = -1e30
 
+# From this width on a product takes so long that no pass over what goes in or comes out is worth fusing into it.
+WIDE = 4096
+
 # (x_BxLxD after the last norm, output_DxV) → anything.
 Readout = Callable[[jax.Array, jax.Array], Any]
 
@@ -63,6 +66,15 @@ def rotate(x_BxHxLxK: jax.Array, cos_Bx1xLxK: jax.Array, sin_Bx1xLxK: jax.Array)
     return (x_BxHxLxK * cos_Bx1xLxK + turned_BxHxLxK * sin_Bx1xLxK).astype(x_BxHxLxK.dtype)
 
 
+def apart(x: Any) -> Any:
+    """`x`, and its gradient, in bfloat16 made by themselves; of other types as XLA likes.
+
+    What XLA for TPUs fuses into a product, such as a norm's sums over what it made, slows the product; often by more
+    than a pass of its own takes.
+    """
+    return jax.tree.map(lambda y: jax.lax.optimization_barrier(y) if y.dtype == jnp.bfloat16 else y, x)
+
+
 def attend(q_BxHxLxK: jax.Array, k_BxGxMxK: jax.Array, v_BxGxMxK: jax.Array, visible_BxLxM: jax.Array) -> jax.Array:
     """Softmax attention to the slots that are visible; scores and their sums in float32."""
     batch, groups, _, head_width = k_BxGxMxK.shape
@@ -82,11 +94,13 @@ def attend(q_BxHxLxK: jax.Array, k_BxGxMxK: jax.Array, v_BxGxMxK: jax.Array, vis
 class Norm(nn.Module):
     """LayerNorm, or RMSNorm, with a gain and no bias; statistics in float32.
 
-    Over the last axis, or where `heads` says so over the heads and the width of x_BxHxLxK together.
+    Over the last axis, or where `heads` says so over the heads and the width of x_BxHxLxK together; `centred` promises
+    that their mean is zero.
     """
 
     config: DecoderConfig
     heads: bool = False
+    centred: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -98,13 +112,13 @@ class Norm(nn.Module):
 
         def mean(y: jax.Array) -> jax.Array:
             y = y.mean(-1, keepdims=True)
-            return y.mean(1, keepdims=True) if self.heads else y
+            return checkpoint_name(y.mean(1, keepdims=True) if self.heads else y, "statistics")
 
         x32 = x.astype(jnp.float32)
-        centred = x32 - mean(x32) if c.norm == "layer" else x32
-        if c.norm == "layer" and x.dtype == jnp.bfloat16:
-            # One pass over x instead of two, which the product that made x takes in passing. What the difference
-            # loses is far less than bfloat16 has lost before.
+        centre = c.norm == "layer" and not self.centred
+        centred = x32 - mean(x32) if centre else x32
+        if centre and x.dtype == jnp.bfloat16:
+            # One pass over x instead of two. What the difference loses is far less than bfloat16 has lost before.
             mean_square = mean(jnp.square(x32)) - jnp.square(mean(x32))
         else:
             mean_square = mean(jnp.square(centred))
@@ -128,9 +142,16 @@ class Attention(nn.Module):
             kernel_DxO = self.param(name, init(c.width**-0.5, "embed", "heads"), (c.width, heads * c.head_width))
             if self.execution.attend:
                 # Straight into the kernel's layout, where the norm follows without another copy.
+                whole = norm and not c.qk_norm_per_head
+                if whole and c.norm == "layer":
+                    # The mean of what it gives, for the norm to take away, is taken from the kernel before.
+                    kernel_DxO -= kernel_DxO.mean(-1, keepdims=True)
                 kernel_DxHxK = kernel_DxO.astype(x_BxLxD.dtype).reshape(c.width, heads, c.head_width)
                 x_BxHxLxK = jnp.einsum("BLD,DHK->BHLK", x_BxLxD, kernel_DxHxK)
-                return Norm(c, heads=not c.qk_norm_per_head, name=f"{name}_norm")(x_BxHxLxK) if norm else x_BxHxLxK
+                if not norm:
+                    return x_BxHxLxK
+                x_BxHxLxK = apart(x_BxHxLxK) if c.width >= WIDE else x_BxHxLxK
+                return Norm(c, heads=whole, centred=whole, name=f"{name}_norm")(x_BxHxLxK)
             x_BxLxO = project(x_BxLxD, kernel_DxO)
             if norm and not c.qk_norm_per_head:
                 x_BxLxO = Norm(c, name=f"{name}_norm")(x_BxLxO)
@@ -150,6 +171,7 @@ class Attention(nn.Module):
             k_BxGxMxK, v_BxGxMxK = cache.keys[self.depth], cache.values[self.depth]
         if cache is None and self.execution.attend:
             mixed_BxHxLxK = self.execution.attend(q_BxHxLxK, k_BxGxMxK, v_BxGxMxK)
+            mixed_BxHxLxK = apart(mixed_BxHxLxK) if c.width >= WIDE else mixed_BxHxLxK
         else:
             slot_M = jnp.arange(k_BxGxMxK.shape[2])
             visible_BxLxM = (slot_M <= slot_L[:, None]) & (slot_M >= start_B[:, None, None])
@@ -162,6 +184,19 @@ class Attention(nn.Module):
             out_HxKxD = out_OxD.astype(x_BxLxD.dtype).reshape(c.heads, c.head_width, c.width)
             return jnp.einsum("BHLK,HKD->BLD", mixed_BxHxLxK, out_HxKxD), cache
         return project(mixed_BxHxLxK.swapaxes(1, 2).reshape(batch, length, -1), out_OxD), cache
+
+
+def gated(gate_BxLxF: jax.Array, up_BxLxF: jax.Array) -> jax.Array:
+    """silu(gate) * up."""
+    return nn.silu(gate_BxLxF) * up_BxLxF
+
+
+gated_apart = jax.custom_vjp(gated)
+"""The same, of which both gradients are made in one pass of their own."""
+gated_apart.defvjp(
+    lambda gate_BxLxF, up_BxLxF: (gated(gate_BxLxF, up_BxLxF), (gate_BxLxF, up_BxLxF)),
+    lambda saved, gradient_BxLxF: apart(jax.vjp(gated, *apart(saved))[1](apart(gradient_BxLxF))),
+)
 
 
 class SwiGLU(nn.Module):
@@ -178,7 +213,8 @@ class SwiGLU(nn.Module):
         gate_DxF = self.param("gate", init(c.width**-0.5, "embed", "ffn"), (c.width, c.ffn_width))
         up_DxF = self.param("up", init(c.width**-0.5, "embed", "ffn"), (c.width, c.ffn_width))
         down_FxD = self.param("down", init(out_stddev, "ffn", "embed"), (c.ffn_width, c.width))
-        hidden_BxLxF = nn.silu(project(x_BxLxD, gate_DxF)) * project(x_BxLxD, up_DxF)
+        gate = gated_apart if c.width >= WIDE else gated
+        hidden_BxLxF = gate(project(x_BxLxD, gate_DxF), project(x_BxLxD, up_DxF))
         return project(hidden_BxLxF, down_FxD)
 
 
@@ -194,9 +230,11 @@ class Block(nn.Module):
         """Adds attention, then the feed-forward."""
         c = self.config
         attention = Attention(c, self.depth, self.execution, name="attention")
-        mixed_BxLxD, cache = attention(Norm(c, name="attention_norm")(x_BxLxD), cache)
-        x_BxLxD = checkpoint_name(x_BxLxD + mixed_BxLxD, "attended")
-        return x_BxLxD + SwiGLU(c, self.depth, name="ffn")(Norm(c, name="ffn_norm")(x_BxLxD)), cache
+        mixed_BxLxD, cache = attention(apart(Norm(c, name="attention_norm")(x_BxLxD)), cache)
+        x_BxLxD = apart(checkpoint_name(x_BxLxD + mixed_BxLxD, "attended"))
+        normed_BxLxD = Norm(c, name="ffn_norm")(x_BxLxD)
+        normed_BxLxD = apart(normed_BxLxD) if c.width >= WIDE else normed_BxLxD
+        return x_BxLxD + SwiGLU(c, self.depth, name="ffn")(normed_BxLxD), cache
 
 
 class Decoder(nn.Module):

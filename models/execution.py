@@ -47,7 +47,8 @@ class Execution:
     @property
     def saved(self) -> Callable[..., bool]:
         """The policy, as `jax.checkpoint` takes it."""
-        return jax.checkpoint_policies.save_only_these_names(*REMAT[self.remat])
+        # The norms' statistics, a number or two a token, are always kept: each spares a pass over an activation.
+        return jax.checkpoint_policies.save_only_these_names("statistics", *REMAT[self.remat])
 
 
 HERE = Execution()

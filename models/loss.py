@@ -1,5 +1,7 @@
 """Losses of single tokens, from which the training loss and every evaluation are made."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -15,30 +17,62 @@ def token_losses(logits_BxLxV: jax.Array, target_BxL: jax.Array) -> tuple[jax.Ar
     return logsumexp_BxL - target_logit_BxL, logsumexp_BxL
 
 
-def chunked_token_losses(
-    x_BxLxD: jax.Array, output_DxV: jax.Array, target_BxL: jax.Array, chunk: int
-) -> tuple[jax.Array, jax.Array]:
-    """`token_losses` of x @ output, of which no more than `chunk` positions of each sequence exist at a time.
+def training_loss(logits_BxLxV: jax.Array, target_BxL: jax.Array, z_loss: float) -> tuple[jax.Array, jax.Array]:
+    """Mean cross-entropy plus `z_loss` times the mean squared log normaliser; and the mean cross-entropy alone."""
+    loss_BxL, log_normaliser_BxL = token_losses(logits_BxLxV, target_BxL)
+    loss = loss_BxL.mean()
+    return loss + z_loss * jnp.square(log_normaliser_BxL).mean(), jax.lax.stop_gradient(loss)
 
-    The gradient makes each chunk's logits anew: a fourth more products with the output table, for a fraction of the
-    memory.
+
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def chunked_training_loss(
+    x_BxLxD: jax.Array, output_DxV: jax.Array, target_BxL: jax.Array, z_loss: float, chunk: int
+) -> tuple[jax.Array, jax.Array]:
+    """`training_loss` of x @ output, of which no more than `chunk` positions of each sequence exist at a time.
+
+    Where it is differentiated, each chunk's gradient is made while its logits exist, so that none is made twice.
 
     Raises:
       ValueError: if the sequence does not split into such chunks.
     """
-    batch, length, width = x_BxLxD.shape
+
+    def body(carry: None, x_and_targets: tuple[jax.Array, jax.Array]):
+        return carry, _chunk_loss(output_DxV, *x_and_targets, z_loss)
+
+    _, losses_N = jax.lax.scan(body, None, (_chunks(x_BxLxD, chunk), _chunks(target_BxL, chunk)))
+    return jax.tree.map(jnp.mean, losses_N)
+
+
+def _chunk_loss(output_DxV: jax.Array, x_BxCxD: jax.Array, target_BxC: jax.Array, z_loss: float):
+    logits_BxCxV = jnp.matmul(x_BxCxD, output_DxV.astype(x_BxCxD.dtype), preferred_element_type=jnp.float32)
+    return training_loss(logits_BxCxV, target_BxC, z_loss)
+
+
+def _chunks(x_BxL: jax.Array, chunk: int) -> jax.Array:
+    batch, length, *width = x_BxL.shape
     if length % chunk:
         raise ValueError(f"sequences of {length} tokens do not split into chunks of {chunk} for the loss")
+    return x_BxL.reshape(batch, -1, chunk, *width).swapaxes(0, 1)
 
-    @jax.checkpoint
-    def losses(output_DxV: jax.Array, x_BxCxD: jax.Array, target_BxC: jax.Array) -> tuple[jax.Array, jax.Array]:
-        logits_BxCxV = jnp.matmul(x_BxCxD, output_DxV, preferred_element_type=jnp.float32)
-        return token_losses(logits_BxCxV, target_BxC)
 
-    def body(carry: None, chunk_and_targets: tuple[jax.Array, jax.Array]):
-        return carry, losses(output_DxV.astype(x_BxLxD.dtype), *chunk_and_targets)
+def _chunked_forward(x_BxLxD: jax.Array, output_DxV: jax.Array, target_BxL: jax.Array, z_loss: float, chunk: int):
+    def body(output_grad_DxV: jax.Array, x_and_targets: tuple[jax.Array, jax.Array]):
+        losses, (more_DxV, x_grad_BxCxD) = jax.value_and_grad(_chunk_loss, argnums=(0, 1), has_aux=True)(
+            output_DxV, *x_and_targets, z_loss
+        )
+        return output_grad_DxV + more_DxV, (losses, x_grad_BxCxD)
 
-    x_NxBxCxD = x_BxLxD.reshape(batch, -1, chunk, width).swapaxes(0, 1)
-    target_NxBxC = target_BxL.reshape(batch, -1, chunk).swapaxes(0, 1)
-    _, losses_NxBxC = jax.lax.scan(body, None, (x_NxBxCxD, target_NxBxC))
-    return jax.tree.map(lambda x_NxBxC: x_NxBxC.swapaxes(0, 1).reshape(batch, length), losses_NxBxC)
+    parts = _chunks(x_BxLxD, chunk), _chunks(target_BxL, chunk)
+    output_grad_DxV, (losses_N, x_grad_NxBxCxD) = jax.lax.scan(body, jnp.zeros_like(output_DxV), parts)
+    x_grad_BxLxD = x_grad_NxBxCxD.swapaxes(0, 1).reshape(x_BxLxD.shape)
+    return jax.tree.map(jnp.mean, losses_N), (x_grad_BxLxD, output_grad_DxV, len(x_grad_NxBxCxD))
+
+
+def _chunked_backward(z_loss: float, chunk: int, saved, gradients: tuple[jax.Array, jax.Array]):
+    del z_loss, chunk
+    x_grad_BxLxD, output_grad_DxV, chunks = saved
+    share = gradients[0] / chunks  # of the second, the loss alone, there is none
+    return (x_grad_BxLxD * share).astype(x_grad_BxLxD.dtype), output_grad_DxV * share, None
+
+
+chunked_training_loss.defvjp(_chunked_forward, _chunked_backward)

@@ -18,10 +18,10 @@ from ladder.config import Mesh, Training
 from ladder.recipe import Hyperparameters
 from ladder.spec import RunSpec
 from ladder.step import Program
-from models import layers, splash
+from models import decoder, layers, splash
 from models.config import DecoderConfig
-from models.decoder import Decoder, attend
-from models.execution import REMAT, Execution
+from models.decoder import WIDE, Decoder, attend
+from models.execution import HERE, REMAT, Execution
 
 VOCABULARY = 256
 SPEC = RunSpec(
@@ -177,16 +177,27 @@ def test_splash_attention_refuses_sequences_that_are_not_whole_lanes():
         splash.attend(*(jnp.zeros((1, 1, 64, 8)) for _ in range(3)))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_kernel_s_layout_changes_no_logit(dtype):
-    c = dataclasses.replace(SPEC.decoder, dtype=dtype)
+@pytest.mark.parametrize("width", [16, WIDE])
+def test_a_kernel_s_layout_changes_no_logit_and_in_bfloat16_errs_no_more(width, monkeypatch):
+    monkeypatch.setattr(decoder, "WIDE", 16 * WIDE // width)  # what is done from WIDE on is done from 16 on, or is not
     token_BxL = BATCH_BxT[:2, :-1]
-    variables = Decoder(c).init(jax.random.key(0), token_BxL)
-    causal_1xLxL = jnp.tril(jnp.ones((1, 32, 32), bool))
-    kernel = Execution(attend=lambda q, k, v: attend(q, k, v, causal_1xLxL))
-    expected = Decoder(c).apply(variables, token_BxL)
-    tolerance = 1e-5 if dtype == "float32" else 0.05
-    np.testing.assert_allclose(Decoder(c, kernel).apply(variables, token_BxL), expected, atol=tolerance)
+    kernel = Execution(attend=lambda q, k, v: attend(q, k, v, jnp.tril(jnp.ones((1, 32, 32), bool))))
+    variables = Decoder(SPEC.decoder).init(jax.random.key(0), token_BxL)
+    bfloat16 = dataclasses.replace(SPEC.decoder, dtype="bfloat16")
+
+    def slopes(c: DecoderConfig, execution: Execution = HERE) -> jax.Array:
+        def score(variables):
+            return jnp.square(Decoder(c, execution).apply(variables, token_BxL)).mean()
+
+        return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(jax.grad(score)(variables))])
+
+    for of in (lambda *how: Decoder(*how).apply(variables, token_BxL), slopes):
+        exact = of(SPEC.decoder)
+        np.testing.assert_allclose(of(SPEC.decoder, kernel), exact, atol=1e-5)
+        rounded, by_kernel = (
+            jnp.sqrt(jnp.square(of(*how) - exact).mean()) for how in ((bfloat16,), (bfloat16, kernel))
+        )
+        assert 0 < by_kernel < 1.1 * rounded
 
 
 def test_bfloat16_steps_follow_float32_ones_with_float32_parameters(alone):
