@@ -26,8 +26,9 @@ def precompile(
 ) -> None:
     """Compile a run's train step for TPUs, without one: does it fit, how long will it take, what will it cost."""
     from ladder import plan as plans
-    from ladder import precompile as compiler
     from ladder import precompiled
+    from ladder.precompile import precompile as compiled
+    from ladder.precompile_fit import fit as fitted
     from ladder.topology import Topology
 
     if all == (run is not None):
@@ -44,10 +45,7 @@ def precompile(
                 hyperparameters=dataclasses.replace(spec.hyperparameters, batch_size=batch),
             )
         try:
-            if fit:
-                report = compiler.fit(c.training, spec, where, to_person.print)
-            else:
-                report = compiler.precompile(c.training, spec, where)
+            report = fitted(c.training, spec, where, to_person.print) if fit else compiled(c.training, spec, where)
         except ValueError as e:
             if not all:
                 raise

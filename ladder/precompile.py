@@ -10,14 +10,13 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 
 from ladder import hlo, precompiled
 from ladder import mesh as meshes
-from ladder.config import Mesh, Training
+from ladder.config import Training
 from ladder.spec import RunSpec, write
 from ladder.step import Program
 from ladder.topology import DCN_BYTES_PER_SECOND, GIB, Topology
@@ -55,61 +54,6 @@ def precompile(training: Training, spec: RunSpec, topology: Topology) -> dict[st
         found = _described(training, spec, topology, program) | _compiled(training, spec, topology, program)
         write(path, json.dumps(found, indent=2) + "\n")
     return precompiled.read(path, spec)
-
-
-def fit(training: Training, spec: RunSpec, topology: Topology, tell: Callable[[str], None]) -> dict[str, Any]:
-    """The first that fits of all ways to carry out a run, fastest first: fewest parts, then least computed twice.
-
-    Args:
-      training: what is not searched: everything but mesh, remat, chunks of the loss and parts of the batch.
-      spec: the run.
-      topology: of the slices.
-      tell: called with a line on each that is tried.
-
-    Raises:
-      ValueError: if none fits, or the batch does not split over the chips.
-    """
-    if spec.hyperparameters.batch_size % topology.chips:
-        raise ValueError(
-            f"{spec.run}: a batch of {spec.hyperparameters.batch_size} sequences does not split over {topology.chips} "
-            f"chips; take a smaller topology than {topology}, or a --batch that does"
-        )
-    closest = None
-    for candidate in _candidates(training, spec, topology):
-        m = candidate.mesh
-        how = (
-            f"mesh {m.data} x {m.fsdp} x {m.tensor}, {candidate.accumulation_steps} parts, remat {candidate.remat}, "
-            f"loss chunks of {candidate.loss_chunk_tokens or spec.sequence_length}"
-        )
-        try:
-            report = precompile(candidate, spec, topology)
-        except ValueError as e:
-            tell(f"{how}: {e}")
-            continue
-        tell(f"{how}: {report['hbm_bytes_per_chip'] / GIB:.1f} of {report['hbm_limit_bytes'] / GIB:.0f} GiB")
-        if report["fits"]:
-            return report
-        closest = min(closest or report, report, key=lambda r: r["hbm_bytes_per_chip"])
-    by = f"; the closest needs {closest['hbm_bytes_per_chip'] / GIB:.1f} GiB a chip" if closest else ""
-    raise ValueError(f"{spec.run} does not fit {topology} in any way{by}; take a larger topology")
-
-
-def _candidates(training: Training, spec: RunSpec, topology: Topology) -> Iterator[Training]:
-    rows = spec.hyperparameters.batch_size
-    # An axis of the mesh is a product of whole axes of the torus. Shards over a part of the pod are faster gathered.
-    widths, width = [], 1
-    for n in topology.dimensions:
-        width *= n
-        widths.append(width)
-    for parts in (n for n in (1, 2, 4, 8, 16, 32) if rows % (n * topology.chips) == 0):
-        for fsdp in widths:
-            mesh = Mesh(data=topology.chips // fsdp, fsdp=fsdp, tensor=1, slices=topology.slices)
-            for remat in ("none", "mixed+attended", "attended", "full"):
-                for chunk in (0, 512):
-                    if spec.sequence_length % (chunk or 1) == 0:
-                        yield dataclasses.replace(
-                            training, mesh=mesh, remat=remat, loss_chunk_tokens=chunk, accumulation_steps=parts
-                        )
 
 
 def _over(training: Training, topology: Topology) -> Training:

@@ -21,7 +21,7 @@ from models.execution import HERE, REMAT, Execution
 # What hides a score. Finite, so that a padded query, which sees nothing, mixes everything rather than making NaNs.
 HIDDEN = -1e30
 
-# From this width on a product takes so long that no pass over what goes in or comes out is worth fusing into it.
+# From this width on nothing that XLA fuses into a product is worth what it spares (measured at 2048 and 4096).
 WIDE = 4096
 
 # (x_BxLxD after the last norm, output_DxV) → anything.
@@ -73,6 +73,11 @@ def apart(x: Any) -> Any:
     than a pass of its own takes.
     """
     return jax.tree.map(lambda y: jax.lax.optimization_barrier(y) if y.dtype == jnp.bfloat16 else y, x)
+
+
+def apart_if_wide(x: Any, c: DecoderConfig) -> Any:
+    """The same, where products take so long that it pays for whatever goes in or comes out."""
+    return apart(x) if c.width >= WIDE else x
 
 
 def attend(q_BxHxLxK: jax.Array, k_BxGxMxK: jax.Array, v_BxGxMxK: jax.Array, visible_BxLxM: jax.Array) -> jax.Array:
@@ -150,8 +155,7 @@ class Attention(nn.Module):
                 x_BxHxLxK = jnp.einsum("BLD,DHK->BHLK", x_BxLxD, kernel_DxHxK)
                 if not norm:
                     return x_BxHxLxK
-                x_BxHxLxK = apart(x_BxHxLxK) if c.width >= WIDE else x_BxHxLxK
-                return Norm(c, heads=whole, centred=whole, name=f"{name}_norm")(x_BxHxLxK)
+                return Norm(c, heads=whole, centred=whole, name=f"{name}_norm")(apart_if_wide(x_BxHxLxK, c))
             x_BxLxO = project(x_BxLxD, kernel_DxO)
             if norm and not c.qk_norm_per_head:
                 x_BxLxO = Norm(c, name=f"{name}_norm")(x_BxLxO)
@@ -170,8 +174,7 @@ class Attention(nn.Module):
             cache = cache.written(self.depth, k_BxGxMxK, v_BxGxMxK)
             k_BxGxMxK, v_BxGxMxK = cache.keys[self.depth], cache.values[self.depth]
         if cache is None and self.execution.attend:
-            mixed_BxHxLxK = self.execution.attend(q_BxHxLxK, k_BxGxMxK, v_BxGxMxK)
-            mixed_BxHxLxK = apart(mixed_BxHxLxK) if c.width >= WIDE else mixed_BxHxLxK
+            mixed_BxHxLxK = apart_if_wide(self.execution.attend(q_BxHxLxK, k_BxGxMxK, v_BxGxMxK), c)
         else:
             slot_M = jnp.arange(k_BxGxMxK.shape[2])
             visible_BxLxM = (slot_M <= slot_L[:, None]) & (slot_M >= start_B[:, None, None])
@@ -232,8 +235,7 @@ class Block(nn.Module):
         attention = Attention(c, self.depth, self.execution, name="attention")
         mixed_BxLxD, cache = attention(apart(Norm(c, name="attention_norm")(x_BxLxD)), cache)
         x_BxLxD = apart(checkpoint_name(x_BxLxD + mixed_BxLxD, "attended"))
-        normed_BxLxD = Norm(c, name="ffn_norm")(x_BxLxD)
-        normed_BxLxD = apart(normed_BxLxD) if c.width >= WIDE else normed_BxLxD
+        normed_BxLxD = apart_if_wide(Norm(c, name="ffn_norm")(x_BxLxD), c)
         return x_BxLxD + SwiGLU(c, self.depth, name="ffn")(normed_BxLxD), cache
 
 

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from ladder import precompile as compiler
+from ladder import precompile_fit as search
 from ladder import precompiled
 from ladder.config import Mesh, Training
 from ladder.topology import GIB, Topology
@@ -147,23 +148,31 @@ def test_an_overflow_is_read_from_the_compilers_words_and_answered_with_advice(p
     )
 
 
-def test_the_search_takes_the_first_that_fits_fewest_parts_first(pod_spec, monkeypatch):
+def test_the_search_takes_the_fastest_of_each_policys_first_that_fits(pod_spec, monkeypatch):
     h = dataclasses.replace(pod_spec.hyperparameters, batch_size=64)
     spec = dataclasses.replace(pod_spec, hyperparameters=h)
-    tried = []
+    tried, seconds = [], {"none": 3.0, "mixed+attended": 2.0, "attended": 2.5, "full": 2.6}
 
     def compiled(training, spec, topology):
-        tried.append(training)
-        fits = training.accumulation_steps == 2 and training.remat == "full"
-        return {"fits": fits, "hbm_bytes_per_chip": (1 if fits else 20) * GIB, "hbm_limit_bytes": 16 * GIB}
+        tried.append((training.remat, training.accumulation_steps, training.mesh.data, training.mesh.fsdp))
+        fits = training.accumulation_steps >= {"none": 4, "mixed+attended": 2}.get(training.remat, 1)
+        found = {"fits": fits, "hbm_bytes_per_chip": (1 if fits else 20) * GIB, "hbm_limit_bytes": 16 * GIB}
+        return found | {"estimated_step_seconds": seconds[training.remat] if fits else None, "remat": training.remat}
 
-    monkeypatch.setattr(compiler, "precompile", compiled)
-    assert compiler.fit(TRAINING, spec, Topology.of("v5e:4x4"), lambda line: None)["fits"]
-    assert [t.accumulation_steps for t in tried] == sorted(t.accumulation_steps for t in tried)
-    assert {t.mesh.data * t.mesh.fsdp for t in tried} == {16}
-    small = dataclasses.replace(spec, hyperparameters=dataclasses.replace(h, batch_size=16))
+    monkeypatch.setattr(search, "precompile", compiled)
+    training = dataclasses.replace(TRAINING, mesh=Mesh(fsdp=4))
+    best = search.fit(training, spec, Topology.of("v5e:4x4"), lambda line: None)
+    assert best["remat"] == "mixed+attended"
+    none = [("none", parts, 16 // fsdp, fsdp) for parts in (1, 2) for fsdp in (4, 16)] + [("none", 4, 4, 4)]
+    mixed = [("mixed+attended", 1, 4, 4), ("mixed+attended", 1, 1, 16), ("mixed+attended", 2, 4, 4)]
+    assert tried == [*none, *mixed, ("attended", 1, 4, 4), ("full", 1, 4, 4)]
+
+    monkeypatch.setattr(search, "precompile", lambda *_: {**best, "fits": False, "hbm_bytes_per_chip": 20 * GIB})
     with pytest.raises(ValueError, match=r"does not fit v5e:4x4 in any way; the closest needs 20\.0 GiB"):
-        compiler.fit(TRAINING, small, Topology.of("v5e:4x4"), lambda line: None)
+        search.fit(training, spec, Topology.of("v5e:4x4"), lambda line: None)
+    ragged = dataclasses.replace(spec, hyperparameters=dataclasses.replace(h, batch_size=24))
+    with pytest.raises(ValueError, match="a batch of 24 sequences does not split over 16 chips"):
+        search.fit(training, ragged, Topology.of("v5e:4x4"), lambda line: None)
 
 
 def test_without_libtpu_the_verb_says_what_to_install(pod_spec, monkeypatch):
