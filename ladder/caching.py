@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from etils import epath
 
+from ladder import storage
 from ladder.config import Corpus, LadderConfig
 from ladder.progress import Cached
 from tasks import store
@@ -80,6 +81,8 @@ def write(
     def told(part: str, shards: int) -> Callable[[int, int], None]:
         return lambda index, count: report(Cached(part, index, shards, count * length))
 
+    if not all(store.is_finished(root / part) for part in corpus.parts):
+        storage.refuse_closed(root)
     opened = {}
     for part, (task, _) in corpus.parts.items():
         limit = None if max_records is None else max_records[part]

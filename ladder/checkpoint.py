@@ -1,5 +1,7 @@
 """Checkpoints of one run through orbax: committed whole, the last two kept, each proven on its way back."""
 
+import itertools
+import sys
 import warnings
 from typing import Any
 
@@ -8,6 +10,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
+
+from ladder import hosts
 
 # How a storage that is down, slow or closed to us fails, in gRPC's names: its checkpoints are not damaged.
 OUTAGES = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "UNAUTHENTICATED", "ABORTED")
@@ -31,10 +35,13 @@ class Checkpoints:
         )
 
     def __enter__(self) -> "Checkpoints":
+        # Where one array cannot be read, orbax closes its event loop, and the reads of all others complain of that.
+        self._hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
         return self
 
     def __exit__(self, *exception):
         self._manager.close()
+        sys.unraisablehook = self._hook
 
     def latest_step(self) -> int | None:
         """Steps done by the newest committed checkpoint, or None."""
@@ -48,42 +55,70 @@ class Checkpoints:
     def restore(self, step: int, abstract_state: Any) -> Any:
         """The state after `step` steps, with the shapes and shardings of `abstract_state`, whatever mesh saved it.
 
+        A checkpoint from before there were fingerprints is warned about and taken as it is.
+
         Raises:
           Damaged: if it is not, bit for bit, what was saved.
         """
-        read_error, restored = None, None
-        wanted = {"state": abstract_state, "fingerprint": np.zeros(len(jax.tree.leaves(abstract_state)), np.uint32)}
+        path = self._folder / str(step)
+        # Past the manager: there a process that cannot read would leave the others waiting for it.
+        handler, item = ocp.StandardCheckpointHandler(), path / "default"
+        with_fingerprint = {
+            "state": abstract_state,
+            "fingerprint": np.zeros(len(jax.tree.leaves(abstract_state)), np.uint32),
+        }
+        read_error, restored, proven = None, None, True
         try:
-            # Past the manager: there a process that cannot read would leave the others waiting for it.
-            item = self._folder / str(step) / "default"
-            restored = ocp.StandardCheckpointHandler().restore(item, args=ocp.args.StandardRestore(wanted))
+            proven = not with_fingerprint.keys().isdisjoint(handler.metadata(item).tree)
+            wanted = with_fingerprint if proven else abstract_state
+            restored = handler.restore(item, args=ocp.args.StandardRestore(wanted))
         except Exception as e:
             if isinstance(e, PermissionError | ConnectionError | TimeoutError) or any(o in str(e) for o in OUTAGES):
                 raise
             read_error = e
         if not multihost_utils.process_allgather(np.asarray(read_error is None)).all():
-            raise Damaged(f"{self._folder / str(step)} is damaged and cannot be read") from read_error
+            raise Damaged(f"{path} is damaged and cannot be read") from read_error
+        if not proven:
+            warnings.warn(f"{path} has no fingerprint; whether it is what was saved cannot be told", stacklevel=2)
+            return restored
         if not np.array_equal(restored["fingerprint"], fingerprint(restored["state"])):
-            raise Damaged(f"{self._folder / str(step)} is damaged: it holds other numbers than were saved")
+            raise Damaged(f"{path} is damaged: it holds other numbers than were saved")
         return restored["state"]
 
     def restore_newest(self, abstract_state: Any) -> tuple[int, Any]:
         """The newest state that is undamaged, and its step; (0, None) where there is none.
 
-        Damaged ones that are newer are warned about and removed: the run comes by their steps again.
+        Damaged ones that are newer are warned about and moved aside, because the run comes by their steps again; none
+        before another one is restored, and none is ever deleted.
         """
-        damaged = []
+        damaged: dict[int, Damaged] = {}
         step, state = 0, None
         for candidate in sorted(self._manager.all_steps(), reverse=True):
             try:
                 step, state = candidate, self.restore(candidate, abstract_state)
                 break
             except Damaged as e:
-                damaged.append(candidate)
-                warnings.warn(f"{e}; going on from the one before", stacklevel=2)
-        for candidate in damaged:
-            self._manager.delete(candidate)
+                damaged[candidate] = e
+        for candidate, error in damaged.items():
+            aside = self._move_aside(candidate)
+            where = f"going on from step {step}" if step else "starting again, for there is no other"
+            warnings.warn(f"{error}; {where}; the damaged one is kept as {aside.name}", stacklevel=2)
+        if damaged:
+            self._manager.reload()
         return step, state
+
+    def _move_aside(self, step: int) -> epath.Path:
+        names = (f"{step}.damaged{number}" for number in itertools.chain([""], itertools.count(2)))
+        aside = next(self._folder / name for name in names if not (self._folder / name).exists())
+        hosts.wait(f"{aside} is named")
+        if hosts.is_first():
+            (self._folder / str(step)).rename(aside)
+        hosts.wait(f"{aside} is there")
+        return aside
+
+    def _unraisable(self, told: Any) -> None:
+        if str(told.exc_value) != "Event loop is closed":
+            self._hook(told)
 
 
 def fingerprint(state: Any) -> np.ndarray:

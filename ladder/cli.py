@@ -1,6 +1,5 @@
 """The verbs of a ladder, and all others by name: parse, call one function, print. Heavy imports only where needed."""
 
-import logging
 import sys
 import warnings
 from typing import Annotated
@@ -12,7 +11,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 from ladder import cli_cloud, cli_convert, cli_corpus, cli_laws, cli_precompile, storage
 from ladder import config as configs
 from ladder.cli_arguments import ConfigPath, Json, Overrides, Run, WorkdirPath, planned, print_json, to_person
-from ladder.launch import RunFailed
+from ladder.launch import RunFailed, quiet
 from ladder.preemption import Preempted
 from ladder.spec import RunSpec, Workdir
 
@@ -21,7 +20,7 @@ app = tyro.extras.SubcommandApp()
 
 def main() -> None:
     """The console script: one clear line on stderr and exit code 1 where a command is refused."""
-    logging.getLogger("absl").setLevel(logging.ERROR)  # orbax tells at length how it stores arrays
+    quiet()
     warnings.showwarning = lambda message, *_: to_person.print(f"warning: {message}")
     storage.use_one_client()
     try:
@@ -107,6 +106,7 @@ def evaluate(
     from ladder.progress import Measuring
 
     w = Workdir.at(workdir)
+    storage.refuse_closed(w.root)
     record = evaluate_checkpoint(configs.load_evaluation(config, overrides), checkpoint, w, Measuring(to_person.print))
     to_person.print(f"{record.run}: {record.quarantine or 'measured'}; {w.record(record.run)}")
 
@@ -143,7 +143,9 @@ def collect(workdir: Annotated[Positional[str], arg(metavar="DIR", help="workdir
     """Gather the records of a workdir's runs into its testbed.csv."""
     from ladder import collect as collecting
 
-    collecting.collect(Workdir.at(workdir), to_person.print)
+    w = Workdir.at(workdir)
+    storage.refuse_closed(w.root)
+    collecting.collect(w, to_person.print)
 
 
 app.command(cli_laws.import_, name="import")

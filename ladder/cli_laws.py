@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from etils import epath
 from tyro.conf import Positional, arg
 
+from ladder import storage
 from ladder.cli_arguments import Json, print_json, to_person
 from ladder.spec import Workdir
 
@@ -155,6 +156,7 @@ def report(folder: Annotated[Positional[str], arg(metavar="DIR", help="folder of
     from ladder import report as reporting
 
     path = epath.Path(folder)
+    storage.refuse_closed(path)
     reporting.report(path if (path / "law.json").exists() else Workdir(path).fit(), to_person.print)
 
 
@@ -163,6 +165,7 @@ def fit_table(table: epath.Path, out: epath.Path, **options) -> None:
     from fitting import fit, fitted, importers
     from fitting.testbed import Testbed
 
+    storage.refuse_closed(out)
     command = shlex.join(["ladder", *sys.argv[1:]])
     if not table.exists():
         table = importers.shipped(str(table)) or table

@@ -1,15 +1,18 @@
 """The commands that carry out a ladder on Cloud TPU, a shell script to read and run: queued TPU VMs, or GKE by XPK."""
 
 import dataclasses
+import hashlib
 import math
 import re
 import shlex
 from collections.abc import Iterator, Sequence
 
+from ladder.preemption import EXIT_CODE
 from ladder.spec import RunSpec
 
 FLAT = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
 CUBES = ("4x4x4", "4x4x8", "4x8x8", "8x8x8", "8x8x12", "8x8x16", "8x16x16")
+NAME_LETTERS = 40  # at most, of XPK's workloads
 SMALL_CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", *CUBES)
 
 
@@ -125,6 +128,7 @@ def _on_tpu_vms(order: Order, specs: Sequence[RunSpec]) -> Iterator[str]:
         delete = shlex.join([*queue, "delete", name, *where, "--force", "--quiet"])
         yield from ("", *_about(spec))
         yield f"if ! {_is_done(order, spec)}; then"
+        yield f'  case "$({describe} 2>/dev/null)" in FAILED | SUSPEND*) {delete} ;; esac'
         yield f"  {describe} >/dev/null 2>&1 || {create}"
         yield f'  while state=$({describe}); [ "$state" != ACTIVE ]; do'
         yield f'    case "$state" in FAILED | SUSPEND*) {delete}; echo {shlex.quote(name)} "$state" >&2; exit 1 ;; esac'
@@ -145,16 +149,18 @@ def _on_gke(order: Order, specs: Sequence[RunSpec]) -> Iterator[str]:
     for spec in specs:
         name = _name(spec)
         command = " && ".join(["pip install --quiet '.[train,tpu]'", *_train_and_evaluate(order, spec)])
-        restarts = ["--base-docker-image", "python:3.12", "--script-dir", ".", "--max-restarts", "50"]
+        # XPK would take what a preempted run leaves with for a fault of the program, and give it up.
+        restarts = ["--max-restarts", "50", "--restart-on-exit-codes", str(EXIT_CODE)]
+        image = ["--base-docker-image", "python:3.12", "--script-dir", "."]
         yield from ("", *_about(spec))
         yield f"if ! {_is_done(order, spec)}; then"
-        create = ["xpk", "workload", "create", "--workload", name, *where, *machine, *restarts, "--command", command]
-        yield f"  {shlex.join(create)} || echo {shlex.quote(name)} may be there already >&2"
+        create = ["xpk", "workload", "create", "--workload", name, *where, *machine, *image, *restarts]
+        yield f"  {shlex.join([*create, '--command', command])} || echo {shlex.quote(name)} may be there already >&2"
         yield f"  {shlex.join(['xpk', 'workload', 'list', *where, '--wait-for-job-completion', name])}"
         yield f"  {shlex.join(['xpk', 'workload', 'delete', '--workload', name, *where])}"
         yield "fi"
     yield ""
-    yield shlex.join(["xpk", "cluster", "delete", *where])
+    yield shlex.join(["xpk", "cluster", "delete", *where, "--force"])
     yield from _fitted(order)
 
 
@@ -221,5 +227,8 @@ def _given(flag: str, value: str) -> list[str]:
 
 
 def _name(spec: RunSpec) -> str:
-    """The run's name as the cloud allows names: small letters, digits and hyphens."""
-    return f"ladder-{re.sub('[^a-z0-9]+', '-', spec.run.lower()).strip('-')}"
+    """The run's name as the cloud allows names: small letters, digits and hyphens, not too many."""
+    name = f"ladder-{re.sub('[^a-z0-9]+', '-', spec.run.lower()).strip('-')}"
+    if len(name) <= NAME_LETTERS:
+        return name
+    return f"{name[: NAME_LETTERS - 9]}-{hashlib.sha256(spec.run.encode()).hexdigest()[:8]}"

@@ -1,10 +1,14 @@
 """Many processes, one a host, that carry out the same command together; one of them writes."""
 
+import contextlib
 import importlib.util
 import os
-from collections.abc import Mapping
+import sys
+import threading
+from collections.abc import Iterator, Mapping
 
 DAY_SECONDS = 86_400
+LATE_SECONDS = 30
 EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 
@@ -28,12 +32,25 @@ def join(environment: Mapping[str, str] = os.environ) -> None:
         address, count, index = (environment[name] for name in EXPLICIT)
         if not (count.isdigit() and index.isdigit() and int(index) < int(count)):
             raise ValueError(f"JAX_PROCESS_ID {index} of JAX_NUM_PROCESSES {count}: count processes from 0")
-        jax.distributed.initialize(address, int(count), int(index))
+        with _told_if_late(f"process {index} of {count} waits for the others at {address}: start all {count} of them"):
+            jax.distributed.initialize(address, int(count), int(index))
     elif importlib.util.find_spec("libtpu") and environment.get("JAX_PLATFORMS") != "cpu":
         try:
             jax.distributed.initialize()
         except ValueError:
             return  # no TPU here, or none that tells of others
+
+
+@contextlib.contextmanager
+def _told_if_late(line: str) -> Iterator[None]:
+    # JAX gives up after five minutes, by ending the process, and does not say who was missing.
+    timer = threading.Timer(LATE_SECONDS, print, (line,), {"file": sys.stderr, "flush": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def is_first() -> bool:

@@ -5,9 +5,11 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from types import FrameType
@@ -149,10 +151,17 @@ def _give(spec: RunSpec, pipe: Connection) -> None:
         pipe.send(spec)
 
 
+def quiet() -> None:
+    """Has orbax keep to itself how it stores arrays, and of each that it cannot read what we say once."""
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+
+
 def _work(job: Job, config: LadderConfig, workdir: Workdir, cores: set[int], pipe: Connection) -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent stops its workers
-    logging.getLogger("absl").setLevel(logging.ERROR)  # the parent tells what a person wants to know
+    quiet()
+    warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr, flush=True)
     os.environ["JAX_PLATFORMS"] = "cpu"
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)

@@ -5,21 +5,25 @@
 prints its address. Generations and their preconditions hold as in the real one, an object appears when all of it has
 come, and of the requests a share fails: with 429, 500 or 503, late, with a connection that breaks before the request is
 read to its end, or one that breaks when it has been carried out and only its answer is missing. GET /faults tells how
-many of each there were. The bucket `closed` refuses everything.
+many of each there were. The bucket `closed` refuses everything, and there is none that is called `absent`.
 """
 
 import base64
 import collections
+import contextlib
 import hashlib
 import http.server
 import json
+import pathlib
 import random
 import re
 import socketserver
+import subprocess
 import sys
 import threading
 import time
 import urllib.parse
+import urllib.request
 
 import google_crc32c
 
@@ -165,6 +169,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         kind, bucket, name, action = at[1], unquote(at[2]), at[3] and unquote(at[3]), at[4]
         if bucket == "closed":
             raise Refused(403, "somebody@example.com does not have storage.objects.get access")
+        if bucket == "absent":
+            raise Refused(404, "The specified bucket does not exist.")
         if kind == "/upload":
             return self.upload(bucket, query, body)
         if name is None and not re.search("/o$", path):
@@ -273,6 +279,39 @@ def environment(address: str) -> dict[str, str]:
         "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",  # which asks Google itself what kind of bucket it is
         "EPATH_USE_TF": "false",
     }
+
+
+@contextlib.contextmanager
+def serving(fault_rate: float):
+    """Starts one in a process of its own; gives its address."""
+    command = [sys.executable, __file__, "0", str(fault_rate)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+def faults(address: str) -> dict[str, int]:
+    """How many requests failed, by kind."""
+    return json.loads(_ask(f"{address}/faults"))
+
+
+def names(address: str, bucket: str) -> list[str]:
+    """Of all objects of a bucket."""
+    return [item["name"] for item in json.loads(_ask(f"{address}/storage/v1/b/{bucket}/o"))["items"]]
+
+
+def download(address: str, bucket: str, folder: pathlib.Path) -> None:
+    """Copies all objects of a bucket into a folder."""
+    for name in names(address, bucket):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(_ask(f"{address}/storage/v1/b/{bucket}/o/{urllib.parse.quote(name, safe='')}?alt=media"))
+
+
+def _ask(url: str) -> bytes:
+    return urllib.request.urlopen(urllib.request.Request(url, headers={NO_FAULT: "1"})).read()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Checkpoints: whole or absent, the last two kept, each exactly the state of its step, or known to be damaged."""
 
+import logging
 import pathlib
 import shutil
 import warnings
@@ -7,12 +8,14 @@ import warnings
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from etils import epath
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ladder.checkpoint import Checkpoints, Damaged, _fingerprint, fingerprint
+from ladder.launch import quiet
 
 STATE = {"weight": jax.ShapeDtypeStruct((400_000,), jnp.float32), "step": jax.ShapeDtypeStruct((), jnp.int32)}
 
@@ -109,13 +112,16 @@ def _damage(path, rng):
         path.write_bytes(content)
 
 
-def test_whatever_is_damaged_what_is_restored_is_exactly_what_was_saved(folder, tmp_path):
+def test_whatever_is_damaged_what_is_restored_is_exactly_what_was_saved(folder, tmp_path, capfd, caplog):
     _save(folder, 10, 20)
     whole = tmp_path / "whole"
     shutil.copytree(folder, whole)
     rng = np.random.default_rng(0)
     fell_back = 0
-    for number in range(30):
+    for logger in ("absl", "asyncio"):
+        caplog.set_level(logging.NOTSET, logger)  # puts back at the end what the next line sets
+    quiet()
+    for number in range(24):
         shutil.rmtree(folder)
         shutil.copytree(whole, folder)
         files = _files(folder / "20")
@@ -126,25 +132,60 @@ def test_whatever_is_damaged_what_is_restored_is_exactly_what_was_saved(folder, 
             step, state = checkpoints.restore_newest(_on_one_device())
         np.testing.assert_array_equal(state["weight"], _noise(step)["weight"])
         assert int(state["step"]) == step
-        told = [str(w.message) for w in caught if "going on from the one before" in str(w.message)]
+        told = [str(w.message) for w in caught]
         assert (len(told), step) in ((0, 20), (1, 10))
         assert (folder / "20").exists() == (step == 20)
+        assert (folder / "20.damaged").exists() == (step == 10)
+        assert all("going on from step 10; the damaged one is kept as 20.damaged" in line for line in told)
         fell_back += step == 10
-    assert fell_back > 15
+    assert capfd.readouterr().err == ""
+    assert caplog.records == []
+    assert fell_back > 12
 
 
-def test_a_run_whose_checkpoints_are_all_damaged_starts_again(folder):
+def test_a_run_whose_checkpoints_are_all_damaged_starts_again_and_keeps_them_however_often(folder):
+    for kept in ("10.damaged", "10.damaged2"):
+        _save(folder, 10)
+        for path in _files(folder / "10"):
+            path.write_bytes(b"lost")
+        with (
+            pytest.warns(UserWarning, match=f"10 is damaged and cannot be read; starting again.* kept as {kept}$"),
+            Checkpoints(folder) as checkpoints,
+        ):
+            assert checkpoints.restore_newest(_on_one_device()) == (0, None)
+        assert {path.read_bytes() for path in _files(folder / kept)} == {b"lost"}
     _save(folder, 10)
-    for path in _files(folder / "10"):
-        path.write_bytes(b"")
-    with (
-        pytest.warns(UserWarning, match="10 is damaged and cannot be read"),
-        Checkpoints(folder) as checkpoints,
-    ):
-        assert checkpoints.restore_newest(_on_one_device()) == (0, None)
-        checkpoints.save(10, _noise(10))
     with Checkpoints(folder) as checkpoints:
         assert checkpoints.restore_newest(_on_one_device())[0] == 10
+    assert sorted(path.name for path in folder.iterdir()) == ["10", "10.damaged", "10.damaged2"]
+
+
+def test_nothing_damaged_is_moved_before_another_one_is_restored(folder, monkeypatch):
+    _save(folder, 10, 20)
+    for path in _files(folder / "20"):
+        path.write_bytes(b"")
+    restore = Checkpoints.restore
+
+    def killed_at_the_second(self, step, abstract):
+        if step == 10:
+            raise KeyboardInterrupt
+        return restore(self, step, abstract)
+
+    monkeypatch.setattr(Checkpoints, "restore", killed_at_the_second)
+    with Checkpoints(folder) as checkpoints, pytest.raises(KeyboardInterrupt):
+        checkpoints.restore_newest(_on_one_device())
+    assert sorted(path.name for path in folder.iterdir()) == ["10", "20"]
+
+
+def test_a_checkpoint_from_before_there_were_fingerprints_is_used_with_a_warning(folder):
+    with ocp.CheckpointManager(folder) as manager:
+        manager.save(10, args=ocp.args.StandardSave(_noise(10)))
+    with pytest.warns(UserWarning, match="10 has no fingerprint"), Checkpoints(folder) as checkpoints:
+        step, state = checkpoints.restore_newest(_on_one_device())
+        checkpoints.save(20, state)
+    np.testing.assert_array_equal(state["weight"], _noise(step)["weight"])
+    assert step == 10
+    assert sorted(path.name for path in folder.iterdir()) == ["10", "20"]
 
 
 def test_a_checkpoint_that_can_be_read_and_holds_other_numbers_is_refused(folder, monkeypatch):

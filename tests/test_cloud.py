@@ -1,5 +1,6 @@
 """Commands for Cloud TPU: the cloud's own names, every run and in order, values that no shell takes for its own."""
 
+import dataclasses
 import json
 import re
 import shlex
@@ -11,6 +12,7 @@ import pytest
 
 from ladder import cli, cloud
 from ladder.cloud import Order, Slice
+from ladder.preemption import EXIT_CODE
 
 
 def _order(**changes):
@@ -90,6 +92,24 @@ def test_gke_has_a_cluster_once_and_a_workload_for_every_run(ladder):
     for spec in specs:
         assert f"xpk workload create --workload ladder-{spec.run} --cluster c --tpu-type tpu7x-128" in text
         assert f"xpk workload list --cluster c --wait-for-job-completion ladder-{spec.run}" in text
+
+
+def test_a_preempted_run_is_restarted_on_gke_and_a_suspended_machine_made_again(ladder):
+    _, specs = ladder()
+    assert f" --max-restarts 50 --restart-on-exit-codes {EXIT_CODE} " in cloud.script(_order(cluster="c"), specs)
+    text = cloud.script(_order(spot=True), specs)
+    gone = text.index(
+        "in FAILED | SUSPEND*) gcloud compute tpus queued-resources delete ladder-w4-m10 --force --quiet ;;"
+    )
+    assert gone < text.index("queued-resources create ladder-w4-m10")
+
+
+def test_names_are_short_enough_for_the_cloud_and_differ(ladder):
+    _, specs = ladder()
+    long = [dataclasses.replace(specs[0], run=f"Open_LM_with_a_very_long_name_of_its_size-m{m}") for m in (20, 20.5)]
+    names = re.findall(r"--workload (\S+) --cluster", cloud.script(_order(cluster="c"), long))
+    assert len(set(names)) == 2
+    assert all(re.fullmatch("[a-z]([-a-z0-9]*[a-z0-9])?", name) and len(name) <= 40 for name in names)
 
 
 AWKWARD = 'x=it\'s "$(touch pwned)" `touch pwned` $HOME; touch pwned & #'

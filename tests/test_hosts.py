@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 
 import jax
 import numpy as np
@@ -84,6 +85,14 @@ def test_a_run_goes_on_with_eight_devices_four_and_one_as_if_it_had_had_one(spec
 def test_an_environment_that_makes_no_sense_is_refused(environment, why):
     with pytest.raises(ValueError, match=why):
         hosts.join(environment)
+
+
+def test_a_process_whose_others_do_not_come_says_so(monkeypatch, capfd):
+    monkeypatch.setattr(hosts, "LATE_SECONDS", 0.1)
+    for waits, told in ((0.0, ""), (0.5, "process 1 of 3 waits for the others at a:1: start all 3 of them\n")):
+        monkeypatch.setattr(jax.distributed, "initialize", lambda *_, waits=waits: time.sleep(waits))
+        hosts.join(dict(zip(hosts.EXPLICIT, ("a:1", "3", "1"), strict=True)))
+        assert capfd.readouterr().err == told
 
 
 def test_a_process_alone_is_first_and_waits_for_nobody():

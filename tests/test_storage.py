@@ -1,11 +1,10 @@
 """gs:// as the place of everything, against a local server of its API whose requests fail, break off and come late."""
 
 import contextlib
+import io
 import json
 import pathlib
-import subprocess
 import sys
-import urllib.request
 
 import fake_gcs
 import jax
@@ -18,21 +17,6 @@ from ladder import storage
 from ladder.spec import Workdir
 
 FAULT_RATE = 0.03
-
-
-@contextlib.contextmanager
-def _server(fault_rate):
-    command = [sys.executable, fake_gcs.__file__, "0", str(fault_rate)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.kill()
-
-
-def _faults(address):
-    request = urllib.request.Request(f"{address}/faults", headers={fake_gcs.NO_FAULT: "1"})
-    return json.load(urllib.request.urlopen(request))
 
 
 # Jobs, each in a process of its own, whose clients are told where to go before they start.
@@ -77,13 +61,17 @@ def refused(workdir, out):
     pathlib.Path(out).write_text(str(told.value))
 
 
-def ladder(command, out):
+def ladder(commands, out):
+    """Writes down what each command ends with."""
     from ladder import cli
 
-    sys.argv = ["ladder", *command]
-    with contextlib.redirect_stderr(open(out, "w")), pytest.raises(SystemExit) as left:
-        cli.main()
-    pathlib.Path(out).write_text(str(left.value.code))
+    told = []
+    for command in commands:
+        sys.argv = ["ladder", *command]
+        with contextlib.redirect_stderr(io.StringIO()), pytest.raises(SystemExit) as left:
+            cli.main()
+        told.append(str(left.value.code))
+    pathlib.Path(out).write_text(json.dumps(told))
 
 
 def read_corpus(path):
@@ -101,14 +89,14 @@ def write_corpus(path):
 
 def test_a_run_in_a_bucket_that_fails_and_is_killed_ends_as_one_on_a_disk(spec, workdir, tmp_path, train_here):
     there, back = Workdir.at("gs://bucket/ladder"), Workdir.at(str(tmp_path / "back"))
-    with _server(FAULT_RATE) as address:
+    with fake_gcs.serving(FAULT_RATE) as address:
         told = {"environment": fake_gcs.environment(address)}
         processes.run(copy_corpus, workdir, there, **told)
         with processes.Together(processes.train, spec, there, 15, **told) as together:
             assert together.exit_codes() == [-9]
         processes.run(processes.train, spec, there, **told)
         processes.run(copy_results, spec, there, back, **told)
-        faults = _faults(address)
+        faults = fake_gcs.faults(address)
     assert set(faults) == set(fake_gcs.KINDS) and sum(faults.values()) > 10
     train_here(spec, workdir)
     (step, state), (expected_step, expected) = (processes.newest(spec, w) for w in (back, workdir))
@@ -122,26 +110,45 @@ def test_a_run_in_a_bucket_that_fails_and_is_killed_ends_as_one_on_a_disk(spec, 
 
 
 def test_files_are_written_and_read_whole_however_often_a_request_fails():
-    with _server(0.3) as address:
+    with fake_gcs.serving(0.3) as address:
         processes.run(write_and_read, Workdir.at("gs://bucket/ladder"), environment=fake_gcs.environment(address))
-        assert sum(_faults(address).values()) > 3
+        assert sum(fake_gcs.faults(address).values()) > 3
 
 
 def test_a_corpus_is_found_and_read_in_a_bucket():
-    with _server(0) as address:
+    with fake_gcs.serving(0) as address:
         for job in (write_corpus, read_corpus):
             processes.run(job, "gs://bucket/text", environment=fake_gcs.environment(address))
 
 
-def test_a_bucket_that_says_no_is_one_clear_line(tmp_path, tree, write_config):
-    out = str(tmp_path / "out")
-    command = ["train", write_config(tree), "--run", "w4-m10", "--workdir", "gs://closed/ladder"]
-    with _server(0) as address:
-        processes.run(ladder, command, out, environment=fake_gcs.environment(address))
-    assert pathlib.Path(out).read_text() == (
+def test_whatever_is_asked_of_a_bucket_that_says_no_or_is_not_there_ends_in_one_clear_line(
+    tmp_path, tree, write_config
+):
+    out, config = tmp_path / "out", write_config(tree)
+    run = ["--run", "w4-m10"]
+    commands = [
+        [
+            ["run", config, "--workdir", f"gs://{bucket}/ladder"],
+            ["train", config, *run, "--workdir", f"gs://{bucket}/ladder"],
+            ["evaluate", config, *run, "--workdir", f"gs://{bucket}/ladder"],
+            ["cache", config, "--set", f"corpus.cache=gs://{bucket}/corpora"],
+            ["collect", f"gs://{bucket}/ladder"],
+            ["fit", "gadre2024", "--loss", "loss/c4_val", "--out", f"gs://{bucket}/fit"],
+            ["report", f"gs://{bucket}/ladder"],
+            ["plan", f"gs://{bucket}/ladder.yaml"],
+        ]
+        for bucket in ("closed", "absent")
+    ]
+    with fake_gcs.serving(0) as address:
+        processes.run(ladder, commands[0] + commands[1], str(out), environment=fake_gcs.environment(address))
+    told = json.loads(out.read_text())
+    closed, absent = told[:8], told[8:]
+    assert set(closed) == {
         "ladder: no permission on gs://closed: somebody@example.com does not have storage.objects.get access; "
         f"{storage.REMEDY}"
-    )
+    }
+    assert set(absent[:-1]) == {"ladder: there is no bucket gs://absent; make it, or name another"}
+    assert absent[-1] == "ladder: no such config: gs://absent/ladder.yaml"
 
 
 @pytest.mark.parametrize(

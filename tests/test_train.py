@@ -201,7 +201,7 @@ def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(sp
     expected, rows = _state(spec, workdir, 25), _rows(spec, workdir)
     for path in pathlib.Path(workdir.checkpoints(spec.run) / "25").rglob("d/*"):
         path.write_bytes(path.read_bytes()[:-20])
-    with pytest.warns(UserWarning, match="checkpoints/25 is damaged and cannot be read; going on from the one before"):
+    with pytest.warns(UserWarning, match="checkpoints/25 is damaged and cannot be read; going on from step 20"):
         events = train_here(spec, workdir)
     assert [event.step for event in events] == [25]
     jax.tree.map(np.testing.assert_array_equal, _state(spec, workdir, 25), expected)

@@ -12,10 +12,10 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 import yaml
 from etils import epath
+from results import runs_of, same_results
 
 from fitting.testbed import RunRecord
 from ladder import config as configs
@@ -57,46 +57,6 @@ def finished(command, tmp_path_factory):
     start = time.monotonic()
     out, err = _finish(command(workdir))
     return workdir, out, err, time.monotonic() - start
-
-
-def _runs(workdir):
-    return [row["run"] for row in json.loads((workdir / "plan.json").read_text())["runs"]]
-
-
-def _params(workdir, run):
-    """Every array of a run's last checkpoint."""
-    import orbax.checkpoint as ocp
-
-    folder = Workdir(epath.Path(workdir)).checkpoints(run)
-    with ocp.CheckpointManager(folder) as manager:
-        step = manager.latest_step()
-        assert step == next(
-            row["steps"] for row in json.loads((workdir / "plan.json").read_text())["runs"] if row["run"] == run
-        )
-        return manager.restore(step, args=ocp.args.StandardRestore())
-
-
-def _same_results(workdir, other):
-    import jax
-
-    for run in _runs(other):
-        jax.tree.map(np.testing.assert_array_equal, _params(workdir, run), _params(other, run))
-        name = f"runs/{run}/record.json"
-        assert (workdir / name).read_bytes() == (other / name).read_bytes()
-        rows, expected = (
-            [json.loads(line) for line in (w / f"runs/{run}/metrics.jsonl").read_text().splitlines()]
-            for w in (workdir, other)
-        )
-        for row in (*rows, *expected):
-            for time_taken in ("tokens_per_second", "step_seconds", "goodput", "started"):
-                del row[time_taken]
-        assert rows == expected
-    assert (workdir / "testbed.csv").read_bytes() == (other / "testbed.csv").read_bytes()
-    law, expected = (json.loads((w / "fits/default/law.json").read_text()) for w in (workdir, other))
-    for artifact in (law, expected):
-        for key in ("command", "created", "versions"):
-            del artifact[key]
-    assert law == expected
 
 
 def _descendants(pid: int) -> list[int]:
@@ -159,7 +119,7 @@ def _kill(command, workdir, after_s, whole):
 def test_one_command_goes_from_a_config_to_a_report(finished):
     workdir, out, err, _ = finished
     assert out == ""
-    runs = _runs(workdir)
+    runs = runs_of(workdir)
     assert f"({len(runs)} of {len(runs)} runs)" in err
     for name in ("ladder.yaml", "plan.json", "testbed.csv", "fits/default/law.json", "fits/default/report.html"):
         assert (workdir / name).stat().st_size
@@ -179,7 +139,7 @@ def test_a_finished_ladder_is_not_trained_again(finished, command):
     workdir, _, _, _ = finished
     kept = {
         path: path.stat().st_mtime_ns
-        for run in _runs(workdir)
+        for run in runs_of(workdir)
         for path in (workdir / "runs" / run).rglob("*")
         if path.is_file() and path.name != "spec.json"
     }
@@ -195,7 +155,7 @@ def test_a_ladder_that_was_killed_ends_as_one_that_was_not(finished, command, tm
     for whole in (True, False):
         _kill(command(tmp_path / "w"), tmp_path / "w", rng.uniform(0, took_s / 3), whole)
     _finish(command(tmp_path / "w"))
-    _same_results(tmp_path / "w", reference)
+    same_results(tmp_path / "w", reference)
 
 
 @pytest.mark.slow
@@ -205,7 +165,7 @@ def test_a_ladder_that_was_killed_many_times_ends_as_one_that_was_not(finished, 
     rng = random.Random(seed)
     while _kill(command(tmp_path / "w"), tmp_path / "w", rng.uniform(0, took_s / 6), rng.random() < 0.5):
         pass
-    _same_results(tmp_path / "w", reference)
+    same_results(tmp_path / "w", reference)
 
 
 def test_a_run_that_diverges_is_quarantined_while_the_others_go_on_and_the_fit_says_so(finished, command, tmp_path):
