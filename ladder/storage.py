@@ -47,7 +47,7 @@ def refusal(error: BaseException) -> str | None:
     told = " ".join(str(error).split())
     if not SAYS_NO.search(f"{type(error).__name__} {told}"):
         return None
-    named = re.search(r"gs://([^/:\s]+)|/b/([^/?:\s]+)", told)
+    named = re.search(r"gs://([^/:\s]+)|\bb/([^/?:\s]+)/o", told)
     where = f" on gs://{named[1] or named[2]}" if named else ""
     why = re.search(r"[^\s:]\S* does not have [\w. ]+", told)
     return f"no permission{where}: {why[0] if why else told[:200]}; {REMEDY}"

@@ -1,6 +1,6 @@
 """A trained model as a folder, local or gs://: model.json says what it is, params/ holds its parameters.
 
-model.json is written last, beside and renamed, so a folder that has one is whole.
+model.json is written last and whole, so a folder that has one is whole.
 """
 
 import dataclasses
@@ -52,15 +52,19 @@ def save(model: SavedModel, params: Any, folder: epath.Path) -> None:
     refuse_existing(folder)
     refuse_mismatch(params, model.decoder)
     folder.mkdir(parents=True, exist_ok=True)
-    _checkpointer().save(folder.absolute() / PARAMS, params, force=True)
+    _checkpointer().save(_params(folder), params, force=True)
     file = epath.Path(model.vocabulary)
     if model.vocabulary and file.is_file():
         # A tokenizer's settings, which lie beside it, name the token that ends a text.
         for part in (file, *(f for f in [file.parent / "tokenizer_config.json"] if f.is_file())):
             part.copy(folder / part.name, overwrite=True)
         model = dataclasses.replace(model, vocabulary=file.name)
+    content = pydantic.TypeAdapter(SavedModel).dump_json(model, indent=2) + b"\n"
+    if _is_remote(folder):
+        (folder / FILE).write_bytes(content)  # an object in a bucket is never there in part
+        return
     beside = folder / f".{FILE}.{os.getpid()}.tmp"
-    beside.write_bytes(pydantic.TypeAdapter(SavedModel).dump_json(model, indent=2) + b"\n")
+    beside.write_bytes(content)
     beside.replace(folder / FILE)
 
 
@@ -96,7 +100,7 @@ def load(folder: epath.Path) -> tuple[SavedModel, Any]:
       ValueError: if there is no model, or its parameters are not those of its decoder.
     """
     model = describe(folder)
-    checkpointer, path = _checkpointer(), folder.absolute() / PARAMS
+    checkpointer, path = _checkpointer(), _params(folder)
     saved = checkpointer.metadata(path).item_metadata.tree
     refuse_mismatch(saved, model.decoder)
     import orbax.checkpoint as ocp
@@ -142,6 +146,15 @@ def refuse_mismatch(params: Any, c: DecoderConfig) -> None:
 def _shapes(params: Any) -> dict[str, tuple[int, ...]]:
     leaves, _ = jax.tree_util.tree_flatten_with_path(params)
     return {"/".join(str(key.key) for key in path): tuple(leaf.shape) for path, leaf in leaves}
+
+
+def _params(folder: epath.Path) -> epath.Path:
+    # orbax wants a whole path, and a bucket's is one already.
+    return (folder if _is_remote(folder) else folder.absolute()) / PARAMS
+
+
+def _is_remote(path: epath.Path) -> bool:
+    return "://" in str(path)
 
 
 def _checkpointer():

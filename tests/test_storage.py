@@ -8,6 +8,7 @@ import sys
 
 import fake_gcs
 import jax
+import jax.numpy as jnp
 import numpy as np
 import processes
 import pytest
@@ -74,6 +75,37 @@ def ladder(commands, out):
     pathlib.Path(out).write_text(json.dumps(told))
 
 
+def save_and_load_model(folder):
+    from models import saved
+    from models.config import DecoderConfig
+
+    model = saved.SavedModel(DecoderConfig(width=8, layers=1, heads=1, vocab_size=97), "bytes", 16)
+    params = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.5, leaf.dtype), saved.abstract_params(model.decoder))
+    saved.save(model, params, epath.Path(folder))
+    there, loaded = saved.load(epath.Path(folder))
+    assert there == model
+    jax.tree.map(np.testing.assert_array_equal, loaded, params)
+    assert sorted(path.name for path in epath.Path(folder).iterdir()) == ["model.json", "params"]
+
+
+def restore_around_damage(folder):
+    from ladder.checkpoint import Checkpoints
+
+    state = {"weight": jnp.arange(1000.0)}
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+    for _ in range(2):
+        with Checkpoints(epath.Path(folder)) as checkpoints:
+            for step in (10, 20)[checkpoints.latest_step() == 10 :]:
+                checkpoints.save(step, state)
+        for path in (epath.Path(folder) / "20" / "default" / "d").iterdir():
+            path.write_bytes(path.read_bytes()[:-20])
+        with Checkpoints(epath.Path(folder)) as checkpoints, pytest.warns(UserWarning, match="going on from step 10"):
+            step, restored = checkpoints.restore_newest(abstract)
+        np.testing.assert_array_equal(restored["weight"], state["weight"])
+        assert step == 10
+    assert sorted(path.name for path in epath.Path(folder).iterdir()) == ["10", "20.damaged", "20.damaged2"]
+
+
 def read_corpus(path):
     from tasks import documents
 
@@ -119,6 +151,13 @@ def test_a_corpus_is_found_and_read_in_a_bucket():
     with fake_gcs.serving(0) as address:
         for job in (write_corpus, read_corpus):
             processes.run(job, "gs://bucket/text", environment=fake_gcs.environment(address))
+
+
+def test_a_model_is_saved_in_a_bucket_and_a_damaged_checkpoint_moved_aside():
+    with fake_gcs.serving(0) as address:
+        told = {"environment": fake_gcs.environment(address)}
+        processes.run(save_and_load_model, "gs://bucket/models/small", **told)
+        processes.run(restore_around_damage, "gs://bucket/checkpoints", **told)
 
 
 def test_whatever_is_asked_of_a_bucket_that_says_no_or_is_not_there_ends_in_one_clear_line(
