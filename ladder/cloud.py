@@ -121,7 +121,7 @@ def _on_tpu_vms(order: Order, specs: Sequence[RunSpec]) -> Iterator[str]:
         image = GENERATIONS[order.slice.generation].image
         machine = ["--accelerator-type", order.slice.accelerator_type, "--runtime-version", image]
         one = ["gcloud", "compute", "tpus", "tpu-vm", "ssh", name, "--worker", "all"]
-        many = ["gcloud", "alpha", *queue[1:], "ssh", name, "--node", "all", "--worker", "all"]
+        many = [*queue, "ssh", name, "--node", "all", "--worker", "all"]
         all_workers = one if order.slices == 1 else many
         create = shlex.join([*queue, "create", name, *nodes, *where, *machine, *(["--spot"] if order.spot else [])])
         describe = shlex.join([*queue, "describe", name, *where, "--format", "value(state.state)"])

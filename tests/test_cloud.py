@@ -81,7 +81,7 @@ def test_tpu_vms_are_created_awaited_used_and_deleted_for_every_run(ladder):
 def test_many_slices_are_one_resource_whose_workers_are_told_together(ladder):
     text = cloud.script(_order(slices=2), ladder()[1][:1])
     assert "create ladder-w4-m10 --node-count 2 --node-prefix ladder-w4-m10 " in text
-    assert "gcloud alpha compute tpus queued-resources ssh ladder-w4-m10 --node all --worker all --command " in text
+    assert "gcloud compute tpus queued-resources ssh ladder-w4-m10 --node all --worker all --command " in text
 
 
 def test_gke_has_a_cluster_once_and_a_workload_for_every_run(ladder):
