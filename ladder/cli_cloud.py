@@ -27,12 +27,14 @@ def launch(
     import sys
 
     from ladder import cloud
+    from ladder import config as configs
 
     if not print:
         raise ValueError("launch starts nothing itself, because machines cost money; add --print and run what it says")
-    _, specs = planned(config, overrides)
+    # Each run has all devices of all its machines.
+    c, specs = planned(config, (*overrides, "training.cores_per_run=0"))
     where = cloud.Order(
-        config=config,
+        config=configs.dump(c),
         workdir=workdir,
         slice=cloud.Slice.of(topology),
         slices=slices,
@@ -40,6 +42,5 @@ def launch(
         project=project,
         zone=zone,
         cluster=cluster if gke else "",
-        overrides=overrides,
     )
     sys.stdout.write(cloud.script(where, specs))

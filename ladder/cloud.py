@@ -70,14 +70,13 @@ class Order:
     """What to print commands for.
 
     Attributes:
-      config: path of the ladder's config, here.
+      config: of the ladder, whole, as YAML.
       workdir: gs:// folder of all results.
       slice: of TPUs, for every run.
       slices: so many of them, joined by the data-centre network.
       spot: cheaper machines that may be taken away.
       project, zone: of Google Cloud; gcloud's own defaults where they are empty.
       cluster: of GKE; TPU VMs where it is empty.
-      overrides: of the config, as `--set` takes them.
     """
 
     config: str
@@ -88,7 +87,6 @@ class Order:
     project: str = ""
     zone: str = ""
     cluster: str = ""
-    overrides: tuple[str, ...] = ()
 
 
 def script(order: Order, specs: Sequence[RunSpec]) -> str:
@@ -111,10 +109,9 @@ def _on_tpu_vms(order: Order, specs: Sequence[RunSpec]) -> Iterator[str]:
     where = [*_given("--project", order.project), *_given("--zone", order.zone)]
     queue = ["gcloud", "compute", "tpus", "queued-resources"]
     yield from _heading(order)
-    yield "# The program and the config, for the machines to fetch."
+    yield "# The program, for the machines to fetch."
     yield "rm -rf dist && python3 -m pip wheel --quiet --no-deps --wheel-dir dist ."
     yield f"gcloud storage cp dist/scaling_ladder-*.whl {shlex.quote(_at(order, 'launch/'))}"
-    yield shlex.join(["gcloud", "storage", "cp", order.config, _at(order, "launch/config.yaml")])
     for spec in specs:
         name = _name(spec)
         nodes = ["--node-id", name] if order.slices == 1 else ["--node-count", str(order.slices), "--node-prefix", name]
@@ -144,7 +141,6 @@ def _on_gke(order: Order, specs: Sequence[RunSpec]) -> Iterator[str]:
     where = ["--cluster", order.cluster, *_given("--project", order.project), *_given("--zone", order.zone)]
     machine = ["--tpu-type", order.slice.accelerator_type, "--num-slices", str(order.slices)]
     yield from _heading(order)
-    yield shlex.join(["gcloud", "storage", "cp", order.config, _at(order, "launch/config.yaml")])
     yield shlex.join(["xpk", "cluster", "create", *where, *machine, "--spot" if order.spot else "--on-demand"])
     for spec in specs:
         name = _name(spec)
@@ -172,6 +168,9 @@ def _heading(order: Order) -> Iterator[str]:
     yield "# started again, it goes on with what is not done."
     yield "# shellcheck disable=SC2016  # what is in single quotes is for the machines to expand"
     yield "set -eu"
+    yield ""
+    yield "# The whole config; what it was based on may lie where no machine sees it."
+    yield f"printf %s {shlex.quote(order.config)} | gcloud storage cp - {shlex.quote(_at(order, 'launch/config.yaml'))}"
     yield ""
 
 
@@ -203,19 +202,13 @@ def _on_a_machine(order: Order, spec: RunSpec) -> str:
 
 def _train_and_evaluate(order: Order, spec: RunSpec) -> Iterator[str]:
     for verb in ("train", "evaluate"):
-        options = ["--run", spec.run, "--workdir", order.workdir, *_sets(order)]
+        options = ["--run", spec.run, "--workdir", order.workdir]
         yield shlex.join(["ladder", verb, _at(order, "launch/config.yaml"), *options])
 
 
 def _fitted(order: Order) -> Iterator[str]:
     yield from ("", "# All runs are trained and measured: this collects, fits and reports.")
-    yield shlex.join(["ladder", "run", _at(order, "launch/config.yaml"), "--workdir", order.workdir, *_sets(order)])
-
-
-def _sets(order: Order) -> list[str]:
-    # Each run has all devices of all its machines.
-    overrides = (*order.overrides, "training.cores_per_run=0")
-    return [word for override in overrides for word in ("--set", override)]
+    yield shlex.join(["ladder", "run", _at(order, "launch/config.yaml"), "--workdir", order.workdir])
 
 
 def _at(order: Order, path: str) -> str:

@@ -302,6 +302,13 @@ def names(address: str, bucket: str) -> list[str]:
     return [item["name"] for item in json.loads(_ask(f"{address}/storage/v1/b/{bucket}/o"))["items"]]
 
 
+def upload(address: str, bucket: str, prefix: str, folder: pathlib.Path) -> None:
+    """Copies all files of a folder into a bucket."""
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = urllib.parse.quote(f"{prefix}/{path.relative_to(folder)}", safe="")
+        _ask(f"{address}/upload/storage/v1/b/{bucket}/o?uploadType=media&name={name}", path.read_bytes())
+
+
 def download(address: str, bucket: str, folder: pathlib.Path) -> None:
     """Copies all objects of a bucket into a folder."""
     for name in names(address, bucket):
@@ -310,8 +317,8 @@ def download(address: str, bucket: str, folder: pathlib.Path) -> None:
         path.write_bytes(_ask(f"{address}/storage/v1/b/{bucket}/o/{urllib.parse.quote(name, safe='')}?alt=media"))
 
 
-def _ask(url: str) -> bytes:
-    return urllib.request.urlopen(urllib.request.Request(url, headers={NO_FAULT: "1"})).read()
+def _ask(url: str, body: bytes | None = None) -> bytes:
+    return urllib.request.urlopen(urllib.request.Request(url, body, {NO_FAULT: "1"})).read()
 
 
 if __name__ == "__main__":

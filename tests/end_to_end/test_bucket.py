@@ -29,20 +29,6 @@ def _tree(tiny_tree, root, text):
     }
 
 
-def _upload(folder, address):
-    """Through the client that the program uses."""
-    copy = (
-        "import pathlib, sys; from etils import epath; from ladder import storage; storage.use_one_client()\n"
-        "for path in pathlib.Path(sys.argv[1]).iterdir():\n"
-        "    (epath.Path('gs://bucket/text') / path.name).write_bytes(path.read_bytes())"
-    )
-    subprocess.run([sys.executable, "-c", copy, str(folder)], env=_environment(address), check=True)
-
-
-def _environment(address):
-    return os.environ | fake_gcs.environment(address)
-
-
 def _killed(command, environment, address, name):
     """Starts the command and kills it when the bucket holds an object of that name, or one that begins so."""
     with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
@@ -59,8 +45,8 @@ def test_a_ladder_in_a_bucket_that_fails_and_is_killed_ends_as_one_on_a_disk(tin
     in_bucket = write_config(_tree(tiny_tree, "gs://bucket", "gs://bucket/text"), "bucket.yaml")
     subprocess.run([*LADDER, "run", on_disk, "--workdir", str(disk / "ladder")], check=True, capture_output=True)
     with fake_gcs.serving(FAULT_RATE) as address:
-        _upload(text, address)
-        environment = _environment(address)
+        fake_gcs.upload(address, "bucket", "text", text)
+        environment = os.environ | fake_gcs.environment(address)
         command = [*LADDER, "run", in_bucket, "--workdir", "gs://bucket/ladder"]
         for name in ("corpora/text/", "ladder/runs/w6-m1/checkpoints/20", "ladder/runs/w4-m1/record", "ladder/testbed"):
             _killed(command, environment, address, name)
