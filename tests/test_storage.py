@@ -17,7 +17,7 @@ from etils import epath
 from ladder import storage
 from ladder.spec import Workdir
 
-FAULT_RATE = 0.03
+FAULT_RATE = 0.05
 
 
 # Jobs, each in a process of its own, whose clients are told where to go before they start.
