@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ladder import mesh as meshes
-from ladder.checkpoint import Checkpoints
+from ladder.checkpoint import Checkpoints, Damaged
 from ladder.config import LadderConfig
 from ladder.data import Batches
 from ladder.preemption import Notice, Preempted
@@ -80,12 +80,15 @@ def final_params(spec: RunSpec, workdir: Workdir, mesh: Mesh | None = None) -> A
     """The parameters after a run's last step, a tree a block, on a mesh; on all devices' copies where none is given.
 
     Raises:
-      ValueError: if the run has no such checkpoint.
+      ValueError: if the run has no such checkpoint, or it is damaged.
     """
     with Checkpoints(workdir.checkpoints(spec.run)) as checkpoints:
         if checkpoints.latest_step() != spec.steps:
             raise ValueError(f"{spec.run} is not trained to its last step {spec.steps}; run `ladder train` first")
-        return checkpoints.restore(spec.steps, abstract_on_disk(spec, mesh or meshes.make())).params
+        try:
+            return checkpoints.restore(spec.steps, abstract_on_disk(spec, mesh or meshes.make())).params
+        except Damaged as e:
+            raise Damaged(f"{e}; run `ladder train`, which goes on from the one before") from None
 
 
 def _refuse_divergence(run: str, last_step: int, window: dict[str, np.ndarray]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from ladder.checkpoint import Checkpoints
+from ladder.checkpoint import Checkpoints, Damaged
 from ladder.data import Batches
 from ladder.preemption import EXIT_CODE, Preempted
 from ladder.recipe import Hyperparameters
@@ -201,6 +201,8 @@ def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(sp
     expected, rows = _state(spec, workdir, 25), _rows(spec, workdir)
     for path in pathlib.Path(workdir.checkpoints(spec.run) / "25").rglob("d/*"):
         path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(Damaged, match="checkpoints/25 is damaged and cannot be read; run `ladder train`"):
+        final_params(spec, workdir)
     with pytest.warns(UserWarning, match="checkpoints/25 is damaged and cannot be read; going on from step 20"):
         events = train_here(spec, workdir)
     assert [event.step for event in events] == [25]
