@@ -150,10 +150,16 @@ class _MajorisedLevenbergMarquardt(jaxopt.base.IterativeSolver):
     objective: Objective
     maxiter: int = 100
     tol: float = 1e-14
-    verbose: int = 0
-    implicit_diff: bool = False
-    jit: bool = True
-    unroll: bool = False  # "auto" would compile, and run, all iterations
+    jit: bool = False  # of a single step: the whole solve is compiled
+
+    def run(self, init_params: jax.Array, data: Any) -> jaxopt.OptStep:
+        """All steps in one loop. jaxopt's own `run` spells the first one out before it: all would be compiled twice."""
+
+        def goes_on(step):
+            return (step.state.error > self.tol) & (step.state.iter_num < self.maxiter)
+
+        first = jaxopt.OptStep(init_params, self.init_state(init_params, data))
+        return jax.lax.while_loop(goes_on, lambda step: self.update(*step, data), first)
 
     def init_state(self, z_P: jax.Array, data: Any) -> _State:
         """The state before the first step."""
@@ -304,7 +310,8 @@ def _program(law, objective, positive, held, batched, datasets, starts, work):
     scaled = _Scaled(law, objective, positive, held)
     solver = _MajorisedLevenbergMarquardt(residuals=scaled.residuals, objective=objective)
     # Tiny corners are approached through wider ones, from which the way down is not yet a ridge.
-    deltas = [delta for delta in (1e-3, 1e-5, 1e-6, 1e-7) if delta > 10 * objective.delta] + [objective.delta]
+    wider = [delta for delta in (1e-3, 1e-5, 1e-6, 1e-7) if delta > 10 * objective.delta]
+    deltas = np.array([*wider, objective.delta])
 
     def solve(arrays, nodes_GxQ, hold_H):
         def dataset(b):
@@ -320,25 +327,26 @@ def _program(law, objective, positive, held, batched, datasets, starts, work):
         def polish(lane):
             b, z_P = lane
             data = dataset(b)
-            for delta in deltas:
-                z_P = solver.run(z_P, data | {"delta": jnp.asarray(delta)}).params
-            return z_P, solver.value(z_P, data)
-
-        def choose(lane):
-            b, z_SxP, value_S = lane
-            data, winner = dataset(b), jnp.argmin(value_S)
-            reached_S = value_S <= value_S[winner] * (1 + _SAME_OPTIMUM) + 100 * data["rounding"]
-            return scaled.theta(z_SxP[winner], data), value_S[winner], jnp.mean(reached_S, dtype=float), z_SxP[winner]
+            z_P, _ = jax.lax.scan(
+                lambda z_P, delta: (solver.run(z_P, data | {"delta": delta}).params, None), z_P, deltas
+            )
+            return z_P, solver.value(z_P, data), scaled.theta(z_P, data), data["rounding"]
 
         nodes = nodes_GxQ.shape[0]
         b_L, g_L = (index.ravel() for index in jnp.meshgrid(jnp.arange(datasets), jnp.arange(nodes), indexing="ij"))
-        z_LxP, value_L = _in_lanes(screen, (b_L, g_L))
-        order_BxS = jnp.argsort(value_L.reshape(datasets, nodes), axis=1)[:, :starts]
-        best_L = (order_BxS + nodes * jnp.arange(datasets)[:, None]).ravel()
-        z_LxP, value_L = _in_lanes(polish, (b_L[best_L], z_LxP[best_L]))
-        lanes = (jnp.arange(datasets), z_LxP.reshape(datasets, starts, -1), value_L.reshape(datasets, starts))
-        theta_BxP, objective_B, share_B, z_BxP = _in_lanes(choose, lanes)
-        return theta_BxP, objective_B, share_B, z_BxP[0], scaled.low_P, scaled.high_P
+        if starts < nodes:
+            z_LxP, value_L = _in_lanes(screen, (b_L, g_L))
+            order_BxS = jnp.argsort(value_L.reshape(datasets, nodes), axis=1)[:, :starts]
+            best_L = (order_BxS + nodes * jnp.arange(datasets)[:, None]).ravel()
+            polished = _in_lanes(polish, (b_L[best_L], z_LxP[best_L]))
+        else:
+            polished = _in_lanes(lambda lane: polish((lane[0], screen(lane)[0])), (b_L, g_L))
+        z_BxSxP, value_BxS, theta_BxSxP, rounding_BxS = (a.reshape(datasets, starts, *a.shape[1:]) for a in polished)
+        objective_B = value_BxS.min(1)
+        reached_BxS = value_BxS <= (objective_B * (1 + _SAME_OPTIMUM))[:, None] + 100 * rounding_BxS
+        winner_B = jnp.arange(datasets), value_BxS.argmin(1)
+        share_B = jnp.mean(reached_BxS, 1, dtype=float)
+        return theta_BxSxP[winner_B], objective_B, share_B, z_BxSxP[0, winner_B[1][0]], scaled.low_P, scaled.high_P
 
     # A small problem runs for milliseconds: compiling it is what takes time.
     return jax.jit(solve, compiler_options={"xla_backend_optimization_level": 1 if work > 20_000 else 0})
