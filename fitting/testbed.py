@@ -5,6 +5,7 @@ import hashlib
 import io
 import math
 import re
+import sys
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,6 +26,11 @@ SETTING_COLUMNS = (
 COLUMNS = ("run", "role", "corpus", "model", *SIZE_COLUMNS)
 ROLES = ("rung", "target", "checkpoint")
 LOSS_KINDS = ("loss", "bpb")
+_LARGEST = sys.float_info.max
+_FRACTIONS = {
+    "error": (1, "an error is a fraction, 0 to 1, not percent"),
+    "error_stderr": (0.5, "the standard error of a fraction is at most 0.5: is this in percent?"),
+}
 
 
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
@@ -177,10 +183,13 @@ class Testbed:
         A loss may also be given as `bpb/<task>`.
         """
         kinds = LOSS_KINDS if kind == "loss" else (kind,)
-        full = name if name.partition("/")[0] in kinds else f"{kind}/{name}"
+        full = name if _kind(name) in kinds else f"{kind}/{name}"
         if full not in self.table:
             there = [column for column in self.table if column.startswith(f"{kind}/")]
-            raise ValueError(f"no column {full!r} in the testbed; it has {', '.join(there) or f'no {kind} columns'}")
+            rename = f"; rename its column {name!r} to {full!r}" if name in self.table else ""
+            raise ValueError(
+                f"no column {full!r} in the testbed; it has {', '.join(there) or f'no {kind} columns'}{rename}"
+            )
         return full
 
     def stderr_column(self, column: str) -> str:
@@ -312,10 +321,12 @@ def _checked(table: "pd.DataFrame") -> "pd.DataFrame":
     if "flops" not in table:
         table["flops"] = 6.0 * table["params"] * table["tokens"]
     for name in numeric:
-        if _kind(name) in LOSS_KINDS:
+        kind = _kind(name)
+        if kind in LOSS_KINDS:
             _refuse(table, name, ~(_positive(table[name]) | table[name].isna()), "a loss must be positive and finite")
-        elif _kind(name) == "error":
-            _refuse(table, name, ~(table[name].between(0, 1) | table[name].isna()), "an error is a fraction, 0 to 1")
+        elif kind:
+            most, what = _FRACTIONS.get(kind, (_LARGEST, "a standard error is finite and not negative"))
+            _refuse(table, name, ~(table[name].between(0, most) | table[name].isna()), what)
     first = [name for name in COLUMNS if name in table]
     return table[[*first, *(name for name in table if name not in (*first, "quarantine")), "quarantine"]]
 

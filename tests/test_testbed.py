@@ -108,6 +108,12 @@ def test_a_foreign_table_needs_only_run_params_and_tokens(tmp_path):
         ("run,params,tokens\na,0,2\n", "column params, run 'a': 0: must be positive"),
         ("run,params,tokens\na,1,-2\n", "column tokens, run 'a': -2: must be positive"),
         ("run,params,tokens\na,1,\n", "column tokens, run 'a': nan: must be positive"),
+        (
+            "run,params,tokens,error/x\na,1,2,43\n",
+            "column error/x, run 'a': 43: an error is a fraction, 0 to 1, not percent",
+        ),
+        ("run,params,tokens,error_stderr/x\na,1,2,0.9\n", "0.9: the standard error of a fraction is at most 0.5"),
+        ("run,params,tokens,loss_stderr/x\na,1,2,-1\n", "-1: a standard error is finite and not negative"),
         ("run,params,tokens\na,1,inf\n", "column tokens, run 'a': inf: must be positive and finite"),
         ("run,params,tokens\na,1B,2\n", "column params, run 'a': '1B' is not a number"),
         ("run,params,tokens,loss/x\na,1,2,0\n", "column loss/x, run 'a': 0: a loss must be positive"),
@@ -154,3 +160,5 @@ def test_columns_are_found_by_short_and_full_name():
     assert testbed.column("code", "loss") == testbed.column("loss/code", "loss") == "loss/code"
     with pytest.raises(ValueError, match="no column 'loss/prose' in the testbed; it has loss/code"):
         testbed.column("prose", "loss")
+    with pytest.raises(ValueError, match="rename its column 'loss' to 'loss/loss'"):
+        Testbed(testbed.table.assign(loss=2.5)).column("loss", "loss")
