@@ -28,6 +28,7 @@ _FLOOR = 1e-12  # the least share of a term at all
 _BOUND = 1e-6  # a term with a smaller share than this has vanished
 _SAME_OPTIMUM = 1e-6  # relative difference of objectives
 _NODES = 4096  # of a grid of shapes, at most
+_RUNS = 8  # ladders are filled up to a multiple of so many runs, to share a compiled program
 _LANES = 128  # starts polished side by side: few enough to stay in cache, and the slowest holds up only these
 
 
@@ -112,12 +113,19 @@ def minimise(
         "weight": np.asarray(weight_BxN, float),
     }
     arrays = {name: array if array.ndim else np.full(runs, array) for name, array in arrays.items()}
+    fill = -runs % _RUNS  # with copies of the last run, of no weight
+    arrays = {name: np.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, fill)], "edge") for name, a in arrays.items()}
+    arrays["weight"][..., runs:] = 0
     batched = frozenset(name for name, array in arrays.items() if array.ndim == 2)
     datasets = max((len(arrays[name]) for name in batched), default=1)
     screened, starts = len(nodes_GxQ), min(starts, len(nodes_GxQ))
+    # Tiny corners are approached through wider ones, from which the way down is not yet a ridge.
+    wider = [delta for delta in (1e-3, 1e-5, 1e-6, 1e-7) if delta > 10 * objective.delta]
+    deltas, sides = np.array([*wider, objective.delta]), np.array([objective.over, objective.under])
     with jax.enable_x64(True):
-        program = _program(law, objective, positive, tuple(hold), batched, datasets, starts, runs * screened * datasets)
-        solved = program(arrays, nodes_GxQ, np.array(list(hold.values()), float))
+        large = runs * screened * datasets > 20_000
+        program = _program(law, objective.log, positive, tuple(hold), batched, datasets, starts, large)
+        solved = program(arrays, nodes_GxQ, np.array(list(hold.values()), float), deltas, sides)
         theta_BxP, objective_B, share_at_optimum_B, z_P, low_P, high_P = (np.asarray(array) for array in solved)
     at_bound = tuple(
         name
@@ -305,15 +313,14 @@ class _Scaled:
 
 
 @functools.cache
-def _program(law, objective, positive, held, batched, datasets, starts, work):
-    """The compiled solver: (arrays, nodes_GxQ, hold_H) -> theta, objective, share at the optimum, z and its bounds."""
-    scaled = _Scaled(law, objective, positive, held)
-    solver = _MajorisedLevenbergMarquardt(residuals=scaled.residuals, objective=objective)
-    # Tiny corners are approached through wider ones, from which the way down is not yet a ridge.
-    wider = [delta for delta in (1e-3, 1e-5, 1e-6, 1e-7) if delta > 10 * objective.delta]
-    deltas = np.array([*wider, objective.delta])
+def _program(law, log, positive, held, batched, datasets, starts, large):
+    """The compiled solver. What tells objectives of one scale apart is numbers too, and so they share it."""
 
-    def solve(arrays, nodes_GxQ, hold_H):
+    def solve(arrays, nodes_GxQ, hold_H, deltas, sides):
+        objective = Objective("", "", "log" if log else "absolute", deltas[-1], *sides)
+        scaled = _Scaled(law, objective, positive, held)
+        solver = _MajorisedLevenbergMarquardt(residuals=scaled.residuals, objective=objective)
+
         def dataset(b):
             mine = {name: array[b] if name in batched else array for name, array in arrays.items()}
             return scaled.prepared(mine, hold_H, objective)
@@ -349,7 +356,7 @@ def _program(law, objective, positive, held, batched, datasets, starts, work):
         return theta_BxSxP[winner_B], objective_B, share_B, z_BxSxP[0, winner_B[1][0]], scaled.low_P, scaled.high_P
 
     # A small problem runs for milliseconds: compiling it is what takes time.
-    return jax.jit(solve, compiler_options={"xla_backend_optimization_level": 1 if work > 20_000 else 0})
+    return jax.jit(solve, compiler_options={"xla_backend_optimization_level": 1 if large else 0})
 
 
 def _in_lanes(f, lanes: Any) -> Any:
