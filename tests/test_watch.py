@@ -139,6 +139,7 @@ def test_a_profile_is_kept_of_the_steps_that_were_asked_for(spec, workdir, train
 
 @pytest.mark.slow
 def test_tensorboard_and_a_profile_are_really_there(spec, workdir, train_here):
+    pytest.importorskip("tensorboard", reason="pip install 'scaling-ladder[watch]'")
     train_here(spec, workdir, profile_steps=(3, 4), tensorboard=True)
     assert list(workdir.tensorboard(spec.run).glob("plugins/profile/*/*.xplane.pb"))
     assert list(workdir.tensorboard(spec.run).glob("events.out.tfevents.*"))
