@@ -1,7 +1,9 @@
 """(seed, step) → global batch, as a pure function over fixed-length token records."""
 
+import collections
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -14,6 +16,7 @@ from tasks import validation
 from tasks.store import Records
 
 MIXTURE = "mixture.json"
+STEPS_AHEAD = 4
 
 
 class Batches:
@@ -42,10 +45,22 @@ class Batches:
             token_BxT[here_B] = records[order.record(index_B[here_B], len(records), self._seed, part)]
         return token_BxT
 
-    def on_mesh(self, step: int, sharding: Sharding) -> jax.Array:
-        """The step's batch, sharded; each host reads the rows of its own devices."""
-        shape = (self._batch_size, self._records[0].width)
-        return jax.make_array_from_callback(shape, sharding, lambda index: self(step, index[0]))
+    def on_mesh(self, steps: Iterable[int], sharding: Sharding) -> Iterator[jax.Array]:
+        """Batches of these steps, sharded; each host reads the rows of its own devices, some steps ahead of its use."""
+        shape_BxT = (self._batch_size, self._records[0].width)
+
+        def read(step: int) -> jax.Array:
+            return jax.make_array_from_callback(shape_BxT, sharding, lambda index: self(step, index[0]))
+
+        # A bucket takes longer over a read than a small run over a step.
+        with ThreadPoolExecutor(STEPS_AHEAD) as pool:
+            reading = collections.deque()
+            for step in steps:
+                reading.append(pool.submit(read, step))
+                if len(reading) > STEPS_AHEAD:
+                    yield reading.popleft().result()
+            while reading:
+                yield reading.popleft().result()
 
 
 def write_mixture(folder: epath.Path, parts: Sequence[tuple[float, str]]) -> None:

@@ -54,9 +54,9 @@ def train(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Callabl
         watch.start(done)
 
         pending = []
-        for step in range(done + 1, spec.steps + 1):
+        for step, batch_BxT in enumerate(batches.on_mesh(range(done, spec.steps), program.batch_sharding), done + 1):
             watch.before(step, state)
-            state, metrics = program.step(state, batches.on_mesh(step - 1, program.batch_sharding))
+            state, metrics = program.step(state, batch_BxT)
             pending.append(metrics)
             leave = notice.given(step)
             if step % config.training.log_every_steps and step < spec.steps and not leave:

@@ -1,5 +1,8 @@
 """Batches are a pure function of (seed, step): one order for all batch sizes, each pass a permutation."""
 
+import threading
+
+import jax
 import numpy as np
 import pytest
 from etils import epath
@@ -41,6 +44,30 @@ def test_a_batch_depends_on_seed_and_step_alone(numbered):
     ahead = {step: forward(step) for step in range(30)}
     for step in reversed(range(30)):
         np.testing.assert_array_equal(backward(step), ahead[step])
+
+
+def test_batches_on_a_mesh_come_in_order_and_are_read_before_they_are_asked_for(numbered, monkeypatch):
+    batches, read = Batches(numbered(40), 6, 1), threading.Event()
+    expected = [batches(step) for step in range(3, 20)]
+    on_mesh = batches.on_mesh(range(3, 20), jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+    plain = Batches.__call__
+    monkeypatch.setattr(
+        Batches, "__call__", lambda self, step, rows: (step == 4 and read.set()) or plain(self, step, rows)
+    )
+    np.testing.assert_array_equal(next(on_mesh), expected[0])
+    assert read.wait(60)
+    for batch_BxT, expected_BxT in zip(on_mesh, expected[1:], strict=True):
+        np.testing.assert_array_equal(batch_BxT, expected_BxT)
+
+
+def test_a_read_that_fails_fails_where_its_batch_is_asked_for(numbered, monkeypatch):
+    def fails(self, step, rows):
+        raise OSError(f"no batch {step}")
+
+    on_mesh = Batches(numbered(40), 6, 1).on_mesh(range(9), jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+    monkeypatch.setattr(Batches, "__call__", fails)
+    with pytest.raises(OSError, match="no batch 0"):
+        next(on_mesh)
 
 
 @given(records=st.integers(1, 50), seed=st.integers(0, 2**32 - 1), batch_sizes=st.tuples(*[st.integers(1, 70)] * 2))
