@@ -29,11 +29,11 @@ def _tree(tiny_tree, root, text):
     }
 
 
-def _killed(command, environment, address, name):
+def _killed(command, environment, address, name, log):
     """Starts the command and kills it when the bucket holds an object of that name, or one that begins so."""
-    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+    with log.open("w") as told, subprocess.Popen(command, env=environment, stderr=told) as process:
         while not any(there.startswith(name) for there in fake_gcs.names(address, "bucket")):
-            assert process.poll() is None
+            assert process.poll() is None, log.read_text()
             time.sleep(0.1)
         process.kill()
 
@@ -49,7 +49,7 @@ def test_a_ladder_in_a_bucket_that_fails_and_is_killed_ends_as_one_on_a_disk(tin
         environment = os.environ | fake_gcs.environment(address)
         command = [*LADDER, "run", in_bucket, "--workdir", "gs://bucket/ladder"]
         for name in ("corpora/text/", "ladder/runs/w6-m1/checkpoints/20", "ladder/runs/w4-m1/record", "ladder/testbed"):
-            _killed(command, environment, address, name)
+            _killed(command, environment, address, name, tmp_path / "stderr")
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert "warning: gs://" not in done.stderr  # no checkpoint was taken to be damaged
