@@ -20,8 +20,8 @@ GIB = 2**30
 class Chip:
     """One generation of TPU.
 
-    Sources: cloud.google.com/tpu/docs (v4, v5e, v5p, v6e). Prices stand for on-demand list prices in the US in 2025
-    and were not confirmed with Google since; look yours up at cloud.google.com/tpu/pricing before you believe a bill.
+    Sources: cloud.google.com/tpu/docs (v4, v5e, v5p, v6e). Prices stand for on-demand list prices in the US, as
+    others quoted them in 2025 and 2026; look yours up at cloud.google.com/tpu/pricing before you believe a bill.
 
     Attributes:
       hbm_gib: memory.
