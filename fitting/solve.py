@@ -136,11 +136,20 @@ def minimise(
     return Solution(theta_BxP, objective_B, screened, starts, share_at_optimum_B, at_bound, node_Q)
 
 
+class _Expansion(typing.NamedTuple):
+    """The objective about a point: its value, its slope, and the matrices of Newton's and of the majoriser's step."""
+
+    value: jax.Array
+    gradient_P: jax.Array
+    curvature_PxP: jax.Array
+    majoriser_PxP: jax.Array
+
+
 class _State(typing.NamedTuple):
     iter_num: jax.Array
     error: jax.Array  # the decrease that the next step promises, relative to the objective
     damping: jax.Array
-    value: jax.Array
+    here: _Expansion
 
 
 @dataclasses.dataclass(eq=False)
@@ -172,18 +181,13 @@ class _MajorisedLevenbergMarquardt(jaxopt.base.IterativeSolver):
     def init_state(self, z_P: jax.Array, data: Any) -> _State:
         """The state before the first step."""
         one = jnp.ones_like(z_P[0])
-        return _State(jnp.asarray(0), one, one, self.value(z_P, data))
+        return _State(jnp.asarray(0), one, one, self.expansion(z_P, data))
 
     def update(self, z_P: jax.Array, state: _State, data: Any) -> jaxopt.OptStep:
-        """One step, taken if it descends."""
-        r_N, weight_N, delta = self.residuals(z_P, data), data["weight"], data["delta"]
-        jacobian_NxP = jax.jacfwd(self.residuals)(z_P, data)
-        majoriser_N = weight_N * self.objective.majoriser(r_N, delta)
-        curvature_N = weight_N * self.objective.curvature(r_N, delta)
-        curvature_N += jnp.minimum(state.damping, 1.0) * (majoriser_N - curvature_N)
-        gradient_P = (weight_N * self.objective.slope(r_N, delta)) @ jacobian_NxP
-        hessian_PxP = jnp.einsum("np,nq,n->pq", jacobian_NxP, jacobian_NxP, curvature_N)
-        diagonal_P = jnp.einsum("np,np,n->p", jacobian_NxP, jacobian_NxP, majoriser_N)
+        """One step, taken if it descends. The law is evaluated where it leads, and nowhere else."""
+        value, gradient_P, curvature_PxP, majoriser_PxP = state.here
+        hessian_PxP = curvature_PxP + jnp.minimum(state.damping, 1.0) * (majoriser_PxP - curvature_PxP)
+        diagonal_P = jnp.diag(majoriser_PxP)
 
         low_P, high_P = data["low"], data["high"]
         stuck_P = ((z_P <= low_P) & (gradient_P > 0)) | ((z_P >= high_P) & (gradient_P < 0)) | (diagonal_P == 0)
@@ -192,23 +196,41 @@ class _MajorisedLevenbergMarquardt(jaxopt.base.IterativeSolver):
         matrix_PxP = hessian_PxP * unit_P * unit_P[:, None] + jnp.diag(damping)
         step_P = -unit_P * jax.scipy.linalg.solve(matrix_PxP, unit_P * gradient_P, assume_a="pos")
         next_P = jnp.clip(z_P + step_P, low_P, high_P)
-        value = self.value(next_P, data)
-        descends = value < state.value
+        there = self.expansion(next_P, data)
+        descends = there.value < value
         promised = -gradient_P @ (next_P - z_P)
         lost = state.damping > 1e9
         return jaxopt.OptStep(
             params=jnp.where(descends, next_P, z_P),
             state=_State(
                 iter_num=state.iter_num + 1,
-                error=jnp.where((promised > self.tol * state.value + data["rounding"]) & ~lost, 1.0, 0.0),
+                error=jnp.where((promised > self.tol * value + data["rounding"]) & ~lost, 1.0, 0.0),
                 damping=jnp.where(descends, 0.2 * state.damping, 6 * jnp.maximum(state.damping, 1e-6)),
-                value=jnp.where(descends, value, state.value),
+                here=jax.tree.map(lambda new, old: jnp.where(descends, new, old), there, state.here),
             ),
+        )
+
+    def expansion(self, z_P: jax.Array, data: Any) -> _Expansion:
+        """The objective about a point."""
+        jacobian_NxP, r_N = jax.jacfwd(lambda z_P: (self.residuals(z_P, data),) * 2, has_aux=True)(z_P)
+        weight_N, delta = data["weight"], data["delta"]
+
+        def matrix_PxP(of_N: jax.Array) -> jax.Array:
+            return jnp.einsum("np,nq,n->pq", jacobian_NxP, jacobian_NxP, weight_N * of_N)
+
+        return _Expansion(
+            self._value(r_N, data),
+            (weight_N * self.objective.slope(r_N, delta)) @ jacobian_NxP,
+            matrix_PxP(self.objective.curvature(r_N, delta)),
+            matrix_PxP(self.objective.majoriser(r_N, delta)),
         )
 
     def value(self, z_P: jax.Array, data: Any) -> jax.Array:
         """The objective; infinite where the law has no value."""
-        rho_N = self.objective.rho(self.residuals(z_P, data), data["delta"])
+        return self._value(self.residuals(z_P, data), data)
+
+    def _value(self, r_N: jax.Array, data: Any) -> jax.Array:
+        rho_N = self.objective.rho(r_N, data["delta"])
         value = jnp.sum(jnp.where(data["weight"] > 0, data["weight"] * rho_N, 0.0))
         return jnp.where(jnp.isnan(value), jnp.inf, value)
 
