@@ -212,15 +212,16 @@ class _MajorisedLevenbergMarquardt(jaxopt.base.IterativeSolver):
 
     def expansion(self, z_P: jax.Array, data: Any) -> _Expansion:
         """The objective about a point."""
-        jacobian_NxP, r_N = jax.jacfwd(lambda z_P: (self.residuals(z_P, data),) * 2, has_aux=True)(z_P)
+        r_N, along = jax.linearize(lambda z_P: self.residuals(z_P, data), z_P)
+        slope_PxN = jax.vmap(along)(jnp.eye(len(z_P)))
         weight_N, delta = data["weight"], data["delta"]
 
         def matrix_PxP(of_N: jax.Array) -> jax.Array:
-            return jnp.einsum("np,nq,n->pq", jacobian_NxP, jacobian_NxP, weight_N * of_N)
+            return (slope_PxN * (weight_N * of_N)) @ slope_PxN.T
 
         return _Expansion(
             self._value(r_N, data),
-            (weight_N * self.objective.slope(r_N, delta)) @ jacobian_NxP,
+            slope_PxN @ (weight_N * self.objective.slope(r_N, delta)),
             matrix_PxP(self.objective.curvature(r_N, delta)),
             matrix_PxP(self.objective.majoriser(r_N, delta)),
         )
