@@ -30,7 +30,7 @@ _STEPS = 3
 
 _SOURCE = "python -m fitting.priors, on the testbeds of Gadre 2024, Bhagia 2024, Hoffmann 2022 and Muennighoff 2023"
 PUBLISHED: Mapping[str, Prior] = {
-    "over_training": Prior(shapes={"eta": (0.146, 0.148)}, growth=3.0, source=_SOURCE),
+    "over_training": Prior(shapes={"eta": (0.141, 0.142)}, growth=4.0, source=_SOURCE),
     "exponential_decay": Prior(shapes={"gamma": (0.859, 0.269)}, growth=0.0, source=_SOURCE),
 }
 
