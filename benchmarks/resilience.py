@@ -19,13 +19,10 @@ import pathlib
 import random
 import re
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 import types
-import urllib.parse
-import urllib.request
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests"))
 import fake_gcs
@@ -42,16 +39,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": f"{folder}/compiled"}
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-        with subprocess.Popen(
-            [sys.executable, fake_gcs.__file__, str(seed), str(fault_rate)], stdout=subprocess.PIPE, text=True
-        ) as server:
-            try:
-                address = server.stdout.readline().strip()
-                expected = _to_the_end(Start(f"{folder}/alone", {}, checkpoint_every_steps=STEPS))
-                result = _killed(address, kills, dice, expected)
-                print(json.dumps(result | {"seed": seed, "seconds": round(time.monotonic() - started)}))
-            finally:
-                server.kill()
+        with fake_gcs.serving(fault_rate, seed) as address:
+            expected = _to_the_end(Start(f"{folder}/alone", {}, checkpoint_every_steps=STEPS))
+            result = _killed(address, kills, dice, expected)
+            print(json.dumps(result | {"seed": seed, "seconds": round(time.monotonic() - started)}))
 
 
 def _arguments() -> list[str]:
@@ -158,7 +149,7 @@ def _killed(address: str, kills: int, dice: random.Random, expected: dict) -> di
     tally.add(last)
     return {
         "kills": kills,
-        "storage_faults": json.load(_ask(f"{address}/faults")),
+        "storage_faults": fake_gcs.faults(address),
         "steps": STEPS,
         "steps_redone": tally.redone,
         "checkpoints_completed": len(tally.completed),
@@ -188,14 +179,8 @@ class Tally:
 
 def _committed(address: str) -> set[int]:
     """Steps whose checkpoints are complete, as the storage itself has them."""
-    prefix = urllib.parse.quote(f"{FOLDER}/runs/", safe="")
-    listed = json.load(_ask(f"{address}/storage/v1/b/{BUCKET}/o?prefix={prefix}"))
-    names = " ".join(item["name"] for item in listed["items"])
+    names = " ".join(fake_gcs.names(address, BUCKET))
     return {int(step) for step in re.findall(r"checkpoints/(\d+)/commit_success.txt", names)}
-
-
-def _ask(url: str):
-    return urllib.request.urlopen(urllib.request.Request(url, headers={fake_gcs.NO_FAULT: "1"}))
 
 
 if __name__ == "__main__":

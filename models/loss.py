@@ -30,17 +30,12 @@ def chunked_training_loss(
 ) -> tuple[jax.Array, jax.Array]:
     """`training_loss` of x @ output, of which no more than `chunk` positions of each sequence exist at a time.
 
-    Where it is differentiated, each chunk's gradient is made while its logits exist, so that none is made twice.
+    Each chunk's gradient is made while its logits exist, so that none is made twice.
 
     Raises:
       ValueError: if the sequence does not split into such chunks.
     """
-
-    def body(carry: None, x_and_targets: tuple[jax.Array, jax.Array]):
-        return carry, _chunk_loss(output_DxV, *x_and_targets, z_loss)
-
-    _, losses_N = jax.lax.scan(body, None, (_chunks(x_BxLxD, chunk), _chunks(target_BxL, chunk)))
-    return jax.tree.map(jnp.mean, losses_N)
+    return _chunked_forward(x_BxLxD, output_DxV, target_BxL, z_loss, chunk)[0]
 
 
 def _chunk_loss(output_DxV: jax.Array, x_BxCxD: jax.Array, target_BxC: jax.Array, z_loss: float):

@@ -282,9 +282,9 @@ def environment(address: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def serving(fault_rate: float):
+def serving(fault_rate: float, seed: int = 0):
     """Starts one in a process of its own; gives its address."""
-    command = [sys.executable, __file__, "0", str(fault_rate)]
+    command = [sys.executable, __file__, str(seed), str(fault_rate)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process.stdout.readline().strip()
