@@ -117,7 +117,7 @@ def fit(
       seed: of the posterior's draws. Fitted parameters and predictions do not depend on it, intervals by a hair.
       resamples: of the runs, whose best fits are the intervals of the method `best`; with 0 there are none.
       command: what to record as the command that made this law.
-      priors: of the laws, by name: what `published` believes, and how much less than others small runs are trusted.
+      priors: of the laws, by name: what `published` believes.
 
     Raises:
       ValueError: no such column or method, a bad or empty selection, a selection that takes in targets, fewer runs than
@@ -255,7 +255,7 @@ def _fit(
     y_N = rows[column].to_numpy(float)
     _refuse_too_few(law, column, x, y_N)
     informed = how.method.posterior_exponents
-    prior = believed(law, how.priors, learned=how.method.learned) if informed else Prior(shapes={})
+    prior = believed(law, how.priors if how.method.learned else {}) if informed else Prior(shapes={}, growths=(0.0,))
     size_N = choice.sizes(rows)
     posterior = uncertainty.posterior(law, x, y_N, prior, relative=relative, noise=noise, size_N=size_N, seed=how.seed)
     hold = dict(zip(law.shapes, posterior.shape_Q, strict=True)) if informed else {}
@@ -269,7 +269,7 @@ def _fit(
         how.level,
         noise=posterior.noise,
         noise_is_relative=relative,
-        noise_growth=prior.growth,
+        noise_growth=posterior.runs.growth,
         lowest_loss=posterior.runs.lowest_loss,
         misfit=posterior.misfit,
         beliefs=dict(prior.shapes),

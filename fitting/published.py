@@ -84,13 +84,11 @@ def examples(some: Sequence[Ladder]) -> Mapping[str, list[Example]]:
 
 def _example(ladder: Ladder, select: str, inputs: tuple[str, ...], column: str) -> Example:
     table = ladder.testbed.table
-    rungs, targets = table[ladder.testbed.select(select)], table[table["role"] == "target"]
+    runs = table[ladder.testbed.select(select) | (table["role"] == "target")]
     return Example(
         corpus=ladder.corpus,
-        x=tuple(rungs[name].to_numpy(float) for name in inputs),
-        y_N=rungs[column].to_numpy(float),
-        x_held_out=tuple(targets[name].to_numpy(float) for name in inputs),
-        y_held_out_T=targets[column].to_numpy(float),
+        x=tuple(runs[name].to_numpy(float) for name in inputs),
+        y_N=runs[column].to_numpy(float),
         relative=not column.startswith("error/"),
     )
 

@@ -10,8 +10,9 @@ likelihood and the prior:
 - Noise, the scatter of a run around the law: lognormal, median 1 % of the loss (or one point of error), a factor of 2
   either way at one standard deviation. It stands for seeds (0.3 to 1 % among small runs), imperfect tuning, and the law
   not being quite right; with one degree of freedom the runs alone could not bound it.
-- Growth: that is the noise of the run with the lowest loss. A run of a loss r times as high is off by r to the power
-  `growth` more, because a law is least right where it is furthest from what it is to predict.
+- Growth: that is the noise of the run with the lowest loss. A run of a loss r times as high is off by r to some power
+  more, because a law is least right where it is furthest from what it is to predict. Each of `GROWTHS` is as likely
+  beforehand; five runs hardly tell one from another, and thirty do.
 - Seeds: runs of one size share how far off the law is there, its misfit, which is what grows, but not their scatter.
   Scatter is any share of the lowest run's noise, as standard deviations, until several seeds of a size tell.
 - Evidence: a law is not quite right, so its misfits are alike among sizes that are alike, and many sizes tell less than
@@ -19,11 +20,12 @@ likelihood and the prior:
 - Linear parameters: flat over each term's value at the best run, and positive.
 
 `NOISE`, its width and `EVIDENCE` were chosen looking at how often intervals covered the held-out targets of published
-testbeds, Gadre et al. 2024 first of all: there coverage is calibrated, not a test. `growth`, and the shapes of
-`fitting.priors`, are learned by rule, and scored on corpora they were not learned from.
+testbeds, Gadre et al. 2024 first of all: there coverage is calibrated, not a test. The shapes of
+`fitting.priors` are learned by rule, and scored on corpora they were not learned from.
 """
 
 import dataclasses
+import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -36,8 +38,9 @@ from fitting.solve import shape_grid, shape_ranges
 NOISE = 0.01
 NOISE_LOG_SD = 0.7
 EVIDENCE = 40
+GROWTHS = (0.0, 1.0, 2.0, 3.0, 4.0)
 _NOISE = np.geomspace(1e-6, 0.3, 80)
-_SCATTERS = np.square((np.arange(24) + 0.5) / 24)  # denser towards 0, and so each weighs as its root
+_SCATTERS = np.square((np.arange(8) + 0.5) / 8)  # denser towards 0, and so each weighs as its root
 _POOL = 20_000
 
 
@@ -47,12 +50,12 @@ class Prior:
 
     Attributes:
       shapes: median of each shape, and standard deviation of its logarithm. A shape that is absent may be anything.
-      growth: power of its loss over the lowest with which a run's noise grows.
+      growths: equally likely powers of its loss over the lowest with which a run's noise grows.
       source: where that comes from.
     """
 
     shapes: Mapping[str, tuple[float, float]]
-    growth: float = 0.0
+    growths: tuple[float, ...] = GROWTHS
     source: str = ""
 
 
@@ -65,12 +68,14 @@ class Noise:
       unit_N: what that is a fraction of.
       size_N: numbers from 0, equal for runs of one size.
       lowest_loss: of any size, from which noise grows.
+      growth: the power with which it grows.
     """
 
     growth_N: np.ndarray
     unit_N: np.ndarray
     size_N: np.ndarray
     lowest_loss: float
+    growth: float
 
     @classmethod
     def of(cls, y_N: np.ndarray, loss_N: np.ndarray, size_N: np.ndarray, growth: float, relative: bool) -> "Noise":
@@ -79,7 +84,7 @@ class Noise:
         mean_y_N, mean_loss_N = ((np.bincount(size_N, v_N) / seeds_D)[size_N] for v_N in (y_N, loss_N))
         unit_N = mean_y_N if relative else np.ones_like(y_N)
         lowest_loss = float(mean_loss_N.min())
-        return cls((mean_loss_N / lowest_loss) ** growth, unit_N, size_N, lowest_loss)
+        return cls((mean_loss_N / lowest_loss) ** growth, unit_N, size_N, lowest_loss, growth)
 
     @property
     def seeds_N(self) -> np.ndarray:
@@ -113,7 +118,7 @@ class Posterior:
       shape_Q: geometric mean of each shape.
       noise: root mean square of the noise of a run of the lowest loss or less, relative or not as asked.
       misfit: what share of that noise's variance seeds of one size have in common.
-      runs: how the runs' noise compares.
+      runs: how the runs' noise compares, at the mean of the growths.
     """
 
     theta_SxP: np.ndarray
@@ -152,15 +157,22 @@ def posterior(
       ValueError: no parameters with positive terms come near the runs.
     """
     loss_N = x[law.inputs.index("loss")] if "loss" in law.inputs else y_N
-    runs = Noise.of(y_N, loss_N, np.arange(len(y_N)) if size_N is None else size_N, prior.growth, relative)
-    scatters = _SCATTERS if runs.seeds_N.max() > 1 else _SCATTERS[[16]]  # of no consequence without seeds
+    size_N = np.arange(len(y_N)) if size_N is None else size_N
+    seeds = len(set(size_N)) < len(size_N)
+    scatters = _SCATTERS if seeds else _SCATTERS[[5]]  # of no consequence without seeds
+    growth_M, scatter_M = np.array(list(itertools.product(prior.growths, scatters))).T
+    runs_M = [Noise.of(y_N, loss_N, size_N, growth, relative) for growth in growth_M]
     ranges_Qx2 = shape_ranges(law)
     nodes = min(200, round(6000 ** (1 / len(law.shapes))))
     for _ in range(3):  # the grid closes in on where the posterior is
         shape_GxQ = shape_grid(ranges_Qx2, nodes)
-        weighed = [_weigh(law, x, y_N, runs, shape_GxQ, scatter, prior, noise) for scatter in scatters]
+        weighed = [
+            _weigh(law, x, y_N, runs, shape_GxQ, scatter, prior, noise)
+            for runs, scatter in zip(runs_M, scatter_M, strict=True)
+        ]
         share_GxJ, root_GxJxJ, log_weight_GxK = map(np.concatenate, zip(*weighed, strict=True))
-        shape_GxQ = np.tile(shape_GxQ, (len(scatters), 1))
+        m_G = np.repeat(np.arange(len(runs_M)), len(shape_GxQ))
+        shape_GxQ = np.tile(shape_GxQ, (len(runs_M), 1))
         ranges_Qx2 = _around_the_mass(shape_GxQ, log_weight_GxK.max(1), ranges_Qx2, nodes)
 
     # One normal draw for each of many cells, the heavier the more often; the same ones for every seed, so that the
@@ -168,7 +180,7 @@ def posterior(
     cell_R = _systematic(np.exp(log_weight_GxK - log_weight_GxK.max()).ravel(), _POOL)
     g_R, k_R = np.unravel_index(cell_R, log_weight_GxK.shape)
     normal_RxJ = np.random.default_rng(0).standard_normal((_POOL, len(law.linear)))
-    spread_R = _NOISE[k_R] / np.sqrt(runs.independent_share)
+    spread_R = _NOISE[k_R] / np.sqrt(runs_M[0].independent_share)
     share_RxJ = share_GxJ[g_R] + spread_R[:, None] * np.einsum("rij,rj->ri", root_GxJxJ[g_R], normal_RxJ)
     allowed = np.flatnonzero((share_RxJ > 0).all(1))
     if not len(allowed):
@@ -185,8 +197,8 @@ def posterior(
         theta_SxP=np.concatenate([share_RxJ[kept] * y_N.max() / np.abs(unit_SxJ), shape_GxQ[g_R[kept]]], 1),
         shape_Q=np.exp(np.log(shape_GxQ[g_R[allowed]]).mean(0)),
         noise=float(np.sqrt(np.mean(_NOISE[k_R[allowed]] ** 2))),
-        misfit=float(1 - np.mean(np.repeat(scatters, len(shape_GxQ) // len(scatters))[g_R[allowed]] ** 2)),
-        runs=runs,
+        misfit=float(1 - np.mean(scatter_M[m_G[g_R[allowed]]] ** 2)),
+        runs=Noise.of(y_N, loss_N, size_N, float(np.mean(growth_M[m_G[g_R[allowed]]])), relative),
     )
 
 

@@ -3,10 +3,8 @@
 import importlib.util
 import pathlib
 import sys
-from types import SimpleNamespace
 
 import gadre2024
-import numpy as np
 import pytest
 
 from fitting import published
@@ -32,20 +30,6 @@ def rows(benchmark):
     return {(row["testbed"], row["of"], row["method"]): row for row in table}
 
 
-def test_a_loss_that_is_a_power_of_c4s_is_predicted_as_that_power(benchmark):
-    def law(column, measured, target):
-        points = [SimpleNamespace(measured=value) for value in measured]
-        told = SimpleNamespace(run="big", loss=target, loss_interval=(target - 0.1, target + 0.1), measured_loss=target)
-        return SimpleNamespace(loss=SimpleNamespace(column=column, points=points, noise_growth=3.0), predictions=[told])
-
-    c4 = np.array([4.0, 3.5, 3.0, 2.8])
-    laws = [law("loss/c4_val", c4, 2.2), law("loss/code", 0.7 * c4**1.3, 1.5)]
-    of_c4, of_code = benchmark._through("gadre2024/rpj", "through C4", laws)
-    assert of_c4.predicted == pytest.approx(2.2) and of_c4.covered
-    assert of_code.predicted == pytest.approx(0.7 * 2.2**1.3) and not of_code.covered
-    assert not list(benchmark._through("another", "through C4", laws[1:]))
-
-
 @pytest.mark.slow
 def test_held_out_losses_of_gadre(rows):
     found = {method: row for (testbed, of, method), row in rows.items() if (testbed, of) == ("gadre2024", "loss")}
@@ -53,9 +37,8 @@ def test_held_out_losses_of_gadre(rows):
     assert found["paper"]["median"] == pytest.approx(0.04025, abs=2e-6)
     assert {row["predictions"] for row in found.values()} == {48}
     assert found["default"]["mean"] < 0.035
-    assert found["published"]["mean"] < 0.036
-    assert found["published, error's runs"]["mean"] < 0.030
-    assert found["through C4, error's runs"]["mean"] < 0.026
+    assert found["published"]["mean"] < 0.034
+    assert found["published, error's runs"]["mean"] < 0.027
     assert 0.7 <= found["default"]["covered"] <= 0.9
 
 
@@ -63,9 +46,9 @@ def test_held_out_losses_of_gadre(rows):
 def test_held_out_errors_of_gadre(rows):
     found = {m: row for (testbed, of, m), row in rows.items() if (testbed, of) == ("gadre2024", "error/average_17")}
     assert f"{found['paper']['mean']:.2%}" == "8.39%"
-    assert found["default"]["mean"] < 0.076
-    assert found["published"]["mean"] < 0.053
-    assert found["published, error's runs"]["mean"] < 0.048
+    assert found["default"]["mean"] < 0.064
+    assert found["published"]["mean"] < 0.051
+    assert found["published, error's runs"]["mean"] < 0.042
     assert found["pooled"]["mean"] < 0.038
     assert 0.7 <= found["published"]["covered"] <= 0.9
 
@@ -73,4 +56,4 @@ def test_held_out_errors_of_gadre(rows):
 @pytest.mark.slow
 def test_held_out_tasks_of_olmo_ladder(rows):
     """Its authors' two steps are off by 3.82 points on 7B-4T and by 4.17 on 13B-5T: by 4.0 over both."""
-    assert rows["olmo_ladder2024", "error of 8 tasks", "default"]["mean_points"] < 2.6
+    assert rows["olmo_ladder2024", "error of 8 tasks", "default"]["mean_points"] < 2.9

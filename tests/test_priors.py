@@ -13,37 +13,24 @@ LAW = laws.OVER_TRAINING
 def _example(corpus, eta, noise, rng) -> Example:
     """A grid of 12 rungs, and two targets of ten times the size, on a law whose largest rung has a loss near 3."""
     params, multiplier = (v.ravel() for v in np.meshgrid([1e7, 2e7, 4e7, 8e7], [20.0, 80.0, 320.0]))
-    held_params, held_multiplier = np.array([(8e8, 20), (2e8, 320)]).T
+    params, multiplier = np.append(params, [8e8, 2e8]), np.append(multiplier, [20, 320])
     _, size, data = LAW.evaluate_terms([eta], 8e7, 1.6e9)
-    theta = (1.0, 1 / size, 1 / data, eta)
-
-    def measured(n, m):
-        loss = LAW.evaluate(theta, n, n * m)
-        return loss * (1 + noise * (loss / 3) ** 3 * rng.standard_normal(len(loss)))
-
-    return Example(
-        corpus=corpus,
-        x=(params, params * multiplier),
-        y_N=measured(params, multiplier),
-        x_held_out=(held_params, held_params * held_multiplier),
-        y_held_out_T=measured(held_params, held_multiplier),
-        relative=True,
-    )
+    loss = LAW.evaluate((1.0, 1 / size, 1 / data, eta), params, params * multiplier)
+    measured = loss * (1 + noise * (loss / 3) ** 3 * rng.standard_normal(len(loss)))
+    return Example(corpus, (params, params * multiplier), measured, relative=True)
 
 
-def test_the_shapes_of_many_ladders_are_learned(monkeypatch):
-    monkeypatch.setattr(priors, "GROWTHS", (3.0,))
+def test_the_shapes_of_many_ladders_are_learned():
     rng = np.random.default_rng(0)
     etas = np.exp(rng.normal(np.log(0.2), 0.15, size=18))
     prior = priors.learn(LAW, [_example(f"c{i % 3}", eta, 0.002, rng) for i, eta in enumerate(etas)], "simulated")
     median, log_sd = prior.shapes["eta"]
     assert median == pytest.approx(np.exp(np.log(etas).mean()), rel=0.08)
     assert 0.5 * np.log(etas).std() < log_sd < 1.5 * np.log(etas).std()
-    assert (prior.growth, prior.source) == (3.0, "simulated")
+    assert prior.source == "simulated"
 
 
-def test_every_corpus_weighs_the_same(monkeypatch):
-    monkeypatch.setattr(priors, "GROWTHS", (3.0,))
+def test_every_corpus_weighs_the_same():
     rng = np.random.default_rng(1)
     many, one = [_example("many", 0.15, 0.001, rng) for _ in range(9)], [_example("one", 0.25, 0.001, rng)]
     assert priors.learn(LAW, many + one).shapes["eta"][0] == pytest.approx(np.sqrt(0.15 * 0.25), rel=0.08)
@@ -55,17 +42,10 @@ def test_one_corpus_cannot_teach():
         priors.learn(LAW, [example, example])
 
 
-def test_the_score_of_draws_is_what_it_is_by_hand():
-    """Of draws 0 and 2: mean distance to 1 is 1, half the mean distance of two draws is 1/2. To 5: 4 less 1/2."""
-    score = priors.ranked_probability_score(np.array([[2.0, 0.0], [0.0, 2.0]]), np.array([1.0, 5.0]))
-    assert score == pytest.approx([0.5, 3.5])
-
-
 def test_a_law_without_learned_shapes_believes_its_own():
-    prior = priors.believed(laws.named("logistic"), priors.PUBLISHED, learned=True)
-    assert set(prior.shapes) == {"k", "L_0"} and prior.growth == priors.PUBLISHED["exponential_decay"].growth
-    assert priors.believed(LAW, priors.PUBLISHED, learned=True) is priors.PUBLISHED["over_training"]
-    broad = priors.believed(LAW, priors.PUBLISHED, learned=False)
+    assert set(priors.believed(laws.named("logistic"), priors.PUBLISHED).shapes) == {"k", "L_0"}
+    assert priors.believed(LAW, priors.PUBLISHED) is priors.PUBLISHED["over_training"]
+    broad = priors.believed(LAW, {})
     assert broad.shapes["eta"][1] > priors.PUBLISHED["over_training"].shapes["eta"][1]
 
 
@@ -74,7 +54,6 @@ def test_the_shipped_priors_are_what_the_testbeds_teach():
     if not gadre2024.ROOT.exists():
         pytest.skip(f"the published testbeds are not at {gadre2024.ROOT.parent}; set LADDER_SHARED")
     for law, examples in published.examples(published.ladders(gadre2024.ROOT.parent)).items():
-        learned, shipped = priors.learn(laws.named(law), examples), priors.PUBLISHED[law]
-        assert learned.growth == shipped.growth
-        for name, numbers in shipped.shapes.items():
+        learned = priors.learn(laws.named(law), examples)
+        for name, numbers in priors.PUBLISHED[law].shapes.items():
             assert learned.shapes[name] == pytest.approx(numbers, rel=0.02)
