@@ -27,8 +27,8 @@ class Method:
     `paper` is Gadre et al. 2024: least squares of loss and of error, all parameters free, of either sign.
 
     `default` is for what a ladder is: few runs, scattered by about 1 % of the loss, whose law must reach far.
-    - Residuals of the loss are relative, and runs of a higher loss weigh less (`fitting.uncertainty`, growth): small,
-      cheap rungs are the least telling. Residuals of the error are absolute: a fraction has no scale of its own.
+    - Residuals of the loss are relative, those of the error absolute: a fraction has no scale of its own. Runs of a
+      higher loss weigh less (`fitting.uncertainty`, growth): small, cheap rungs are the least telling.
     - Coefficients are positive: a law with a negative term falls below zero, or rises with size, where it extrapolates.
     - Shapes (the exponent of the loss law, the rate of the error law) are posterior means (`fitting.uncertainty`), not
       best fits. With one to four degrees of freedom the best exponent follows the scatter, and an extrapolation follows
@@ -51,7 +51,7 @@ class Method:
 
 
 _OBJECTIVE_LOSS = "sum of squared relative residuals, less of runs of higher loss, coefficients positive"
-_OBJECTIVE_ERROR = "sum of squared residuals, coefficients positive"
+_OBJECTIVE_ERROR = "sum of squared residuals, less of runs of higher loss, coefficients positive"
 METHODS: Mapping[str, Method] = {
     "default": Method(
         relative_loss=True,
