@@ -1,6 +1,7 @@
-"""What happens while runs train, and how a person sees it: a live table in a terminal, a line a run elsewhere."""
+"""What happens while runs train, and how a person sees it: a live table in a terminal, a line now and then in a log."""
 
 import dataclasses
+import datetime
 import time
 from collections.abc import Callable, Sequence
 
@@ -42,14 +43,28 @@ Event = Trained | Evaluating | Finished
 
 
 class Display:
-    """Shows events of many runs on stderr; a context manager to be called with each event."""
+    """Shows events of many runs on stderr; a context manager to be called with each event.
 
-    def __init__(self, specs: Sequence[RunSpec], done: Sequence[str] = (), console: Console | None = None):
+    Args:
+      specs: of all runs.
+      done: names of those that were done before.
+      console: to write to; where it is no terminal it gets a line for each run done, and one every `every_s` seconds.
+      every_s: how often.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[RunSpec],
+        done: Sequence[str] = (),
+        console: Console | None = None,
+        every_s: float = 30.0,
+    ):
         self._specs = {spec.run: spec for spec in specs}
         self._step = {spec.run: spec.steps if spec.run in done else 0 for spec in specs}
         self._console = console or Console(stderr=True, highlight=False)
         self._finished = len(done)
-        self._started = time.monotonic()
+        self._every_s = every_s
+        self._started = self._told = time.monotonic()
         self._flops_at_start: float | None = None
         self._rows: dict[str, TaskID] = {}
         self._progress = Progress(
@@ -74,14 +89,10 @@ class Display:
         match event:
             case Trained():
                 self._step[event.run] = event.step
-                note = f"loss {event.loss_nats:.3f}  {event.tokens_per_second:,.0f} tokens/s"
-                self._progress.update(self._row(event.run), completed=event.step, note=note)
+                self._show(event.run, f"loss {event.loss_nats:.3f}  {event.tokens_per_second:,.0f} tokens/s")
             case Evaluating():
-                spec = self._specs[event.run]
-                self._step[event.run] = spec.steps
-                self._progress.update(
-                    self._row(event.run), completed=spec.steps, note=f"evaluating {event.what} {event.done or ''}"
-                )
+                self._step[event.run] = self._specs[event.run].steps
+                self._show(event.run, f"evaluating {event.what} {event.done or ''}")
             case Finished():
                 self._step[event.run] = self._specs[event.run].steps
                 self._finished += 1
@@ -91,6 +102,14 @@ class Display:
                 state = f"[red]quarantined[/red]: {escape(event.quarantine)}" if event.quarantine else "done"
                 self._console.print(f"{event.run}  {state}  ({self._finished} of {len(self._specs)} runs)")
         self._progress.update(self._total, completed=self._flops_done(), note=self._overall())
+
+    def _show(self, run: str, note: str) -> None:
+        self._progress.update(self._row(run), completed=self._step[run], note=note)
+        overall, now = self._overall(), time.monotonic()
+        if not self._console.is_terminal and now >= self._told + self._every_s:
+            self._told = now
+            percent = 100 * self._step[run] / self._specs[run].steps
+            self._console.print(f"{run}  {percent:.0f}%  {note}  ({overall})")
 
     def _row(self, run: str) -> TaskID:
         if run not in self._rows:
@@ -111,7 +130,7 @@ class Display:
         note = f"{self._finished} of {len(self._specs)} runs"
         if now > self._started and done > self._flops_at_start:
             left_s = (self._flops_of_all() - done) * (now - self._started) / (done - self._flops_at_start)
-            note += f"  {int(left_s // 60)}:{int(left_s % 60):02d} left"
+            note += f"  {datetime.timedelta(seconds=round(left_s))} left"
         return note
 
 

@@ -14,16 +14,26 @@ def specs(spec):
     return [dataclasses.replace(spec, run=name) for name in ("a", "b", "c")]
 
 
-def _shown(specs, events, done=(), terminal=False):
+def _shown(specs, events, done=(), terminal=False, **options):
     out = io.StringIO()
     console = Console(file=out, force_terminal=terminal, width=120, highlight=False, color_system=None)
-    with Display(specs, done, console) as display:
+    with Display(specs, done, console, **options) as display:
         for event in events:
             display(event)
     return out.getvalue()
 
 
-def test_without_a_terminal_there_is_one_line_a_run(specs):
+def test_a_log_is_told_how_far_and_how_long(specs):
+    steps = specs[0].steps
+    events = [Trained("a", 1, 3.0, 1e5), Trained("a", steps // 2, 2.0, 1e5), Evaluating("a", "prose", 64)]
+    first, half, measuring = _shown(specs, events, every_s=0).splitlines()
+    assert "loss 3.000  100,000 tokens/s" in first
+    assert half.startswith(f"a  {100 * (steps // 2) / steps:.0f}%  loss 2.000")
+    assert "(0 of 3 runs  0:00:0" in half and "left)" in half
+    assert measuring.startswith("a  100%  evaluating prose 64")
+
+
+def test_a_log_gets_no_more_than_a_line_every_half_minute(specs):
     events = [Trained("a", 5, 3.0, 1e5), Trained("a", 25, 2.0, 1e5), Evaluating("a"), Finished("a", "")]
     assert _shown(specs, events).splitlines() == ["a  done  (1 of 3 runs)"]
 
