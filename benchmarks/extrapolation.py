@@ -1,6 +1,6 @@
 """How far off does each method land on the runs that published testbeds held out?
 
-    python benchmarks/extrapolation.py FOLDER docs/extrapolation.md   # a quarter of an hour of one core
+    python benchmarks/extrapolation.py FOLDER docs/extrapolation.md   # 10 minutes of one core
 
 FOLDER has gadre2024/, olmo_ladder2024/, chinchilla2022/ and datablations2023/.
 

@@ -5,10 +5,13 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import time
 import types
 
 from ladder import hosts
+
+LADDER = [sys.executable, "-c", "from ladder.cli import main; main()"]  # of this tree, installed or not
 
 # Forked from one process that has imported all this, and started no device: each import would take seconds.
 _context = multiprocessing.get_context("forkserver")

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import processes
 import pytest
 
 from fitting import fit as fits
@@ -211,7 +212,7 @@ def test_nothing_that_stands_on_a_fitted_law_loads_tensorflow(testbed_csv, tmp_p
 
 def test_stdout_stays_json_where_it_is_piped(tree, write_config):
     done = subprocess.run(
-        [sys.executable, "-c", "from ladder.cli import main; main()", "plan", write_config(tree), "--json"],
+        [*processes.LADDER, "plan", write_config(tree), "--json"],
         capture_output=True,
         env=os.environ,
         timeout=600,

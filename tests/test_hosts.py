@@ -106,7 +106,7 @@ def test_the_same_commands_on_two_hosts_train_and_measure_a_run_and_only_one_wri
     tree["recipe"]["name"] = "gadre2024"  # 64 sequences a batch, which two hosts can share
 
     def on_hosts(count, verb, workdir):
-        command = ["ladder", verb, write_config(tree), "--run", "w4-m10", "--workdir", str(tmp_path / workdir)]
+        command = [*processes.LADDER, verb, write_config(tree), "--run", "w4-m10", "--workdir", str(tmp_path / workdir)]
         places = processes.places(count)
         started = [subprocess.Popen(command, env=os.environ | told, stderr=subprocess.PIPE) for told in places]
         said = [process.communicate()[1].decode() for process in started]

@@ -2,14 +2,13 @@
 
 import os
 import subprocess
-import sys
 import time
 
 import fake_gcs
+import processes
 import pytest
 from results import same_results
 
-LADDER = [sys.executable, "-c", "from ladder.cli import main; main()"]
 FAULT_RATE = 0.02
 
 
@@ -43,11 +42,13 @@ def test_a_ladder_in_a_bucket_that_fails_and_is_killed_ends_as_one_on_a_disk(tin
     disk, there = tmp_path / "disk", tmp_path / "there"
     on_disk = write_config(_tree(tiny_tree, disk, str(text)), "disk.yaml")
     in_bucket = write_config(_tree(tiny_tree, "gs://bucket", "gs://bucket/text"), "bucket.yaml")
-    subprocess.run([*LADDER, "run", on_disk, "--workdir", str(disk / "ladder")], check=True, capture_output=True)
+    subprocess.run(
+        [*processes.LADDER, "run", on_disk, "--workdir", str(disk / "ladder")], check=True, capture_output=True
+    )
     with fake_gcs.serving(FAULT_RATE) as address:
         fake_gcs.upload(address, "bucket", "text", text)
         environment = os.environ | fake_gcs.environment(address)
-        command = [*LADDER, "run", in_bucket, "--workdir", "gs://bucket/ladder"]
+        command = [*processes.LADDER, "run", in_bucket, "--workdir", "gs://bucket/ladder"]
         for name in ("corpora/text/", "ladder/runs/w6-m1/checkpoints/20", "ladder/runs/w4-m1/record", "ladder/testbed"):
             _killed(command, environment, address, name, tmp_path / "stderr")
         done = subprocess.run(command, env=environment, capture_output=True, text=True)

@@ -9,9 +9,9 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
+import processes
 import pytest
 import yaml
 from etils import epath
@@ -27,8 +27,6 @@ from ladder.spec import Workdir
 if not hasattr(os, "sched_getaffinity"):
     pytest.skip("this system cannot give a process cores of its own", allow_module_level=True)
 
-LADDER = [sys.executable, "-c", "from ladder.cli import main; main()"]
-
 
 @pytest.fixture(scope="module")
 def command(tiny_tree, tmp_path_factory):
@@ -36,7 +34,7 @@ def command(tiny_tree, tmp_path_factory):
     path = tmp_path_factory.mktemp("config") / "tiny.yaml"
     tree = {**tiny_tree, "training": {**tiny_tree["training"], "cores_per_run": 1}}
     path.write_text(yaml.safe_dump(tree, sort_keys=False))
-    return lambda workdir, *more: [*LADDER, "run", str(path), "--workdir", str(workdir), *more]
+    return lambda workdir, *more: [*processes.LADDER, "run", str(path), "--workdir", str(workdir), *more]
 
 
 def _start(command):
