@@ -10,7 +10,7 @@ scored on.
 
 Not all of it is blind. Chosen while looking at how these very targets were predicted and covered:
 - the noise of 1 %, its width, and how many runs count as independent evidence (`fitting.uncertainty`);
-- that noise grows as a power of the loss, and the powers that may be (`fitting.uncertainty`);
+- that noise grows as a power of the loss, an error's too, and the powers that may be (`fitting.uncertainty`);
 - to pool losses by the median (`fitting.predict.pooled_error`);
 - the logistic law for single tasks, and its scales (`fitting.laws`);
 - to share the error law's sixth run with the loss law, the fourth method below.
