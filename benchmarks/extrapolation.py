@@ -42,7 +42,7 @@ import itertools
 import json
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import scipy.optimize
@@ -223,11 +223,11 @@ def hindsight(ladders: Sequence[Ladder]) -> dict[str, dict[str, float]]:
     """Mean relative miss of Gadre et al.'s 48 losses, with the exponent and growth that turned out best."""
     gadre = [ladder for ladder in ladders if ladder.corpus.startswith("gadre2024/")]
     tried = list(itertools.product(np.geomspace(0.05, 0.5, 120), uncertainty.GROWTHS))
+    held_out = [_sizes_and_losses(ladder, "role == 'target'") for ladder in gadre]
     found = {}
     for name, rungs in (("five runs", published.GADRE_FIVE), ("six runs", published.GADRE_SIX)):
-        seen = [_sizes_and_losses(ladder, rungs) for ladder in gadre]
-        held_out = [_sizes_and_losses(ladder, "role == 'target'") for ladder in gadre]
-        mean, eta, growth = min((_mean(map(_miss_with(*how), seen, held_out)), *how) for how in tried)
+        both = list(zip([_sizes_and_losses(ladder, rungs) for ladder in gadre], held_out, strict=True))
+        mean, eta, growth = min((_mean(_miss_with(*how, *one) for one in both), *how) for how in tried)
         found[name] = {"eta": float(eta), "growth": growth, "mean": mean}
     return found
 
@@ -237,19 +237,16 @@ def _sizes_and_losses(ladder: Ladder, select: str) -> np.ndarray:
     return rows[["params", "tokens", ladder.loss]].to_numpy(float).T
 
 
-def _miss_with(eta: float, growth: float) -> Callable[[np.ndarray, np.ndarray], float]:
-    def miss(seen_3xN: np.ndarray, held_out_3xT: np.ndarray) -> float:
-        terms_NxJ, terms_TxJ = (
-            np.stack(np.broadcast_arrays(*laws.OVER_TRAINING.evaluate_terms([eta], *some[:2])), -1)
-            for some in (seen_3xN, held_out_3xT)
-        )
-        loss_N, loss_T = seen_3xN[2], held_out_3xT[2]
-        weight_N = (loss_N.min() / loss_N) ** growth / loss_N
-        unit_J = terms_NxJ.max(0)
-        share_J, _ = scipy.optimize.nnls(terms_NxJ / unit_J * weight_N[:, None], loss_N * weight_N)
-        return _mean(np.abs(terms_TxJ / unit_J @ share_J / loss_T - 1))
-
-    return miss
+def _miss_with(eta: float, growth: float, seen_3xN: np.ndarray, held_out_3xT: np.ndarray) -> float:
+    terms_NxJ, terms_TxJ = (
+        np.stack(np.broadcast_arrays(*laws.OVER_TRAINING.evaluate_terms([eta], *some[:2])), -1)
+        for some in (seen_3xN, held_out_3xT)
+    )
+    loss_N, loss_T = seen_3xN[2], held_out_3xT[2]
+    weight_N = (loss_N.min() / loss_N) ** growth / loss_N
+    unit_J = terms_NxJ.max(0)
+    share_J, _ = scipy.optimize.nnls(terms_NxJ / unit_J * weight_N[:, None], loss_N * weight_N)
+    return _mean(np.abs(terms_TxJ / unit_J @ share_J / loss_T - 1))
 
 
 def aims(found: Mapping[str, object]) -> list[str]:

@@ -171,7 +171,6 @@ def posterior(
             for runs, scatter in zip(runs_M, scatter_M, strict=True)
         ]
         share_GxJ, root_GxJxJ, log_weight_GxK = map(np.concatenate, zip(*weighed, strict=True))
-        m_G = np.repeat(np.arange(len(runs_M)), len(shape_GxQ))
         shape_GxQ = np.tile(shape_GxQ, (len(runs_M), 1))
         ranges_Qx2 = _around_the_mass(shape_GxQ, log_weight_GxK.max(1), ranges_Qx2, nodes)
 
@@ -191,14 +190,15 @@ def posterior(
 
     rng = np.random.default_rng(seed)
     kept = rng.permutation(allowed[(len(allowed) * (np.arange(draws) + rng.random()) / draws).astype(int)])
+    m_R = g_R[allowed] // (len(shape_GxQ) // len(runs_M))
     best_x = [v[y_N.argmin()] for v in x]
     unit_SxJ = np.stack(np.broadcast_arrays(*law.evaluate_terms(shape_GxQ[g_R[kept]].T, *best_x)), -1)
     return Posterior(
         theta_SxP=np.concatenate([share_RxJ[kept] * y_N.max() / np.abs(unit_SxJ), shape_GxQ[g_R[kept]]], 1),
         shape_Q=np.exp(np.log(shape_GxQ[g_R[allowed]]).mean(0)),
         noise=float(np.sqrt(np.mean(_NOISE[k_R[allowed]] ** 2))),
-        misfit=float(1 - np.mean(scatter_M[m_G[g_R[allowed]]] ** 2)),
-        runs=Noise.of(y_N, loss_N, size_N, float(np.mean(growth_M[m_G[g_R[allowed]]])), relative),
+        misfit=float(1 - np.mean(scatter_M[m_R] ** 2)),
+        runs=Noise.of(y_N, loss_N, size_N, float(np.mean(growth_M[m_R])), relative),
     )
 
 

@@ -42,6 +42,21 @@ class Finished:
 Event = Trained | Evaluating | Finished
 
 
+class _Seldom:
+    """Says when it is time for another line: once every so many seconds."""
+
+    def __init__(self, every_s: float):
+        self._every_s, self._last = every_s, time.monotonic()
+
+    def due(self) -> bool:
+        """Whether that long has gone by since the last time that it had."""
+        now = time.monotonic()
+        if now < self._last + self._every_s:
+            return False
+        self._last = now
+        return True
+
+
 class Display:
     """Shows events of many runs on stderr; a context manager to be called with each event.
 
@@ -63,8 +78,8 @@ class Display:
         self._step = {spec.run: spec.steps if spec.run in done else 0 for spec in specs}
         self._console = console or Console(stderr=True, highlight=False)
         self._finished = len(done)
-        self._every_s = every_s
-        self._started = self._told = time.monotonic()
+        self._seldom = _Seldom(every_s)
+        self._started = time.monotonic()
         self._flops_at_start: float | None = None
         self._rows: dict[str, TaskID] = {}
         self._progress = Progress(
@@ -105,11 +120,10 @@ class Display:
 
     def _show(self, run: str, note: str) -> None:
         self._progress.update(self._row(run), completed=self._step[run], note=note)
-        overall, now = self._overall(), time.monotonic()
-        if not self._console.is_terminal and now >= self._told + self._every_s:
-            self._told = now
+        overall = self._overall()
+        if not self._console.is_terminal and self._seldom.due():
             percent = 100 * self._step[run] / self._specs[run].steps
-            self._console.print(f"{run}  {percent:.0f}%  {note}  ({overall})")
+            self._console.print(f"{run}  {percent:.0f}%  {note}  ({overall})", soft_wrap=True)
 
     def _row(self, run: str) -> TaskID:
         if run not in self._rows:
@@ -148,16 +162,13 @@ class Measuring:
     """Tells what a model is measured on and, every few seconds, how far; to be called with each event."""
 
     def __init__(self, say: Callable[[str], None], every_s: float = 5.0):
-        self._say, self._every_s = say, every_s
-        self._told = time.monotonic()
+        self._say, self._seldom = say, _Seldom(every_s)
 
     def __call__(self, event: Evaluating) -> None:
         """Tells of one event, unless it is no new thing and the last line is not old enough."""
-        now = time.monotonic()
         if not event.done:
             self._say(f"evaluating {event.what}")
-        elif now >= self._told + self._every_s:
-            self._told = now
+        elif self._seldom.due():
             self._say(f"evaluating {event.what}: {event.done:,} done")
 
 
@@ -165,8 +176,8 @@ class Caching:
     """Tells every few seconds how far the caching of a corpus is; to be called with each event."""
 
     def __init__(self, say: Callable[[str], None], every_s: float = 5.0):
-        self._say, self._every_s = say, every_s
-        self._told = self._started = time.monotonic()
+        self._say, self._seldom = say, _Seldom(every_s)
+        self._started = time.monotonic()
         self._part, self._tokens_at_start = "", 0
 
     def __call__(self, event: Cached) -> None:
@@ -174,9 +185,8 @@ class Caching:
         now = time.monotonic()
         if event.part != self._part:
             self._part, self._started, self._tokens_at_start = event.part, now, event.tokens or 0
-        if now < self._told + self._every_s:
+        if not self._seldom.due():
             return
-        self._told = now
         line = f"{event.part}: {event.shards_done} of {event.shards} shards"
         if event.tokens is not None:
             # What was there before took no time now.
