@@ -1,6 +1,6 @@
 """Packaging of the scaling ladder: `pip install scaling-ladder` fits laws, the extra `train` trains the rungs."""
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 FITTING = [
     "jax>=0.8,<1",
@@ -48,8 +48,8 @@ setup(
     description="Train a ladder of small language models, fit its laws, know the large run beforehand",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=["ladder", "models", "tasks", "fitting"],
-    package_data={"fitting": ["templates/*", "data/*.csv"]},
+    packages=find_packages(include=[f"{room}*" for room in ("ladder", "models", "tasks", "fitting")]),
+    package_data={"fitting.reports": ["templates/*"], "fitting.testbeds": ["data/*.csv"]},
     install_requires=FITTING,
     extras_require={
         "train": TRAIN,
@@ -60,5 +60,5 @@ setup(
         "tpu": TPU,
         "all": TRAIN + TEST,
     },
-    entry_points={"console_scripts": ["ladder = ladder.cli:main"]},
+    entry_points={"console_scripts": ["ladder = ladder.cli.main:main"]},
 )

@@ -76,8 +76,9 @@ def timed(way, questions) -> tuple[float, list[int]]:
 
 def asked(icl: str, tokenizer: str) -> list:
     """All of arc_easy's questions, in token ids."""
-    from tasks import prompts, rows, vocab
-    from tasks.gauntlet import GAUNTLET
+    from tasks.questions import prompts, rows
+    from tasks.questions.gauntlet import GAUNTLET
+    from tasks.text import vocab
 
     task = GAUNTLET["arc_easy"]
     return list(prompts.ask(task, rows.read(task, [icl]).rows, vocab.load(tokenizer), MAX_TOKENS))
@@ -97,17 +98,18 @@ def weights() -> dict:
 
 
 class Ours:
-    """`ladder.scorer` on this machine's devices."""
+    """`ladder.evaluation.scorer` on this machine's devices."""
 
     def __init__(self, params: dict):
-        from ladder import mesh, scorer
+        from ladder.evaluation import scorer
+        from ladder.training import mesh
         from models.config import DecoderConfig
 
         self._scorer = scorer.Scorer(DecoderConfig(**SHAPE), params, mesh.make())
 
     def __call__(self, questions) -> list[int]:
         """The choice that is the likeliest, of each question."""
-        from tasks import scoring
+        from tasks.questions import scoring
 
         scored = self._scorer(questions)
         return scoring.score(scored.rows, scored.loss_sum_N, scored.greedy_N).answer_Q.tolist()

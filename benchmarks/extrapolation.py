@@ -4,15 +4,15 @@
 
 FOLDER has gadre2024/, olmo_ladder2024/, chinchilla2022/ and datablations2023/.
 
-Every method is given the same rungs of every published ladder (`fitting.published` states them) and predicts the same
-targets, without seeing them. What a method learns from published testbeds it learns here without the corpus that it is
-scored on.
+Every method is given the same rungs of every published ladder (`fitting.testbeds.published` states them) and predicts
+the same targets, without seeing them. What a method learns from published testbeds it learns here without the corpus
+that it is scored on.
 
 Not all of it is blind. Chosen while looking at how these very targets were predicted and covered:
 - the noise of 1 %, its width, and how many runs count as independent evidence (`fitting.uncertainty`);
 - that noise grows as a power of the loss, an error's too, and the powers that may be (`fitting.uncertainty`);
 - to pool losses by the median (`fitting.predict.pooled_error`);
-- the logistic law for single tasks, and its scales (`fitting.laws`);
+- the logistic law for single tasks, and its scales (`fitting.laws.catalogue`);
 - to share the error law's sixth run with the loss law, the fourth method below.
 So the means and the coverage of all but the paper's method are somewhat optimistic: expect a little less of a new
 testbed. `paper` has no such choice in it.
@@ -49,9 +49,11 @@ import scipy.optimize
 from rich.console import Console
 from rich.table import Table
 
-from fitting import fit, laws, predict, priors, published, uncertainty
-from fitting.fitted import FittedLaw, Prediction
-from fitting.published import Ladder
+from fitting import fit, predict, priors, uncertainty
+from fitting.artifacts.fitted import FittedLaw, Prediction
+from fitting.laws import catalogue
+from fitting.testbeds import published
+from fitting.testbeds.published import Ladder
 from fitting.uncertainty import Prior
 
 LEVEL = 0.8
@@ -124,7 +126,7 @@ def score(ladders: Sequence[Ladder], learned_from: Sequence[Ladder]) -> Iterable
 
 def learn(ladders: Sequence[Ladder]) -> Mapping[str, Prior]:
     """Priors of both laws."""
-    return {law: priors.learn(laws.named(law), some) for law, some in published.examples(ladders).items()}
+    return {law: priors.learn(catalogue.named(law), some) for law, some in published.examples(ladders).items()}
 
 
 def fitted_law(ladder: Ladder, error: str | None, learned: Mapping[str, Prior], method: str) -> FittedLaw:
@@ -239,7 +241,7 @@ def _sizes_and_losses(ladder: Ladder, select: str) -> np.ndarray:
 
 def _miss_with(eta: float, growth: float, seen_3xN: np.ndarray, held_out_3xT: np.ndarray) -> float:
     terms_NxJ, terms_TxJ = (
-        np.stack(np.broadcast_arrays(*laws.OVER_TRAINING.evaluate_terms([eta], *some[:2])), -1)
+        np.stack(np.broadcast_arrays(*catalogue.OVER_TRAINING.evaluate_terms([eta], *some[:2])), -1)
         for some in (seen_3xN, held_out_3xT)
     )
     loss_N, loss_T = seen_3xN[2], held_out_3xT[2]

@@ -27,10 +27,11 @@ import scipy.optimize
 from autograd import grad
 from scipy.special import logsumexp
 
-from fitting import laws, solve
-from fitting.objectives import OBJECTIVES
+from fitting import solve
+from fitting.laws import catalogue
+from fitting.laws.objectives import OBJECTIVES
 
-LAW, OBJECTIVE = laws.LOSS_LAWS["chinchilla"], OBJECTIVES["log_huber"]
+LAW, OBJECTIVE = catalogue.LOSS_LAWS["chinchilla"], OBJECTIVES["log_huber"]
 _AXES = ((0, 30, 5), (0, 30, 5), (-1, 1.5, 0.5), (0, 2.5, 0.5), (0, 2.5, 0.5))  # of a, b, e, alpha, beta
 GRID = np.array(list(itertools.product(*(np.arange(*axis) for axis in _AXES))))
 RESAMPLES = 4000

@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 from ladder import config as configs
 from ladder import plan as plans
-from ladder import precompile, precompiled
 from ladder.config import Mesh
-from ladder.topology import GIB, Topology
+from ladder.pods import precompile, precompiled
+from ladder.pods.topology import GIB, Topology
 
 ROOT = pathlib.Path(__file__).parents[1]
 BEGIN, END = "<!-- begin: benchmarks/precompile_table.py -->\n", "<!-- end -->\n"

@@ -35,7 +35,7 @@ def main() -> None:
     """Measures in a temporary folder."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    from ladder.data import Batches
+    from ladder.training.data import Batches
 
     records = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
     with tempfile.TemporaryDirectory() as folder:
@@ -94,7 +94,7 @@ def mapped_alone(path: epath.Path) -> np.ndarray:
 
 def write(root: epath.Path, records: int) -> None:
     """Records of random tokens, a folder a part."""
-    from ladder.data import write_mixture
+    from ladder.training.data import write_mixture
     from tasks import store
 
     rng = np.random.default_rng(0)
@@ -111,7 +111,7 @@ def write(root: epath.Path, records: int) -> None:
 
 def write_holes(root: epath.Path) -> None:
     """A trillion tokens that take no room: shards whose headers alone are written."""
-    from ladder.data import write_mixture
+    from ladder.training.data import write_mixture
     from tasks import store
 
     shards = 16 * SHARDS

@@ -1,7 +1,7 @@
 """A run that is killed again and again, in a bucket that fails: what is lost, and whether the end is the same.
 
-The run keeps everything in a local stand-in for Google Cloud Storage (`tests/fake_gcs.py`), of whose requests a share
-fails with 429, 500 or 503, comes late, or breaks off before or after it has been carried out. Its process is killed at
+The run keeps everything in a local stand-in for Google Cloud Storage (`tests/support/fake_gcs.py`), of whose requests a
+share fails with 429, 500 or 503, comes late, or breaks off before or after it has been carried out. Its process is killed at
 random moments, with SIGKILL or, every fourth time, with SIGTERM, and started again until it comes to its end. The same
 run, on a disk and left alone, is what it is compared with.
 
@@ -24,7 +24,7 @@ import tempfile
 import time
 import types
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests" / "support"))
 import fake_gcs
 
 STEPS = 300
@@ -56,7 +56,7 @@ class Start:
     def __init__(self, workdir: str, environment: dict[str, str], checkpoint_every_steps: int = 5):
         # Forked from a process that has imported all it needs: imports would be most of the time.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["ladder.train"])
+        context.set_forkserver_preload(["ladder.training.train"])
         self._pipe, there = context.Pipe(duplex=False)
         self.process = context.Process(target=train, args=(workdir, environment, checkpoint_every_steps, there))
         self.process.start()
@@ -91,11 +91,11 @@ def train(workdir: str, environment: dict[str, str], checkpoint_every_steps: int
     import numpy as np
     import orbax.checkpoint as ocp
 
-    from ladder import data
-    from ladder.checkpoint import fingerprint
     from ladder.config import Training
     from ladder.spec import Workdir
-    from ladder.train import train as train_run
+    from ladder.training import data
+    from ladder.training.checkpoint import fingerprint
+    from ladder.training.train import train as train_run
     from tasks import store
 
     w, spec = Workdir.at(workdir), _spec()

@@ -1,7 +1,7 @@
 """Training a ladder's runs here against PyTorch: tokens/s, share of this machine's matmul peak, and the ratio.
 
-Every run of a config is stepped with its own shape and batch by `ladder.step`'s own step, as the ladder trains it:
-runs side by side, a process a core. PyTorch steps transformers' Llama of the same shape (untied, no QK-norm, AdamW,
+Every run of a config is stepped with its own shape and batch by `ladder.training.step`'s own step, as the ladder trains
+it: runs side by side, a process a core. PyTorch steps transformers' Llama of the same shape (untied, no QK-norm, AdamW,
 clipping) in whichever way it likes best: a process a core, or one process with a thread a core. All take turns in one
 run of this script, and each is judged by its best turn, because machines are noisy.
 
@@ -28,7 +28,7 @@ def main() -> None:
     if not (importlib.util.find_spec("torch") and importlib.util.find_spec("transformers")):
         sys.exit("the benchmark compares with PyTorch, which is not here: pip install '.[bench]'")
     from ladder import config, plan
-    from tasks import vocab
+    from tasks.text import vocab
 
     c = config.load(sys.argv[1] if len(sys.argv) > 1 else "configs/demo.yaml")
     specs = plan.plan(c, vocab.size(c.corpus.vocabulary))
@@ -113,11 +113,11 @@ def steps_per_second(step) -> float:
 
 
 def ours(question, built: dict, cores: int) -> float:
-    """Tokens/s of the step that `ladder.train` takes, on one batch."""
+    """Tokens/s of the step that `ladder.training.train` takes, on one batch."""
     import jax
 
-    from ladder import mesh as meshes
-    from ladder.step import Program
+    from ladder.training import mesh as meshes
+    from ladder.training.step import Program
 
     del cores
     spec, training = question

@@ -10,8 +10,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fitting import design, laws
-from fitting.fitted import FittedLaw, Prediction
+from fitting import design
+from fitting.artifacts.fitted import FittedLaw, Prediction
+from fitting.laws import catalogue
+from fitting.laws.law import Law
 from fitting.predict import predict
 
 SMALLER = (0.5, 1, 2, 4, 8, 16)  # the sizes whose over-training is told: the optimal N over these
@@ -93,7 +95,7 @@ def advise(law: FittedLaw, budget_flops: float, *, served_tokens: float = 0.0) -
         raise ValueError(f"budget_flops is {budget_flops}: it must be a positive number, such as 1e21")
     if not (math.isfinite(served_tokens) and served_tokens >= 0):
         raise ValueError(f"served_tokens is {served_tokens}: it must be a number, zero or more, such as 1e12")
-    form = laws.named(law.loss.law)
+    form = catalogue.named(law.loss.law)
     if form.inputs != ("params", "tokens"):
         raise ValueError(
             f"{form.name} is a law of {', '.join(form.inputs)}: advise needs one of params and tokens alone"
@@ -125,11 +127,11 @@ def advise(law: FittedLaw, budget_flops: float, *, served_tokens: float = 0.0) -
     )
 
 
-def _loss(form: laws.Law, theta_PxS: np.ndarray, params_S: np.ndarray, tokens_S: np.ndarray) -> np.ndarray:
+def _loss(form: Law, theta_PxS: np.ndarray, params_S: np.ndarray, tokens_S: np.ndarray) -> np.ndarray:
     return np.broadcast_to(form.evaluate(theta_PxS, params_S, tokens_S), np.shape(params_S))
 
 
-def _compute_optimal_params(form: laws.Law, theta_PxS: np.ndarray, budget_flops: float) -> np.ndarray:
+def _compute_optimal_params(form: Law, theta_PxS: np.ndarray, budget_flops: float) -> np.ndarray:
     """N that minimises L(N, C / 6N), for every draw."""
 
     def loss(log_params_SxG: np.ndarray) -> np.ndarray:
@@ -147,7 +149,7 @@ def _compute_optimal_params(form: laws.Law, theta_PxS: np.ndarray, budget_flops:
 
 
 def _inference_aware_params(
-    form: laws.Law, theta_PxS: np.ndarray, loss_S: np.ndarray, budget_flops: float, served_tokens: float
+    form: Law, theta_PxS: np.ndarray, loss_S: np.ndarray, budget_flops: float, served_tokens: float
 ) -> np.ndarray:
     """N that minimises 6ND + 2N T where L(N, D) is `loss_S` (Sardana et al. 2024, Eq. 2), for every draw."""
 
@@ -159,7 +161,7 @@ def _inference_aware_params(
     return np.exp(_minimise(log_lifetime_flops, theta_PxS.shape[1], 0.0, math.log(budget_flops / 6)))
 
 
-def _tokens_for(form: laws.Law, theta: np.ndarray, params: np.ndarray, loss: np.ndarray | float) -> np.ndarray:
+def _tokens_for(form: Law, theta: np.ndarray, params: np.ndarray, loss: np.ndarray | float) -> np.ndarray:
     """D at which the loss of a run of `params` falls to `loss`; infinite where it never does. Bisection of log D."""
     low, high = np.zeros_like(params), np.full_like(params, math.log(_MOST_TOKENS))
     reached = _loss(form, theta, params, np.exp(high)) <= loss
@@ -191,7 +193,7 @@ def _optimum(law: FittedLaw, params_S: np.ndarray, tokens: float, served_tokens:
 
 
 def _over_training(
-    form: laws.Law, theta_Px1: np.ndarray, optimal: Prediction, budget_flops: float, times_smaller: float
+    form: Law, theta_Px1: np.ndarray, optimal: Prediction, budget_flops: float, times_smaller: float
 ) -> OverTraining:
     params = optimal.params / times_smaller
     tokens = budget_flops / 6 / params

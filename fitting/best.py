@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from fitting import solve
-from fitting.law import Law
-from fitting.objectives import Objective
+from fitting.laws.law import Law
+from fitting.laws.objectives import Objective
 
 _USABLE = 0.95
 

@@ -4,7 +4,7 @@ import math
 import typing
 from collections.abc import Sequence
 
-from fitting.testbed import Testbed
+from fitting.testbeds.testbed import Testbed
 
 if typing.TYPE_CHECKING:
     import numpy as np

@@ -5,9 +5,9 @@ import math
 
 import numpy as np
 
-from fitting import laws
+from fitting.artifacts.fitted import FittedLaw
 from fitting.fit import METHODS
-from fitting.fitted import FittedLaw
+from fitting.laws import catalogue
 from fitting.uncertainty import Noise
 
 _SIZES, _MULTIPLIERS = 13, 7
@@ -105,7 +105,7 @@ def _slopes(law: FittedLaw, x_Ix2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     import jax
     import jax.numpy as jnp
 
-    form = laws.named(law.loss.law)
+    form = catalogue.named(law.loss.law)
     with jax.enable_x64(True):
         theta_P = jnp.asarray(tuple(law.loss.theta.values()))
         slope = jax.vmap(jax.value_and_grad(lambda theta_P, x: form.f(tuple(theta_P), *x)), (None, 0))

@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from fitting import best, choice, laws, objectives, predict, provenance, solve, uncertainty
-from fitting.fitted import FittedLaw, LawFit, LeftOut, Point, Prediction
-from fitting.laws import Law
+from fitting import best, choice, predict, solve, uncertainty
+from fitting.artifacts import provenance
+from fitting.artifacts.fitted import FittedLaw, LawFit, LeftOut, Point, Prediction
+from fitting.laws import catalogue, objectives
+from fitting.laws.law import Law
 from fitting.priors import PUBLISHED, believed
-from fitting.testbed import Testbed, suspicions
+from fitting.testbeds.testbed import Testbed, suspicions
 from fitting.uncertainty import Prior
 
 if typing.TYPE_CHECKING:
@@ -109,9 +111,10 @@ def fit(
       select: which rows to fit, as a pandas query.
       select_error: which rows to fit the error law to, where not the same.
       method: `default`, `published`, `paper` or `best`; see `Method`.
-      law: the loss law's name in `fitting.laws`.
+      law: the loss law's name in `fitting.laws.catalogue`.
       error_law: the error law's; the logistic suits one task, the decay an average of many.
-      objective: what the method `best` minimises of the loss, a name in `fitting.objectives`; by default `log_huber`.
+      objective: what the method `best` minimises of the loss, a name in `fitting.laws.objectives`; by default
+        `log_huber`.
       params_column: the column that N is taken from, such as `params_non_embedding`.
       level: nominal coverage of every interval.
       seed: of the posterior's draws. Fitted parameters and predictions do not depend on it, intervals by a hair.
@@ -125,11 +128,11 @@ def fit(
     """
     if method not in METHODS:
         raise ValueError(f"method {method!r} is unknown; methods are {', '.join(METHODS)}")
-    _refuse_unknown("law", law, laws.LOSS_LAWS)
-    _refuse_unknown("error law", error_law, laws.ERROR_LAWS)
+    _refuse_unknown("law", law, catalogue.LOSS_LAWS)
+    _refuse_unknown("error law", error_law, catalogue.ERROR_LAWS)
     if objective is not None and not METHODS[method].any_objective:
         raise ValueError(f"method {method} has an objective of its own; to minimise {objective}, take method best")
-    for form in (laws.LOSS_LAWS[law], laws.ERROR_LAWS[error_law] if error else None):
+    for form in (catalogue.LOSS_LAWS[law], catalogue.ERROR_LAWS[error_law] if error else None):
         _refuse_beyond_the_grid(form, method)
     loss_objective = objectives.named(objective or METHODS["best"].objective_loss)
     if not 0 < level < 1:
@@ -140,13 +143,13 @@ def fit(
     for suspicion in suspicions(testbed, loss_column):
         warnings.warn(suspicion, stacklevel=2)
     loss_rows, loss_left_out = choice.chosen(testbed, select, (loss_column,))
-    form = laws.LOSS_LAWS[law]
+    form = catalogue.LOSS_LAWS[law]
     how = _How(METHODS[method], loss_objective, level, seed, resamples, priors)
     loss_fit = _fit_loss(testbed, loss_rows, loss_column, form, how)
     error_fit, left_out = None, loss_left_out
     if error_column is not None:
         error_rows, error_left_out = choice.chosen(testbed, select_error or select, (loss_column, error_column))
-        form = laws.ERROR_LAWS[error_law]
+        form = catalogue.ERROR_LAWS[error_law]
         how = dataclasses.replace(how, objective=objectives.named(METHODS["best"].objective_error), seed=seed + 1)
         error_fit = _fit_error(testbed, error_rows, loss_column, error_column, form, how)
         left_out = {run: reason for run, reason in loss_left_out.items() if run in error_left_out}
@@ -321,7 +324,7 @@ def _refuse_too_few(law: Law, column: str, x: Sequence[np.ndarray], y_N: np.ndar
 
 
 def _points(testbed: Testbed, rows: "pd.DataFrame", fitted: LawFit, x: Sequence[np.ndarray]) -> tuple[Point, ...]:
-    law = laws.named(fitted.law)
+    law = catalogue.named(fitted.law)
     given = {name: values for name, values in zip(law.inputs, x, strict=True) if name not in ("params", "tokens")}
     stderr_N, fitted_N = _stderr(testbed, rows, fitted.column), law.evaluate(tuple(fitted.theta.values()), *x)
     return tuple(
@@ -361,7 +364,7 @@ def _score(law: FittedLaw, testbed: Testbed, loss: str, error: str | None, corpo
         targets = targets[targets["corpus"].isin(corpora)]
     predictions = []
     for row in targets.to_dict("records"):
-        more = [name for name in laws.named(law.loss.law).inputs if name not in ("params", "tokens")]
+        more = [name for name in catalogue.named(law.loss.law).inputs if name not in ("params", "tokens")]
         given = {name: float(row[name]) for name in more}
         prediction = predict.predict(law, float(row["params"]), float(row["tokens"]), row["run"], columns=given)
         measured_error = float(row[error]) if error else math.nan

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from fitting import laws
-from fitting.fitted import FittedLaw, Prediction
+from fitting.artifacts.fitted import FittedLaw, Prediction
+from fitting.laws import catalogue
 from fitting.uncertainty import normal_scores
 
 NOTHING: Mapping[str, float] = types.MappingProxyType({})
@@ -30,11 +30,11 @@ def predict(
         if not (math.isfinite(value) and value > 0):
             raise ValueError(f"{name} is {value}: it must be a positive number")
     x = _inputs(law, params, tokens, columns)
-    loss = float(laws.named(law.loss.law).evaluate(tuple(law.loss.theta.values()), *x))
+    loss = float(catalogue.named(law.loss.law).evaluate(tuple(law.loss.theta.values()), *x))
     loss_S, error_S = _draws(law, x)
     error = error_interval = None
     if law.error is not None:
-        error = _fraction(float(laws.named(law.error.law).evaluate(tuple(law.error.theta.values()), loss)))
+        error = _fraction(float(catalogue.named(law.error.law).evaluate(tuple(law.error.theta.values()), loss)))
         error_interval = tuple(_fraction(bound) for bound in _interval(error_S, law.level))
     return Prediction(
         run=run,
@@ -73,7 +73,7 @@ def pooled_error(
 
 def _inputs(law: FittedLaw, params: float, tokens: float, columns: Mapping[str, float]) -> list[float]:
     """What the loss law is of."""
-    loss_law = laws.named(law.loss.law)
+    loss_law = catalogue.named(law.loss.law)
     given = {"unique_tokens": tokens, "weight_bits": 16.0, **columns, "params": params, "tokens": tokens}
     if strange := [name for name in columns if name not in loss_law.inputs]:
         raise ValueError(f"{loss_law.name} is a law of {', '.join(loss_law.inputs)}, not of {', '.join(strange)}")
@@ -85,11 +85,11 @@ def _inputs(law: FittedLaw, params: float, tokens: float, columns: Mapping[str, 
 def _draws(law: FittedLaw, x: Sequence[float]) -> tuple[np.ndarray, np.ndarray | None]:
     """Draws of the loss and, through them, of the error that one run of inputs x would measure."""
     scores = run_scores(law)
-    loss_S = laws.named(law.loss.law).evaluate(np.asarray(law.loss.theta_draws).T, *x)
+    loss_S = catalogue.named(law.loss.law).evaluate(np.asarray(law.loss.theta_draws).T, *x)
     loss_S = loss_S + scores["loss"] * law.loss.noise_at(loss_S, loss_S)
     if law.error is None:
         return loss_S, None
-    error_S = laws.named(law.error.law).evaluate(np.asarray(law.error.theta_draws).T, loss_S)
+    error_S = catalogue.named(law.error.law).evaluate(np.asarray(law.error.theta_draws).T, loss_S)
     return loss_S, error_S + scores["error"] * law.error.noise_at(error_S, loss_S)
 
 

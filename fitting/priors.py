@@ -1,7 +1,7 @@
 """What is believed of a law before its runs are seen: from the literature, or learned from published testbeds.
 
-`python -m fitting.priors FOLDER` learns `PUBLISHED` again from the testbeds in FOLDER (`fitting.published`) and prints
-it.
+`python -m fitting.priors FOLDER` learns `PUBLISHED` again from the testbeds in FOLDER (`fitting.testbeds.published`)
+and prints it.
 
 Each published ladder is fitted to all of its runs, targets included. The mean and the standard deviation over ladders
 of the logarithms of their shapes are the belief about the next ladder's, and with that belief they are fitted again,
@@ -12,15 +12,19 @@ To score a method that uses them on a published ladder, learn without the corpus
 `benchmarks/extrapolation.py` does.
 """
 
-import dataclasses
 import sys
+import typing
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from fitting import laws, uncertainty
-from fitting.laws import Law
+from fitting import uncertainty
+from fitting.laws import catalogue
+from fitting.laws.law import Law
 from fitting.uncertainty import Prior
+
+if typing.TYPE_CHECKING:
+    from fitting.testbeds.published import Example
 
 _STEPS = 3
 
@@ -31,30 +35,13 @@ PUBLISHED: Mapping[str, Prior] = {
 }
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Example:
-    """One published ladder as a law sees it.
-
-    Attributes:
-      corpus: what it shares with other examples; each corpus weighs the same.
-      x: the law's inputs at its N runs, targets too, each [N].
-      y_N: measurements.
-      relative: whether misses are relative to the measurement.
-    """
-
-    corpus: str
-    x: tuple[np.ndarray, ...]
-    y_N: np.ndarray
-    relative: bool
-
-
 def believed(law: Law, priors: Mapping[str, Prior]) -> Prior:
     """What to believe of a law: what `priors` say of it, or else its own shapes' medians and widths."""
     own = {name: (shape.median, shape.log_sd) for name, shape in law.shapes.items()}
     return priors.get(law.name, Prior(own))
 
 
-def learn(law: Law, examples: Sequence[Example], source: str = "") -> Prior:
+def learn(law: Law, examples: "Sequence[Example]", source: str = "") -> Prior:
     """The prior of `law` that published ladders teach; see the module for how.
 
     Raises:
@@ -74,19 +61,19 @@ def learn(law: Law, examples: Sequence[Example], source: str = "") -> Prior:
     return prior
 
 
-def _shape_draws(law: Law, example: Example, prior: Prior) -> np.ndarray:
+def _shape_draws(law: Law, example: "Example", prior: Prior) -> np.ndarray:
     posterior = uncertainty.posterior(law, example.x, example.y_N, prior, relative=example.relative)
     return posterior.theta_SxP[:, len(law.linear) :]
 
 
 def main() -> None:
     """Prints `PUBLISHED` as learned from the testbeds in the folder on the command line."""
-    from fitting import published
+    from fitting.testbeds import published
 
     if len(sys.argv) != 2:
         sys.exit("usage: python -m fitting.priors FOLDER, the folder of published testbeds")
     for law, examples in published.examples(published.ladders(sys.argv[1])).items():
-        print(law, learn(laws.named(law), examples))
+        print(law, learn(catalogue.named(law), examples))
 
 
 if __name__ == "__main__":

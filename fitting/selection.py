@@ -9,10 +9,11 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from fitting import fit, laws
-from fitting.fitted import FittedLaw, LawFit, Point, Prediction
-from fitting.objectives import OBJECTIVES
-from fitting.testbed import Testbed
+from fitting import fit
+from fitting.artifacts.fitted import FittedLaw, LawFit, Point, Prediction
+from fitting.laws import catalogue
+from fitting.laws.objectives import OBJECTIVES
+from fitting.testbeds.testbed import Testbed
 
 if typing.TYPE_CHECKING:
     import pandas as pd
@@ -183,7 +184,7 @@ def _sensitivity(law: FittedLaw, table: "pd.DataFrame") -> Iterator[Refit]:
         if objective.name != law.objective and (objective.scale != "noise" or _sampled(law)):
             yield _refit(law, table, f"best fit by {objective.name}", objective=objective.name, **best)
     sizes = len(table[table["in_loss"] == 1].drop_duplicates(["params", "tokens"]))
-    for form in laws.LOSS_LAWS.values():
+    for form in catalogue.LOSS_LAWS.values():
         if form.name != law.loss.law and len(form.parameters) < sizes and {*form.inputs} <= {*table}:
             yield _refit(law, table, f"law {form.name}, best fit", law_name=form.name, **best)
 

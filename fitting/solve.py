@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fitting.law import Law
-from fitting.objectives import OBJECTIVES, Objective
+from fitting.laws.law import Law
+from fitting.laws.objectives import OBJECTIVES, Objective
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # jaxopt says on import that it is finished: so it is

@@ -32,7 +32,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from fitting.laws import Law
+from fitting.laws.law import Law
 from fitting.solve import shape_grid, shape_ranges
 
 NOISE = 0.01

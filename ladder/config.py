@@ -10,7 +10,7 @@ import yaml
 
 from ladder import config_tree
 from ladder.recipe import RECIPES
-from tasks.validation import PAPER
+from tasks.text.published import PAPER
 
 # Without this, pydantic reads a dataclass with an unknown key as if the key were not there.
 strict = pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config={"extra": "forbid", "strict": True})
@@ -70,8 +70,9 @@ class Corpus:
     Attributes:
       kind: `python_sources` (the Python files of this machine), `text`, `jsonl`, `parquet`, `tfds`, or `mixture`.
       options: of that kind, such as `path`, a local or gs:// file, folder or glob, or the `parts` of a mixture; see
-        `tasks.corpora`.
-      vocabulary: `bytes`, `ascii`, a tokenizer.json, a Hugging Face name or a SentencePiece model; see `tasks.vocab`.
+        `tasks.text.corpora`.
+      vocabulary: `bytes`, `ascii`, a tokenizer.json, a Hugging Face name or a SentencePiece model; see
+        `tasks.text.vocab`.
       epochs: how often the corpus, or each part of it, may be repeated; repetition bends the laws, so it must be asked
         for.
       cache: folder of the whole corpus's token records, which ladders share (`ladder cache`); without one, each workdir
@@ -105,7 +106,8 @@ class Suite:
 
 @strict
 class ValidationSet:
-    """Text whose loss is measured: `kind` is `jsonl`, `parquet`, `text` or `tfds`, `options` as `tasks.corpora` says.
+    """Text whose loss is measured: `kind` is `jsonl`, `parquet`, `text` or `tfds`; `options` are those that
+    `tasks.text.corpora` lists.
 
     `sequences` is how many of them at most; all of the set where it is not given.
     """
@@ -117,7 +119,7 @@ class ValidationSet:
 
 @strict
 class PaperValidation:
-    """The paper's eight validation sets (`tasks.validation.PAPER`).
+    """The paper's eight validation sets (`tasks.text.published.PAPER`).
 
     Attributes:
       source: folder that the sets lie in, local or gs://; C4's is TensorFlow Datasets', prepared in its own folder.

@@ -53,7 +53,7 @@ def vocab_size(config: LadderConfig) -> int:
     """Ids of the vocabulary, or what the config says of them, so that a plan needs no tokenizer."""
     if config.model.vocab_size is not None:
         return config.model.vocab_size
-    from tasks import vocab
+    from tasks.text import vocab
 
     return vocab.size(config.corpus.vocabulary)
 

@@ -1,8 +1,8 @@
 """The paper's decoder: open_lm with gain-only LayerNorms, QK-norm, rotary positions and SwiGLU.
 
 Shapes live in names: B batch, L length, M slots attended to, D width, H heads, G heads of keys and values, K head
-width, F feed-forward width, V vocabulary. Parameters carry logical axes, which `ladder.mesh` maps to the axes of a
-device mesh.
+width, F feed-forward width, V vocabulary. Parameters carry logical axes, which `ladder.training.mesh` maps to the axes
+of a device mesh.
 """
 
 from collections.abc import Callable

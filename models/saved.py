@@ -26,7 +26,7 @@ class SavedModel:
 
     Attributes:
       decoder: its shape.
-      vocabulary: as `tasks.vocab.load` takes it; empty where it is not known.
+      vocabulary: as `tasks.text.vocab.load` takes it; empty where it is not known.
       sequence_length: tokens of the longest context it was trained on.
       provenance: where it comes from, such as the source file and its sha256.
     """

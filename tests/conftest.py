@@ -21,11 +21,11 @@ import yaml
 from etils import epath
 
 from ladder import config as configs
-from ladder import data
 from ladder import plan as plans
 from ladder.config import Training
 from ladder.recipe import Hyperparameters
 from ladder.spec import RunSpec, Workdir
+from ladder.training import data
 from models.config import DecoderConfig
 from tasks import store
 
@@ -113,10 +113,10 @@ def ladder_(monkeypatch):
     """Runs the console script in this process, to its exit."""
 
     def run(*arguments: str) -> None:
-        from ladder import cli
+        from ladder.cli import main
 
         monkeypatch.setattr(sys, "argv", ["ladder", *arguments])
-        cli.main()
+        main.main()
 
     return run
 
@@ -160,7 +160,7 @@ def train_here():
 
     `at` names what else is done in the reports of which steps; the rest are more settings of `Training`.
     """
-    from ladder import train
+    from ladder.training import train
 
     def run(spec, workdir, *, log_every_steps=5, checkpoint_every_steps=10, stop_at=None, at=None, **more) -> list:
         events = []

@@ -4,9 +4,10 @@ import os
 import subprocess
 import time
 
+import pytest
+
 import fake_gcs
 import processes
-import pytest
 from results import same_results
 
 FAULT_RATE = 0.02

@@ -11,18 +11,18 @@ import signal
 import subprocess
 import time
 
-import processes
 import pytest
 import yaml
 from etils import epath
-from results import runs_of, same_results
 
-from fitting.testbed import RunRecord
+import processes
+from fitting.testbeds.testbed import RunRecord
 from ladder import config as configs
-from ladder import launch
 from ladder import plan as plans
-from ladder.progress import Finished
+from ladder.engines import local
+from ladder.events import Finished
 from ladder.spec import Workdir
+from results import runs_of, same_results
 
 if not hasattr(os, "sched_getaffinity"):
     pytest.skip("this system cannot give a process cores of its own", allow_module_level=True)
@@ -178,7 +178,7 @@ def test_a_run_that_diverges_is_quarantined_while_the_others_go_on_and_the_fit_s
     bad, good = plans.find(specs, "w6-m10"), plans.find(specs, "w8-m10")
     bad = dataclasses.replace(bad, hyperparameters=bad.hyperparameters.scaled(1e30))
     events = []
-    launch.launch(launch.train_and_evaluate, config, [bad, good], Workdir(epath.Path(workdir)), events.append)
+    local.launch(local.train_and_evaluate, config, [bad, good], Workdir(epath.Path(workdir)), events.append)
 
     ended = {event.run: event.quarantine for event in events if isinstance(event, Finished)}
     assert "w6-m10 diverged at step " in ended["w6-m10"] and not ended["w8-m10"]

@@ -1,0 +1,183 @@
+"""A fitted law as an artifact: law.json holds all that `predict` and `report` need."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fitting import files
+
+SCHEMA_VERSION = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One run as the law sees it. Losses in nats a token, errors as fractions; NaN where unknown.
+
+    `columns` are the run's other numbers: what the law was given beside `params` and `tokens`, such as an error law's
+    `loss`, the measured one; and what it might have been given in their place, `params_non_embedding` and `flops`.
+    """
+
+    run: str
+    params: float
+    tokens: float
+    measured: float
+    measured_stderr: float
+    fitted: float
+    columns: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def loss(self) -> float:
+        """The measured loss that an error law was given; NaN in a loss law."""
+        return self.columns.get("loss", math.nan)
+
+    @property
+    def token_multiplier(self) -> float:
+        """M = D / N."""
+        return self.tokens / self.params
+
+    @property
+    def flops(self) -> float:
+        """C = 6 N D (Kaplan et al. 2020)."""
+        return 6 * self.params * self.tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class LawFit:
+    """One law fitted to one column of a testbed.
+
+    Attributes:
+      column: the testbed's column, such as `loss/code` or `error/average`.
+      law: the law's name in `fitting.laws.catalogue`.
+      theta: fitted parameters by name, in the law's order.
+      theta_intervals: (low, high) of each parameter at the artifact's level.
+      theta_draws: joint draws of the parameters, [draw][parameter in `theta`'s order], which carry every interval.
+      noise: standard deviation of one run's measurement around the law, in the column's unit (times the law's value
+        where `noise_is_relative`), of a run of the lowest loss fitted or less: see `noise_at`.
+      noise_is_relative: whether `noise` is a fraction of the law's value.
+      noise_growth: the power of its loss over the lowest by which a run's noise is larger.
+      lowest_loss: that was fitted, of several seeds of a size their mean; of an error law, that it was given.
+      misfit: what share of the variance `noise` ** 2 seeds of one size have in common, being off the law alike.
+      beliefs: what was believed of shapes before the runs were seen: median, and standard deviation of the logarithm.
+      objective: what was minimised, in words.
+      objective_value: its value at `theta`.
+      starts: how many starting points were tried.
+      share_at_optimum: share of starts that reached the optimum.
+      at_bound: names of parameters that lie at a bound.
+      points: the runs fitted, with residuals.
+      degrees_of_freedom: points less free parameters.
+    """
+
+    column: str
+    law: str
+    theta: Mapping[str, float]
+    theta_intervals: Mapping[str, tuple[float, float]]
+    theta_draws: tuple[tuple[float, ...], ...]
+    noise: float
+    noise_is_relative: bool
+    noise_growth: float
+    lowest_loss: float
+    misfit: float
+    beliefs: Mapping[str, tuple[float, float]]
+    objective: str
+    objective_value: float
+    starts: int
+    share_at_optimum: float
+    at_bound: tuple[str, ...]
+    points: tuple[Point, ...]
+    degrees_of_freedom: int
+
+    def noise_at(self, value: Any, loss: Any) -> Any:
+        """Standard deviation around the law's `value` of the measurement of a run of loss `loss`; arrays, broadcast."""
+        grown = np.maximum(loss / self.lowest_loss, 1.0) ** self.noise_growth
+        return self.noise * grown * (value if self.noise_is_relative else 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class LeftOut:
+    """A row of the testbed that no law was fitted on, and why."""
+
+    run: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What the laws say of a run of `params` parameters and `tokens` tokens, intervals at `level`.
+
+    `measured_loss` and `measured_error` are NaN for a projection: a run that does not yet exist. `columns` are the
+    run's other numbers, as those of a `Point`, where known.
+    """
+
+    run: str
+    params: float
+    tokens: float
+    level: float
+    loss: float
+    loss_interval: tuple[float, float]
+    error: float | None
+    error_interval: tuple[float, float] | None
+    measured_loss: float
+    measured_error: float
+    columns: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def token_multiplier(self) -> float:
+        """M = D / N."""
+        return self.tokens / self.params
+
+    @property
+    def flops(self) -> float:
+        """C = 6 N D (Kaplan et al. 2020)."""
+        return 6 * self.params * self.tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class FittedLaw:
+    """law.json: a loss law, perhaps an error law on top of it, and everything needed to repeat them.
+
+    Attributes:
+      method: how it was fitted, a name in `fitting.fit.METHODS`.
+      loss: the loss law, L(N, D).
+      error: the error law, Err(L), or None.
+      left_out: rows of the testbed that were not fitted, each with the reason.
+      predictions: the testbed's targets, predicted and scored.
+      level: nominal coverage of every interval.
+      seed: of every random draw.
+      select: the row selection that was asked for.
+      select_error: the same for the error law; None where it takes the loss law's rows, or there is none.
+      objective: what the method `best` was told to minimise, a name in `fitting.laws.objectives`; None where it was
+        not.
+      testbed_sha256: of the table's bytes.
+      command: the command that made this file.
+      versions: of the libraries that took part.
+      created: ISO 8601 time.
+    """
+
+    method: str
+    loss: LawFit
+    error: LawFit | None
+    left_out: tuple[LeftOut, ...]
+    predictions: tuple[Prediction, ...]
+    level: float
+    seed: int
+    select: str
+    testbed_sha256: str
+    command: str
+    versions: Mapping[str, str]
+    created: str
+    select_error: str | None = None
+    objective: str | None = None
+    schema_version: int = SCHEMA_VERSION
+
+
+def save(law: FittedLaw, path: Any) -> None:
+    """Writes law.json, whole or not at all. `path` may be on `gs://`."""
+    files.save(law, path)
+
+
+def load(path: Any) -> FittedLaw:
+    """Reads law.json. Raises ValueError where there is no such file, or it is not exactly what `save` writes."""
+    return files.load(FittedLaw, path)

@@ -1,0 +1,31 @@
+"""Loss laws of how a model's parameters are laid out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from fitting.laws.beliefs import CHINCHILLA, SCALE_ONLY, exponent
+from fitting.laws.law import Law
+
+
+def _width_depth(shape: Sequence[Any], width: Any, depth: Any, tokens: Any) -> Sequence[Any]:
+    alpha, beta, zeta = shape
+    return 1.0, jnp.exp(-alpha * jnp.log(width)), jnp.exp(-beta * jnp.log(depth)), jnp.exp(-zeta * jnp.log(tokens))
+
+
+LAWS = (
+    Law(
+        name="width_depth",
+        inputs=("width", "depth", "tokens"),
+        linear=("E", "A", "B", "C"),
+        shapes={
+            "alpha": exponent(0.7, "width is about the root of N: twice N's exponent", 0.7),
+            "beta": exponent(0.5, SCALE_ONLY, 1.0),
+            "zeta": exponent(0.34, CHINCHILLA),
+        },
+        terms=_width_depth,
+        latex=r"L = {E} + {A}\,w^{{-{alpha}}} + {B}\,d^{{-{beta}}} + {C}\,D^{{-{zeta}}}",
+        citation="Gemstones, McLeish et al. 2025, arXiv:2502.06857: width w, depth d; without a term in N",
+    ),
+)

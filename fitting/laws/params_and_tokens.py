@@ -1,0 +1,123 @@
+"""Loss laws of N and D: parameters, and tokens that are all new."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from fitting.laws.beliefs import CHINCHILLA, SIZE_ONLY, exponent
+from fitting.laws.law import Law, Shape
+
+
+def _over_training(shape: Sequence[Any], params: Any, tokens: Any) -> Sequence[Any]:
+    (eta,) = shape
+    log_multiplier = jnp.log(tokens) - jnp.log(params)
+    log_flops = math.log(6) + jnp.log(params) + jnp.log(tokens)
+    return 1.0, jnp.exp(eta * (log_multiplier - log_flops)), jnp.exp(-eta * (log_multiplier + log_flops))
+
+
+def chinchilla(shape: Sequence[Any], params: Any, tokens: Any) -> Sequence[Any]:
+    """Terms that do not interact: what size buys, and what data buys."""
+    alpha, beta = shape
+    return 1.0, jnp.exp(-alpha * jnp.log(params)), jnp.exp(-beta * jnp.log(tokens))
+
+
+def _chinchilla_tied(shape: Sequence[Any], params: Any, tokens: Any) -> Sequence[Any]:
+    (alpha,) = shape
+    return chinchilla((alpha, alpha), params, tokens)
+
+
+def _kaplan(shape: Sequence[Any], params: Any, tokens: Any) -> Sequence[Any]:
+    N_c, D_c, alpha_N, alpha_D = shape
+    size = alpha_N / alpha_D * (jnp.log(N_c) - jnp.log(params))
+    return (jnp.exp(alpha_D * jnp.logaddexp(size, jnp.log(D_c) - jnp.log(tokens))),)
+
+
+def _kaplan_units(shape: Sequence[Any], loss: Any, params: Any, tokens: Any) -> Mapping[str, Any]:
+    _, _, alpha_N, alpha_D = shape
+    return {"N_c": params * loss ** (1 / alpha_N), "D_c": tokens * loss ** (1 / alpha_D)}
+
+
+def _coupled(shape: Sequence[Any], params: Any, tokens: Any) -> Sequence[Any]:
+    A, B, alpha, beta, kappa = shape
+    size = (jnp.log(A) - alpha * jnp.log(params)) / kappa
+    data = (jnp.log(B) - beta * jnp.log(tokens)) / kappa
+    return 1.0, jnp.exp(kappa * jnp.logaddexp(size, data))
+
+
+def power_units(shape: Sequence[Any], loss: Any, params: Any, tokens: Any, *_: Any) -> Mapping[str, Any]:
+    """A and B in the units of a power law of each: the size at which it alone makes all of the loss."""
+    _, _, alpha, beta = shape[:4]
+    return {"A": loss * params**alpha, "B": loss * tokens**beta}
+
+
+LAWS = (
+    Law(
+        name="over_training",
+        inputs=("params", "tokens"),
+        linear=("E", "a", "b"),
+        shapes={
+            "eta": Shape(
+                low=0.02,
+                high=1.0,
+                median=0.17,
+                log_sd=0.25,
+                source=f"2 eta is the exponent of N and of D: {CHINCHILLA}; widened for other data",
+            )
+        },
+        terms=_over_training,
+        latex=r"L = {E} + ({a}\,M^{{{eta}}} + {b}\,M^{{-{eta}}})\,C^{{-{eta}}}",
+        citation="Gadre et al. 2024, arXiv:2403.08540, Eq. 4; C = 6ND, M = D/N",
+    ),
+    Law(
+        name="chinchilla",
+        inputs=("params", "tokens"),
+        linear=("E", "A", "B"),
+        shapes={"alpha": exponent(0.34, CHINCHILLA), "beta": exponent(0.34, CHINCHILLA)},
+        terms=chinchilla,
+        latex=r"L = {E} + {A}\,N^{{-{alpha}}} + {B}\,D^{{-{beta}}}",
+        citation="Hoffmann et al. 2022, arXiv:2203.15556, Eq. 2",
+    ),
+    Law(
+        name="chinchilla_tied",
+        inputs=("params", "tokens"),
+        linear=("E", "A", "B"),
+        shapes={"alpha": exponent(0.34, CHINCHILLA)},
+        terms=_chinchilla_tied,
+        latex=r"L = {E} + {A}\,N^{{-{alpha}}} + {B}\,D^{{-{alpha}}}",
+        citation="Muennighoff et al. 2023, arXiv:2305.16264, Appendix A: Hoffmann et al. 2022, Eq. 2, one exponent",
+    ),
+    Law(
+        name="kaplan",
+        inputs=("params", "tokens"),
+        linear=(),
+        shapes={
+            "N_c": Shape(1e-9, 10.0, 0.1, 2.3, SIZE_ONLY),
+            "D_c": Shape(1e-9, 10.0, 0.1, 2.3, SIZE_ONLY),
+            "alpha_N": exponent(0.076, "Kaplan et al. 2020, Table 2"),
+            "alpha_D": exponent(0.095, "Kaplan et al. 2020, Table 2"),
+        },
+        terms=_kaplan,
+        latex=r"L = \left(({N_c}/N)^{{{alpha_N}/{alpha_D}}} + {D_c}/D\right)^{{{alpha_D}}}",
+        citation="Kaplan et al. 2020, arXiv:2001.08361, Eq. 1.5",
+        units=_kaplan_units,
+    ),
+    Law(
+        name="coupled",
+        inputs=("params", "tokens"),
+        linear=("E",),
+        shapes={
+            "A": Shape(1e-6, 10.0, 0.3, 2.3, SIZE_ONLY),
+            "B": Shape(1e-6, 10.0, 0.3, 2.3, SIZE_ONLY),
+            "alpha": exponent(0.34, CHINCHILLA),
+            "beta": exponent(0.34, CHINCHILLA),
+            "kappa": Shape(0.1, 10.0, 1.0, 0.5, "1 is Hoffmann et al. 2022, Eq. 2: terms that do not interact"),
+        },
+        terms=_coupled,
+        latex=r"L = {E} + \left(({A}\,N^{{-{alpha}}})^{{1/{kappa}}} + ({B}\,D^{{-{beta}}})^{{1/{kappa}}}"
+        r"\right)^{{{kappa}}}",
+        citation="Skaling, arXiv:2608.07222; kappa = 1 is Hoffmann et al. 2022, Eq. 2",
+        units=power_units,
+    ),
+)

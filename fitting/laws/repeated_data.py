@@ -1,0 +1,47 @@
+"""Loss laws of runs that read some of their data more than once."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from fitting.laws.beliefs import CHINCHILLA, SIZE_ONLY, exponent
+from fitting.laws.law import Law, Shape
+from fitting.laws.params_and_tokens import power_units
+
+
+def _data_constrained(shape: Sequence[Any], params: Any, tokens: Any, unique_tokens: Any) -> Sequence[Any]:
+    A, B, alpha, beta, R_N, R_D = shape
+    # The parameters that are optimal for the unique tokens: Eq. 2 of Hoffmann et al. 2022 with D_opt = U.
+    log_G = (jnp.log(alpha) + jnp.log(A) - jnp.log(beta) - jnp.log(B)) / (alpha + beta)
+    unique_params = jnp.minimum(params, jnp.exp(log_G + beta / alpha * (log_G + jnp.log(unique_tokens))))
+    effective_params = _with_repeats(params, unique_params, R_N)
+    effective_tokens = _with_repeats(tokens, unique_tokens, R_D)
+    return 1.0, A * effective_params**-alpha + B * effective_tokens**-beta
+
+
+def _with_repeats(total: Any, unique: Any, decay: Any) -> Any:
+    """What `total` is worth where only `unique` of it is new; expm1, since 1 - exp(-x) is 0 for tiny x."""
+    return unique - unique * decay * jnp.expm1(-(total / unique - 1) / decay)
+
+
+LAWS = (
+    Law(
+        name="data_constrained",
+        inputs=("params", "tokens", "unique_tokens"),
+        linear=("E",),
+        shapes={
+            "A": Shape(1e-6, 10.0, 0.3, 2.3, SIZE_ONLY),
+            "B": Shape(1e-6, 10.0, 0.3, 2.3, SIZE_ONLY),
+            "alpha": exponent(0.34, CHINCHILLA),
+            "beta": exponent(0.34, CHINCHILLA),
+            "R_N": Shape(0.1, 1000.0, 5.3, 1.0, "5.31 (Muennighoff et al. 2023)"),
+            "R_D": Shape(0.1, 1000.0, 15.4, 1.0, "15.39 (Muennighoff et al. 2023)"),
+        },
+        terms=_data_constrained,
+        latex=r"L = {E} + {A}\,N'^{{-{alpha}}} + {B}\,D'^{{-{beta}}},\quad "
+        r"D' = U_D + {R_D}\,U_D\,(1 - e^{{-R_D/{R_D}}}),\quad N' = U_N + {R_N}\,U_N\,(1 - e^{{-R_N/{R_N}}})",
+        citation="Muennighoff et al. 2023, arXiv:2305.16264, Eq. 5, 6; R = total/unique - 1; U_N is best for U_D",
+        units=power_units,
+    ),
+)

@@ -1,0 +1,1 @@
+"""A fitted law as pages, tables and figures."""

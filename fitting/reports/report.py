@@ -1,0 +1,215 @@
+"""The report of a law: HTML for people, Markdown for repositories, LaTeX for papers, JSON and CSV for programs."""
+
+import csv
+import io
+import json
+import math
+import re
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from fitting import files
+from fitting.artifacts.fitted import FittedLaw
+from fitting.laws import latex
+from fitting.reports import drawing, figures, words
+from fitting.reports.checklist import checklist, limits
+from fitting.reports.summary import summarise
+
+if typing.TYPE_CHECKING:
+    from fitting.selection import Checks
+
+PLAN_COLUMNS = {
+    "run": "run",
+    "role": "role",
+    "params": "N",
+    "params_non_embedding": "N without embeddings",
+    "tokens": "D, tokens",
+    "flops": "C, FLOPs",
+    "steps": "steps",
+    "batch_size": "batch",
+    "learning_rate": "learning rate",
+}
+
+
+def write(
+    law: FittedLaw,
+    out: Any,
+    *,
+    checks: "Checks | None" = None,
+    curves: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+    plan: Sequence[Mapping[str, Any]] | None = None,
+    settings_yaml: str | None = None,
+    chance_errors: Mapping[str, float] | None = None,
+    title: str = "Scaling ladder",
+) -> Any:
+    """Writes the report into the folder of law.json.
+
+    report.html stands alone; report.md and report.tex use figures/*.svg and *.pdf; report.json and runs.csv are data.
+
+    Args:
+      law: what to report.
+      out: the folder, local or on `gs://`.
+      checks: what `fitting.selection.checks` found.
+      curves: (tokens, training loss in nats) of each run, by run.
+      plan: every planned run, with any of the keys of `PLAN_COLUMNS`.
+      settings_yaml: the settings that repeat the ladder.
+      chance_errors: the error of guessing, as a fraction, by task.
+      title: the page's heading.
+
+    Returns:
+      The path of report.html, the last file to be written. Each is written whole or not at all.
+    """
+    from etils import epath
+
+    out = epath.Path(out)
+    summary = summarise(law, title=title, checks=checks)
+    answers = checklist(
+        law, summary, plan=plan or (), has_settings=settings_yaml is not None, chance_errors=chance_errors
+    )
+    summary |= {"checklist": answers, "limits": limits(summary)}
+    drawn = _draw(law, curves, _chance_error(law, chance_errors or {}))
+    drawings = {name: drawing.svg(figure, name) for name, figure in drawn.items()}
+    for name, text in drawings.items():
+        files.write_text(out / "figures" / f"{name}.svg", _on_paper(text))
+        files.write_bytes(out / "figures" / f"{name}.pdf", drawing.pdf(drawn[name]))
+    files.write_text(out / "report.json", json.dumps(files.finite(summary), indent=1, allow_nan=False) + "\n")
+    files.write_text(out / "runs.csv", _csv(summary))
+    plan_columns = {key: name for key, name in PLAN_COLUMNS.items() if any(key in row for row in plan or ())}
+    context = summary | {"plan": plan or (), "plan_columns": plan_columns, "settings_yaml": settings_yaml}
+    files.write_text(out / "report.md", _render("report.md.j2", **context, figures=drawings))
+    files.write_text(out / "report.tex", _render("report.tex.j2", **context, symbols=_symbols(law)))
+    files.write_text(out / "report.html", _html(law, summary, context, drawings))
+    return out / "report.html"
+
+
+def _html(law: FittedLaw, summary: Mapping[str, Any], context: Mapping[str, Any], drawings: Mapping[str, str]) -> str:
+    from fitting.reports import page  # brings jax, which `--help` need not wait for
+
+    colours = _colours(law)
+    formulas = {
+        f"{part}_{written}": drawing.svg(figures.formula(fit[written]), f"{part}_{written}")
+        for part, fit in summary["laws"].items()
+        for written in ("latex_symbols", "latex")
+    }
+    return _render(
+        "report.html.j2",
+        **context,
+        figures={name: _themed(text, colours) for name, text in (drawings | formulas).items()},
+        colours=colours,
+        page=page.data(law, summary),
+        formulas=page.formulas(law),
+        asked=_asked(law),
+        four_decimals=lambda value: words.fixed(value, 4),
+        in_percent=words.percent,
+    )
+
+
+def _draw(law: FittedLaw, curves: Any, chance_error: float | None) -> dict[str, Figure]:
+    drawn = {"reducible_loss": figures.reducible_loss(law)}
+    if law.error:
+        drawn["error_against_loss"] = figures.error_against_loss(law, chance_error=chance_error)
+    for part in ("loss", "error") if law.error else ("loss",):
+        for against in ("params", "tokens", "token_multiplier"):
+            drawn[f"{part}_residuals_{against}"] = figures.residuals(law, part, against=against)
+    for against in ("tokens", "flops") if curves else ():
+        drawn[f"training_{against}"] = figures.training_curves(law, curves, against=against)
+    return drawn
+
+
+def _chance_error(law: FittedLaw, chance_errors: Mapping[str, float]) -> float | None:
+    """Of the column that the error law was fitted to."""
+    if law.error is None or not chance_errors:
+        return None
+    average = sum(chance_errors.values()) / len(chance_errors)
+    return {"average": average, **chance_errors}.get(figures.name_of(law.error.column))
+
+
+def _asked(law: FittedLaw) -> dict[str, str]:
+    """The run that the page asks about first: the dearest target, or one four times the largest run."""
+    dearest = max(law.predictions or law.loss.points, key=lambda run: run.flops)
+    times = 1 if law.predictions else 4
+    return {"params": f"{times * dearest.params:.12g}", "tokens": f"{times * dearest.tokens:.12g}"}
+
+
+def _colours(law: FittedLaw) -> dict[str, tuple[str, str]]:
+    """Every colour of the figures, as a CSS variable: its name -> (on light, on dark)."""
+    inks = {"ink": drawing.INK, "muted": drawing.MUTED, "grid": drawing.GRID, "paper": drawing.PAPER}
+    colours = {name: (light, drawing.DARK[light]) for name, light in inks.items()}
+    return colours | {f"m{i}": (kind.colour, kind.dark_colour) for i, kind in enumerate(drawing.families(law))}
+
+
+def _themed(svg: str, colours: Mapping[str, tuple[str, str]]) -> str:
+    """An SVG whose colours follow the page's, light or dark."""
+    names = {light: name for name, (light, _) in colours.items()}
+    return re.sub("|".join(names), lambda found: f"var(--{names[found[0]]})", svg)
+
+
+def _on_paper(svg: str) -> str:
+    """An SVG to stand alone: on white, whatever lies behind it."""
+    return re.sub(r"(<svg[^>]*>)", rf'\1<rect width="100%" height="100%" fill="{drawing.PAPER}"/>', svg, count=1)
+
+
+def _symbols(law: FittedLaw) -> dict[str, str]:
+    """Every parameter as the formulas write it, in LaTeX."""
+    fits = (law.loss, law.error) if law.error else (law.loss,)
+    return {name: latex.symbol(name) for fit in fits for name in fit.theta}
+
+
+def _csv(summary: Mapping[str, Any]) -> str:
+    """One row a run, fitted ones first: what it is, what was measured and what the laws say."""
+    out = io.StringIO()
+    rows = list(_csv_rows(summary))
+    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def _csv_rows(summary: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    sizes = ("params", "tokens", "token_multiplier", "flops")
+    for role, runs in (("rung", summary["runs"]), ("target", summary["predictions"])):
+        for run in runs:
+            row = {"run": run["run"], "role": role} | {name: run[name] for name in sizes}
+            for part in summary["laws"]:
+                outcome = run.get(part) or {}
+                low, high = outcome.get("interval") or (math.nan, math.nan)
+                expected = outcome.get("fitted", outcome.get("value"))
+                row |= {
+                    part: outcome.get("measured"),
+                    f"{part}_stderr": outcome.get("stderr"),
+                    f"{part}_law": expected,
+                    f"{part}_low": low,
+                    f"{part}_high": high,
+                }
+            yield {name: "" if value is None or value != value else value for name, value in row.items()}
+
+
+def _render(template: str, **context: Any) -> str:
+    import jinja2
+
+    marks = {"block_start_string": "<%", "block_end_string": "%>", "variable_start_string": "<<"}
+    marks |= {"variable_end_string": ">>", "comment_start_string": "<#", "comment_end_string": "#>"}
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("fitting.reports"),
+        autoescape=jinja2.select_autoescape(["html.j2"]),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+        **(marks if template.endswith(".tex.j2") else {}),  # braces are LaTeX's own
+    )
+    filters: dict[str, Callable[..., str]] = {
+        name: getattr(words, name)
+        for name in ("number", "short", "flops", "fixed", "percent", "plus_minus", "plain", "escape_tex")
+    }
+    environment.filters |= filters | {"cell": _cell, "tex": latex.number}
+    return environment.get_template(template).render(**context)
+
+
+def _cell(value: Any) -> str:
+    """One line of Markdown that shows `value` as it is: nothing in it is read as markup or HTML."""
+    line = re.sub(r"([\\`*_\[\]|~#$])", r"\\\1", " ".join(str(value).split()))
+    return line.replace("&", "&amp;").replace("<", "&lt;")

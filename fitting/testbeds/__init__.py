@@ -1,0 +1,1 @@
+"""The table of runs, and where it comes from."""

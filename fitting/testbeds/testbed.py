@@ -1,0 +1,371 @@
+"""The testbed: one row a run, where training, published data and fitting meet."""
+
+import dataclasses
+import hashlib
+import io
+import math
+import re
+import sys
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fitting import files
+
+if typing.TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+TEXT_COLUMNS = ("run", "role", "corpus", "model", "quarantine")
+SIZE_COLUMNS = ("params", "params_non_embedding", "tokens", "token_multiplier", "flops")
+# What else a law may be a function of, and what the quality gates look at.
+SETTING_COLUMNS = (
+    *("unique_tokens", "width", "depth", "weight_bits", "lr_area", "lr_annealing"),
+    *("learning_rate", "batch_size", "warmup_steps", "steps", "tokens_seen"),
+)
+COLUMNS = ("run", "role", "corpus", "model", *SIZE_COLUMNS)
+ROLES = ("rung", "target", "checkpoint")
+LOSS_KINDS = ("loss", "bpb")
+_LARGEST = sys.float_info.max
+_FRACTIONS = {
+    "error": (1, "an error is a fraction, 0 to 1, not percent"),
+    "error_stderr": (0.5, "the standard error of a fraction is at most 0.5: is this in percent?"),
+}
+
+
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+_REMARKS = re.compile(r"\A(#[^\n]*\n)+")
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """A measured value and its sampling standard error, NaN where that is unknown."""
+
+    value: float
+    stderr: float = math.nan
+
+
+@dataclasses.dataclass(frozen=True)
+class RunRecord:
+    """record.json: what one finished run is and what was measured on it.
+
+    Attributes:
+      run: its name.
+      role: `rung` or `target`.
+      corpus: what it was trained on.
+      model: its size's name.
+      params: N, all parameters.
+      params_non_embedding: parameters without the embeddings.
+      tokens: D, training tokens.
+      token_multiplier: M = D / N.
+      flops: C = 6ND.
+      losses: by validation set, in nats a token.
+      errors: by task, as fractions.
+      chance_errors: by task, the error of guessing.
+      quarantine: why the run must not be fitted; empty if it may be.
+      scores: by validation set or task, all that was measured of it, by name (`tasks.questions.scoring`,
+        `ladder.evaluation.evaluate`).
+      sources: by task or set, the sha256 of the data that it was measured on.
+    """
+
+    run: str
+    role: str
+    corpus: str
+    model: str
+    params: int
+    params_non_embedding: int
+    tokens: int
+    token_multiplier: float
+    flops: float
+    losses: Mapping[str, Measurement]
+    errors: Mapping[str, Measurement]
+    chance_errors: Mapping[str, float]
+    quarantine: str = ""
+    scores: Mapping[str, Mapping[str, Measurement]] = dataclasses.field(default_factory=dict)
+    sources: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    schema_version: int = 1
+
+    def save(self, path: Any) -> None:
+        """Writes record.json, whole or not at all."""
+        files.save(self, path)
+
+    @classmethod
+    def load(cls, path: Any) -> "RunRecord":
+        """Reads record.json. Raises ValueError where it is not exactly what `save` writes."""
+        return files.load(cls, path)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Testbed:
+    """A checked table of runs; `table` is a pandas DataFrame with one row a run.
+
+    Columns, of which only `run`, `params` and `tokens` are required:
+
+    - `run`, its name, each once; `role`: rung (the default), target, or checkpoint (a measurement within a run);
+      `corpus`; `model`.
+    - `params` (N, embeddings counted), `params_non_embedding`, `tokens` (D), `token_multiplier` (M = D/N where absent),
+      `flops` (C = 6ND where absent).
+    - `unique_tokens`, `width`, `depth`, `weight_bits`, `lr_area`, `lr_annealing`: what some laws are functions of.
+    - `learning_rate`, `batch_size`, `warmup_steps`, `steps`, `tokens_seen`: what the quality gates look at.
+    - `loss/<set>` (nats a token), `bpb/<task>` (bits a byte), `error/<task or average>` (fractions, 0 to 1), and
+      `loss_stderr/<set>` and so on, their sampling standard errors; an empty cell was not measured.
+    - `quarantine`: empty, or why the run must not be fitted.
+
+    Lines before the header that begin with # are remarks.
+    """
+
+    __test__ = False  # the name looks like a test to pytest
+
+    table: "pd.DataFrame"
+
+    def __post_init__(self):
+        object.__setattr__(self, "table", _checked(self.table))
+
+    @classmethod
+    def from_records(cls, records: Sequence[RunRecord]) -> "Testbed":
+        """One row a record, with `error/average`, the mean over tasks, where a run has them all."""
+        import pandas as pd
+
+        losses = _names(record.losses for record in records)
+        tasks = _names(record.errors for record in records)
+        in_bytes = _names([n for n, s in record.scores.items() if "bits_per_byte" in s] for record in records)
+        rows = []
+        for record in records:
+            row = {name: getattr(record, name) for name in COLUMNS}
+            row |= _measurements("loss", {name: record.losses.get(name) for name in losses})
+            bits = {name: record.scores.get(name, {}).get("bits_per_byte") for name in in_bytes}
+            row |= _measurements("bpb", bits)
+            errors = {task: record.errors.get(task) for task in tasks}
+            if tasks:
+                errors["average"] = _average(list(errors.values()))
+            row |= _measurements("error", errors)
+            rows.append(row | {"quarantine": record.quarantine})
+        if not rows:
+            raise ValueError("no runs to collect: train and evaluate some first")
+        return cls(pd.DataFrame(rows))
+
+    @classmethod
+    def read_csv(cls, path: Any) -> "Testbed":
+        """Reads testbed.csv, ours or anyone's with columns of these names.
+
+        Raises:
+          ValueError: no such file, not a table, a required column missing, a cell that is not a number, a run named
+            twice, sizes or losses that are not positive, errors outside 0 to 1.
+        """
+        import pandas as pd
+
+        text = files.read_text(path)
+        try:
+            table = io.StringIO(_REMARKS.sub("", text, count=1))
+            cells = pd.read_csv(table, dtype=str, keep_default_na=False, skipinitialspace=True)
+        except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+            raise ValueError(f"{path}: not a table of comma-separated values: {str(error).strip()}") from None
+        try:
+            return cls(cells)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+
+    def to_csv(self) -> str:
+        """The table as text: the same bytes for the same runs, floats to the last bit."""
+        return self.table.to_csv(index=False, lineterminator="\n")
+
+    def write_csv(self, path: Any) -> None:
+        """Writes testbed.csv, whole or not at all."""
+        files.write_text(path, self.to_csv())
+
+    @property
+    def sha256(self) -> str:
+        """Of the bytes that `write_csv` writes."""
+        return hashlib.sha256(self.to_csv().encode()).hexdigest()
+
+    def column(self, name: str, kind: str) -> str:
+        """The full name of a measured column: `c4_val` and `loss/c4_val` are both `loss/c4_val`, for kind `loss`.
+
+        A loss may also be given as `bpb/<task>`.
+        """
+        kinds = LOSS_KINDS if kind == "loss" else (kind,)
+        full = name if _kind(name) in kinds else f"{kind}/{name}"
+        if full not in self.table:
+            there = [column for column in self.table if column.startswith(f"{kind}/")]
+            rename = f"; rename its column {name!r} to {full!r}" if name in self.table else ""
+            raise ValueError(
+                f"no column {full!r} in the testbed; it has {', '.join(there) or f'no {kind} columns'}{rename}"
+            )
+        return full
+
+    def stderr_column(self, column: str) -> str:
+        """`loss_stderr/c4_val` for `loss/c4_val`; it need not exist."""
+        return column.replace("/", "_stderr/", 1)
+
+    def select(self, expression: str) -> "np.ndarray":
+        """Which rows a pandas query holds for, as Booleans: `role == 'rung' and token_multiplier <= 320`.
+
+        Raises:
+          ValueError: a malformed expression, or one that no row satisfies.
+        """
+        if "@" in _QUOTED.sub("", expression):
+            raise ValueError(f"select {expression!r}: variables (@) cannot be used; compare columns with values")
+        try:
+            rows = self.table.query(expression, engine="python").index
+        except Exception as error:  # pandas raises whatever Python's parser and its operators do
+            raise ValueError(
+                f"select {expression!r} is not a valid row selection ({error}); write, for instance, "
+                f"\"role == 'rung' and token_multiplier <= 320\"; columns are {', '.join(self.table)}"
+            ) from None
+        if rows.empty:
+            raise ValueError(f"select {expression!r} holds for none of the {len(self.table)} runs")
+        return self.table.index.isin(rows)
+
+
+def gated(testbed: Testbed) -> Testbed:
+    """The testbed with every run that breaks a quality gate in `quarantine`, with the reason or reasons.
+
+    A gate judges the runs whose columns it needs: a batch of one sequence, a warm-up longer than the run, tokens seen
+    that are not those the run is said to have had, a loss no better than guessing. The numbers stay: a quarantined rung
+    is fitted only by a selection that names `quarantine`, a quarantined target is still predicted and scored.
+    """
+    table = testbed.table.copy()
+    for row, why in zip(table.index, table.to_dict("records"), strict=True):
+        reasons = [table.loc[row, "quarantine"], *(reason for gate in _GATES if (reason := gate(why)))]
+        table.loc[row, "quarantine"] = "; ".join(filter(None, reasons))
+    return Testbed(table)
+
+
+def suspicions(testbed: Testbed, column: str) -> list[str]:
+    """What in the table looks as if it were in another unit, a sentence each; `column` is the loss to be fitted."""
+    table, found = testbed.table, []
+    for name in ("params", "tokens"):
+        if (largest := table[name].max()) < 1000:
+            found.append(f"{name} is at most {largest:g}: it is a plain count, not in millions or billions")
+    if "params_non_embedding" in table and (more := table["params_non_embedding"] > table["params"]).any():
+        found.append(f"run {table['run'][more.idxmax()]!r} has more parameters without its embeddings than with them")
+    kind, _, name = column.partition("/")
+    ratio = (table[column] / _usual_nats(table["params"], table["tokens"]))[table["params"] >= 1e7].dropna()
+    if kind == "loss" and len(ratio) and ratio.between(1.33, 1.56).all():
+        found.append(f"{column} is {ratio.median():.2f} times what is usual for text: are these bits, and not nats?")
+    if kind == "loss" and len(ratio) and (ratio < 0.6).all():
+        found.append(f"{column} is low for nats a token: bits a byte are columns named bpb/{name}")
+    return found
+
+
+def _usual_nats(params: Any, tokens: Any) -> Any:
+    """The law of Hoffmann et al. 2022 as Besiroglu et al. 2024 refitted it: web text in a vocabulary of 32,000."""
+    return 1.817 + 482.0 * params**-0.3478 + 2085.4 * tokens**-0.3658
+
+
+def _batch_of_one(run: Mapping[str, Any]) -> str:
+    return "batch of 1 sequence" if run.get("batch_size") == 1 else ""
+
+
+def _warmup_outlasts_run(run: Mapping[str, Any]) -> str:
+    warmup, steps = run.get("warmup_steps", math.nan), run.get("steps", math.nan)
+    return f"warm-up of {warmup:,.0f} steps in a run of {steps:,.0f}" if warmup > steps else ""
+
+
+def _other_tokens(run: Mapping[str, Any]) -> str:
+    seen, tokens = run.get("tokens_seen", math.nan), run["tokens"]
+    return f"tokens do not match: {tokens:.4g} said, {seen:.4g} trained" if abs(seen / tokens - 1) > 0.01 else ""
+
+
+def _diverged(run: Mapping[str, Any]) -> str:
+    worst = max((value for name, value in run.items() if _kind(name) == "loss"), default=0)
+    return f"diverged: a loss of {worst:.4g} nats a token" if worst > _GUESSING_NATS else ""
+
+
+_GUESSING_NATS = math.log(2**18)  # of the largest vocabularies in use: 262,144 tokens, all equally likely
+_GATES = (_batch_of_one, _warmup_outlasts_run, _other_tokens, _diverged)
+
+
+def _names(mappings: Any) -> list[str]:
+    return list(dict.fromkeys(name for mapping in mappings for name in mapping))
+
+
+def _measurements(kind: str, measured: Mapping[str, Measurement | None]) -> dict[str, float]:
+    row = {}
+    for name, measurement in measured.items():
+        row[f"{kind}/{name}"] = measurement.value if measurement else math.nan
+        row[f"{kind}_stderr/{name}"] = measurement.stderr if measurement else math.nan
+    return row
+
+
+def _average(measured: Sequence[Measurement | None]) -> Measurement | None:
+    if None in measured:
+        return None
+    stderr = math.sqrt(sum(m.stderr**2 for m in measured)) / len(measured)
+    return Measurement(sum(m.value for m in measured) / len(measured), stderr)
+
+
+def _checked(table: "pd.DataFrame") -> "pd.DataFrame":
+    """The table with its columns typed, completed and in order; ValueError where a value cannot be."""
+    if missing := [name for name in ("run", "params", "tokens") if name not in table]:
+        raise ValueError(f"missing column {', '.join(missing)}; columns are {', '.join(map(str, table)) or '(none)'}")
+    if table.empty:
+        raise ValueError("the table has no runs")
+    table = table.reset_index(drop=True)
+    defaults = {"role": "rung", "quarantine": ""}
+    for name in TEXT_COLUMNS:
+        if name in table or name in defaults:
+            table[name] = table[name].fillna("").astype(str) if name in table else defaults[name]
+    if (twice := table["run"][table["run"].duplicated()].unique()).size:
+        raise ValueError(f"run named twice: {', '.join(twice)}; a run has one row")
+    if odd := sorted(set(table["role"]) - set(ROLES)):
+        run = table["run"][table["role"] == odd[0]].iloc[0]
+        raise ValueError(f"role {odd[0]!r} of run {run!r}: it is rung, target or checkpoint")
+
+    numeric = [name for name in table if name in (*SIZE_COLUMNS, *SETTING_COLUMNS) or _kind(name)]
+    for name in numeric:
+        table[name] = _numbers(table, name)
+    for name in ("params", "tokens"):
+        _refuse(table, name, ~_positive(table[name]), "must be positive and finite")
+    if "token_multiplier" not in table:
+        table["token_multiplier"] = table["tokens"] / table["params"]
+    if "flops" not in table:
+        table["flops"] = 6.0 * table["params"] * table["tokens"]
+    for name in numeric:
+        kind = _kind(name)
+        if kind in LOSS_KINDS:
+            _refuse(table, name, ~(_positive(table[name]) | table[name].isna()), "a loss must be positive and finite")
+        elif kind:
+            most, what = _FRACTIONS.get(kind, (_LARGEST, "a standard error is finite and not negative"))
+            _refuse(table, name, ~(table[name].between(0, most) | table[name].isna()), what)
+    first = [name for name in COLUMNS if name in table]
+    return table[[*first, *(name for name in table if name not in (*first, "quarantine")), "quarantine"]]
+
+
+def _kind(column: str) -> str:
+    kind, slash, _ = column.partition("/")
+    return kind if slash and kind.removesuffix("_stderr") in (*LOSS_KINDS, "error") else ""
+
+
+def _numbers(table: "pd.DataFrame", name: str) -> "pd.Series":
+    """A column as whole numbers where all are, else as floats read to the last bit; an empty cell is NaN."""
+    import pandas as pd
+
+    cells = table[name]
+    if not pd.api.types.is_numeric_dtype(cells):
+        for number in (int, float):
+            try:
+                return pd.Series([number(cell) if cell != "" else math.nan for cell in cells], index=cells.index)
+            except (TypeError, ValueError):
+                continue
+        bad = next(i for i, cell in cells.items() if not _is_number(cell))
+        raise ValueError(f"column {name}, run {table['run'][bad]!r}: {cells[bad]!r} is not a number")
+    return cells
+
+
+def _is_number(cell: Any) -> bool:
+    try:
+        float(cell or "nan")
+        return True
+    except (TypeError, ValueError):
+        return False
+
+
+def _positive(column: "pd.Series") -> "pd.Series":
+    return (column > 0) & (column < math.inf)
+
+
+def _refuse(table: "pd.DataFrame", name: str, bad: "pd.Series", why: str) -> None:
+    if bad.any():
+        row = bad.idxmax()
+        raise ValueError(f"column {name}, run {table['run'][row]!r}: {table[name][row]:g}: {why}")

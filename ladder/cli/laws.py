@@ -1,0 +1,208 @@
+"""The verbs of a law: published runs in, laws fitted, runs predicted and scored, advice and reports."""
+
+import dataclasses
+import shlex
+import sys
+from typing import Annotated, Literal
+
+from etils import epath
+from tyro.conf import Positional, arg
+
+from ladder import storage
+from ladder.cli.arguments import Json, print_json, to_person
+from ladder.spec import Workdir
+
+
+def import_(
+    kind: Annotated[
+        Positional[Literal["gadre2024", "olmo-ladder", "chinchilla", "datablations", "csv"]],
+        arg(
+            metavar="KIND",
+            help="gadre2024, olmo-ladder, chinchilla, datablations, or csv: `fitting.testbeds.testbed`",
+        ),
+    ],
+    path: Annotated[Positional[str], arg(metavar="PATH", help="the published folder or file")],
+    *,
+    out: Annotated[str, arg(metavar="CSV", help="the table to write, such as testbed.csv")],
+) -> None:
+    """Read a published testbed into a table of runs; broken records are marked in its column `quarantine`."""
+    from fitting.testbeds import importers
+
+    testbed = importers.read(kind, path)
+    testbed.write_csv(epath.Path(out))
+    for row in testbed.table[testbed.table["quarantine"] != ""].to_dict("records"):
+        to_person.print(f"quarantined: {row['run']}, {row['quarantine']}")
+    to_person.print(f"{len(testbed.table)} runs: {out}")
+
+
+def fit(
+    testbed: Annotated[
+        Positional[str],
+        arg(metavar="TESTBED", help="table of runs, such as a workdir's testbed.csv, or gadre2024, which is built in"),
+    ],
+    *,
+    loss: Annotated[str, arg(metavar="COLUMN", help="loss to fit, such as loss/code")],
+    out: Annotated[str, arg(metavar="DIR", help="folder that law.json goes to")],
+    error: Annotated[str | None, arg(metavar="COLUMN", help="error to fit on that loss, such as error/average")] = None,
+    select: Annotated[str, arg(metavar="EXPR", help="rows to fit, as a pandas query")] = "role == 'rung'",
+    select_error: Annotated[
+        str | None, arg(metavar="EXPR", help="rows to fit the error law on, where they differ")
+    ] = None,
+    method: Annotated[
+        Literal["default", "published", "paper", "best"],
+        arg(
+            help="`published` has priors learned from published testbeds, `paper` is Gadre et al.'s procedure exactly, "
+            "`best` the best fit of any law by any objective"
+        ),
+    ] = "default",
+    law: Annotated[str, arg(metavar="LAW", help="loss law, such as chinchilla")] = "over_training",
+    error_law: Annotated[str, arg(metavar="LAW", help="error law; `logistic` suits one task")] = "exponential_decay",
+    objective: Annotated[str | None, arg(metavar="NAME", help="of the method `best`, such as log_huber")] = None,
+    params_column: Annotated[str, arg(metavar="COLUMN", help="what N is, such as params_non_embedding")] = "params",
+    level: Annotated[float, arg(help="nominal coverage of the intervals")] = 0.95,
+    seed: Annotated[int, arg(help="of the intervals' random draws")] = 0,
+) -> None:
+    """Fit a loss law, and an error law on top of it, to a table of runs."""
+    fit_table(
+        epath.Path(testbed),
+        epath.Path(out),
+        loss=loss,
+        error=error,
+        select=select,
+        select_error=select_error,
+        method=method,
+        law=law,
+        error_law=error_law,
+        objective=objective,
+        params_column=params_column,
+        level=level,
+        seed=seed,
+    )
+
+
+def predict(
+    law: Annotated[Positional[str], arg(metavar="LAW.json", help="what `ladder fit` wrote")],
+    *,
+    params: Annotated[float, arg(metavar="N", help="parameters, embeddings included, such as 1.4e9")],
+    tokens: Annotated[float, arg(metavar="D", help="training tokens, such as 900e9")],
+    given: Annotated[
+        tuple[str, ...], arg(metavar="NAME=VALUE", help="what else the law is of, such as unique_tokens=100e9")
+    ] = (),
+    run: Annotated[str, arg(metavar="NAME", help="what the run is called, or will be")] = "",
+    freeze: Annotated[
+        str | None, arg(metavar="FILE", help="date the prediction in this file, for `ladder score` to score later")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Predict the loss and the error of a run from a fitted law."""
+    from fitting.artifacts import fitted
+    from fitting.predict import predict
+
+    path = epath.Path(law)
+    fitted_law = fitted.load(path)
+    prediction = predict(fitted_law, params, tokens, run, columns=dict(map(_named_number, given)))
+    if freeze:
+        _freeze(fitted_law, path, prediction, epath.Path(freeze))
+    if json:
+        # Nothing was measured of a run that is only asked about.
+        untold = ("run", "measured_loss", "measured_error", "columns")
+        told = {f.name: getattr(prediction, f.name) for f in dataclasses.fields(prediction) if f.name not in untold}
+        print_json(told | ({"given": dict(prediction.columns)} if given else {}))
+    else:
+        _print_predictions([prediction])
+
+
+def score(
+    prediction: Annotated[Positional[str], arg(metavar="PREDICTION.json", help="what `ladder predict --freeze` wrote")],
+    testbed: Annotated[Positional[str], arg(metavar="TESTBED", help="table that has the run by now")],
+    *,
+    run: Annotated[str, arg(metavar="NAME", help="the run that was predicted")],
+    json: Json = False,
+) -> None:
+    """Score a frozen prediction against the run, once it has been measured."""
+    from fitting.artifacts import frozen
+    from fitting.testbeds.testbed import Testbed
+    from ladder.cli import tables
+
+    table = epath.Path(testbed)
+    record = Workdir(table.parent).record(run)
+    measured = tables.iso_time(record.stat().mtime) if record.exists() else ""
+    scored = frozen.score(frozen.load(epath.Path(prediction)), Testbed.read_csv(table), run, measured=measured)
+    if json:
+        print_json(tables.score_as_data(scored))
+    else:
+        _print_predictions([scored.prediction])
+        to_person.print(tables.when(scored))
+
+
+def advise(
+    law: Annotated[Positional[str], arg(metavar="LAW.json", help="what `ladder fit` wrote")],
+    *,
+    budget_flops: Annotated[float, arg(metavar="C", help="training compute, 6ND, such as 1e21")],
+    served_tokens: Annotated[float, arg(metavar="T", help="tokens that the model will serve, such as 1e12")] = 0.0,
+    json: Json = False,
+) -> None:
+    """Tell what to train for a budget, what over-training costs, and which run to add to the ladder."""
+    from fitting.advise import advise
+    from fitting.artifacts import fitted
+    from ladder.cli import tables
+
+    advice = advise(fitted.load(epath.Path(law)), budget_flops, served_tokens=served_tokens)
+    if json:
+        print_json(tables.as_data(advice))
+    else:
+        tables.print_advice(advice, to_person)
+
+
+def report(folder: Annotated[Positional[str], arg(metavar="DIR", help="folder of law.json, or a workdir")]) -> None:
+    """Write the report of a fitted law: HTML, Markdown, LaTeX, JSON, CSV, figures as SVG and PDF."""
+    from ladder.evaluation import report as reporting
+
+    path = epath.Path(folder)
+    storage.refuse_closed(path)
+    reporting.report(path if (path / "law.json").exists() else Workdir(path).fit(), to_person.print)
+
+
+def fit_table(table: epath.Path, out: epath.Path, **options) -> None:
+    """Fits the laws to a table of runs, and tells which it left out and how its targets came out."""
+    from fitting import fit
+    from fitting.artifacts import fitted
+    from fitting.testbeds import importers
+    from fitting.testbeds.testbed import Testbed
+
+    storage.refuse_closed(out)
+    command = shlex.join(["ladder", *sys.argv[1:]])
+    if not table.exists():
+        table = importers.shipped(str(table)) or table
+    law = fit.fit(Testbed.read_csv(table), command=command, **options)
+    fitted.save(law, out / "law.json")
+    for left_out in law.left_out:
+        if not left_out.reason.startswith("not selected"):
+            to_person.print(f"left out: {left_out.run}, {left_out.reason}")
+    _print_predictions(law.predictions)
+    to_person.print(f"law: {out / 'law.json'}")
+
+
+def _named_number(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        return name, float(value)
+    except ValueError:
+        raise ValueError(f"{text!r}: write NAME=VALUE, such as unique_tokens=100e9") from None
+
+
+def _freeze(law, path: epath.Path, prediction, out: epath.Path) -> None:
+    import hashlib
+
+    from fitting.artifacts import frozen
+
+    command = shlex.join(["ladder", *sys.argv[1:]])
+    dated = frozen.freeze(law, hashlib.sha256(path.read_bytes()).hexdigest(), prediction, command=command)
+    frozen.save(dated, out)
+    to_person.print(f"frozen at {dated.frozen}: {out}\npublish its digest to prove the date: {dated.digest}")
+
+
+def _print_predictions(predictions) -> None:
+    from ladder.cli import tables
+
+    tables.print_predictions(predictions, to_person)

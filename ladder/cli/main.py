@@ -1,0 +1,57 @@
+"""The command line: every verb by name, and one clear line where a command is refused."""
+
+import sys
+import warnings
+
+import tyro
+
+from ladder import quiet, storage
+from ladder.cli import convert, corpus, launch, laws, precompile, runs
+from ladder.cli.arguments import to_person
+from ladder.engines.local import RunFailed
+from ladder.training.preemption import Preempted
+
+app = tyro.extras.SubcommandApp()
+
+
+def main() -> None:
+    """The console script: one clear line on stderr and exit code 1 where a command is refused."""
+    quiet.libraries()
+    warnings.showwarning = lambda message, *_: to_person.print(f"warning: {message}")
+    storage.use_one_client()
+    try:
+        app.cli(prog="ladder", description="Train a ladder of small runs, fit its laws, know the large run beforehand.")
+    except (ValueError, OSError, RunFailed) as e:
+        sys.exit(f"ladder: {storage.refusal(e) or e}")
+    except ModuleNotFoundError as e:
+        need = "compiling for TPUs needs" if e.name == "libtpu" else "training and evaluating need"
+        extra = "tpu" if e.name == "libtpu" else "train"
+        sys.exit(f"ladder: {e.name} is not installed; {need} pip install 'scaling-ladder[{extra}]'")
+    except Preempted as e:
+        to_person.print(f"ladder: {e}")
+        raise
+    except KeyboardInterrupt:
+        sys.exit("ladder: stopped; the same command goes on from the last checkpoints")
+    except Exception as e:
+        if told := storage.refusal(e):
+            sys.exit(f"ladder: {told}")
+        raise
+
+
+app.command(runs.run)
+app.command(runs.plan)
+app.command(runs.train)
+app.command(runs.evaluate)
+app.command(runs.generate)
+app.command(runs.collect)
+app.command(laws.import_, name="import")
+app.command(laws.fit)
+app.command(laws.predict)
+app.command(laws.score)
+app.command(laws.advise)
+app.command(laws.report)
+app.command(corpus.cache)
+app.command(corpus.tokenizer)
+app.command(launch.launch)
+app.command(precompile.precompile)
+app.command(convert.app, name="convert", help="Import and export models: open_lm, Hugging Face.")

@@ -1,0 +1,62 @@
+"""The verb `ladder precompile`: a run's train step, compiled for a TPU topology without a TPU."""
+
+import dataclasses
+import json as encoding
+from typing import Annotated
+
+from tyro.conf import FlagCreatePairsOff, arg
+
+from ladder import config as configs
+from ladder.cli.arguments import ConfigPath, Json, Overrides, to_person
+
+Flag = FlagCreatePairsOff[bool]
+
+
+def precompile(
+    config: ConfigPath,
+    *,
+    topology: Annotated[str, arg(metavar="TPU", help="slice of TPUs, such as v5p:4x4x8")],
+    run: Annotated[str | None, arg(metavar="NAME", help="one run, as `ladder plan` names it")] = None,
+    all: Annotated[Flag, arg(help="every run, one after another; those of one size share a program")] = False,
+    slices: Annotated[int, arg(help="so many slices, joined by the data-centre network")] = 1,
+    batch: Annotated[int | None, arg(metavar="B", help="sequences a step, instead of the recipe's")] = None,
+    fit: Annotated[Flag, arg(help="search mesh, remat and parts of the batch for the fastest that fits")] = False,
+    json: Json = False,
+    overrides: Overrides = (),
+) -> None:
+    """Compile a run's train step for TPUs, without one: does it fit, how long will it take, what will it cost."""
+    from ladder import plan as plans
+    from ladder.pods import precompiled
+    from ladder.pods.fit import fit as fitted
+    from ladder.pods.precompile import precompile as compiled
+    from ladder.pods.topology import Topology
+
+    if all == (run is not None):
+        raise ValueError("name one run with --run, or take every run with --all")
+    where = Topology.of(topology, slices)
+    c = configs.load(config, overrides)
+    specs = plans.plan(c, plans.vocab_size(c))
+    reports = []
+    for spec in specs if all else [plans.find(specs, run)]:
+        if batch:
+            spec = dataclasses.replace(
+                spec,
+                steps=max(1, round(spec.tokens / (batch * spec.sequence_length))),
+                hyperparameters=dataclasses.replace(spec.hyperparameters, batch_size=batch),
+            )
+        try:
+            report = fitted(c.training, spec, where, to_person.print) if fit else compiled(c.training, spec, where)
+        except ValueError as e:
+            if not all:
+                raise
+            to_person.print(str(e))
+            continue
+        reports.append(report)
+        if not json:
+            to_person.print("\n".join(precompiled.as_lines(report)))
+        if not report["fits"]:
+            to_person.print(report["advice"])
+    if json:
+        print(encoding.dumps(reports if all else reports[0], indent=2, allow_nan=False))
+    if not all and not reports[0]["fits"]:
+        raise SystemExit(1)

@@ -1,0 +1,158 @@
+"""The verbs of a ladder's runs: planned, trained, measured, collected, and all of it in one."""
+
+import sys
+from typing import Annotated
+
+from rich.console import Console
+from tyro.conf import Positional, UseAppendAction, arg
+
+from ladder import config as configs
+from ladder import storage
+from ladder.cli import laws
+from ladder.cli.arguments import ConfigPath, Json, Overrides, Run, WorkdirPath, planned, print_json, to_person
+from ladder.spec import RunSpec, Workdir
+
+
+def run(config: ConfigPath, *, workdir: WorkdirPath, overrides: Overrides = ()) -> None:
+    """Carry out a whole ladder: plan, train, evaluate, collect, fit, report; run again to go on."""
+    from ladder.engines import local
+    from ladder.evaluation import collect as collecting
+    from ladder.evaluation import record
+    from ladder.evaluation import report as reporting
+    from ladder.training import hosts
+
+    c, specs = planned(config, overrides)
+    w = Workdir.at(workdir)
+    _print_plan(c, specs)
+    _prepare(c, specs, w)
+    todo = [spec for spec in specs if not record.is_finished(c, spec, w)]
+    todo.sort(key=lambda spec: -spec.flops)  # the dearest first, so that no core waits long at the end
+    _launch(local.train_and_evaluate, c, specs, todo, w)
+    if not hosts.is_first():
+        return
+    collecting.collect(w, to_person.print)
+    laws.fit_table(w.testbed, w.fit(), loss=c.fit.loss, error=c.fit.error, level=c.fit.level, seed=c.seed)
+    reporting.report(w.fit(), to_person.print)
+
+
+def plan(config: ConfigPath, *, json: Json = False, overrides: Overrides = ()) -> None:
+    """Show every run of a ladder and what it costs."""
+    from ladder import plan as plans
+    from ladder.pods import precompiled
+
+    c, specs = planned(config, overrides)
+    if json:
+        print_json(plans.as_table(specs, precompiled.chip_hours(c.training, specs)))
+    else:
+        _print_plan(c, specs)
+
+
+def train(config: ConfigPath, *, run: Run, workdir: WorkdirPath, overrides: Overrides = ()) -> None:
+    """Train one run of a ladder to its end, going on from its newest checkpoint."""
+    from ladder.engines import local
+
+    _one_run(local.train, config, run, workdir, overrides)
+
+
+def evaluate(
+    config: ConfigPath,
+    *,
+    workdir: WorkdirPath,
+    run: Annotated[str | None, arg(metavar="NAME", help="one run, as `ladder plan` names it")] = None,
+    checkpoint: Annotated[
+        str | None, arg(metavar="DIR", help="in place of a run: a converted model, or a run of any workdir")
+    ] = None,
+    overrides: Overrides = (),
+) -> None:
+    """Measure one trained run, or any model, on validation sets and tasks, into a record.json."""
+    if (run is None) == (checkpoint is None):
+        raise ValueError("say what to evaluate: either --run or --checkpoint")
+    if checkpoint is None:
+        from ladder.engines import local
+
+        return _one_run(local.evaluate, config, run, workdir, overrides)
+    from ladder.engines.progress import Measuring
+    from ladder.evaluation.evaluate import evaluate_checkpoint
+
+    w = Workdir.at(workdir)
+    storage.refuse_closed(w.root)
+    record = evaluate_checkpoint(configs.load_evaluation(config, overrides), checkpoint, w, Measuring(to_person.print))
+    to_person.print(f"{record.run}: {record.quarantine or 'measured'}; {w.record(record.run)}")
+
+
+def generate(
+    *,
+    checkpoint: Annotated[str, arg(metavar="DIR", help="<workdir>/runs/<run>, or what `ladder convert` wrote")],
+    prompt: Annotated[
+        UseAppendAction[tuple[str, ...]],
+        arg(metavar="TEXT", help="text to go on from, as often as you like; an empty one begins a text"),
+    ],
+    temperature: Annotated[float, arg(help="0 takes the likeliest token, 1 samples as the model says")] = 1.0,
+    top_p: Annotated[float, arg(help="sample from the likeliest tokens that have this probability together")] = 1.0,
+    max_tokens: Annotated[int, arg(help="most new tokens of each text")] = 256,
+    seed: Annotated[int, arg(help="the same seed gives the same texts")] = 0,
+    json: Json = False,
+) -> None:
+    """Let a trained model go on from prompts, until the text ends or the context is full."""
+    from ladder.evaluation import generate as text
+    from models.sample import Sampling
+
+    sampling = Sampling(temperature, top_p)
+    growing_texts = text.generate(checkpoint, prompt, sampling, max_tokens=max_tokens, seed=seed)
+    if json:
+        *_, texts = growing_texts
+        print_json([{"prompt": p, "text": t} for p, t in zip(prompt, texts, strict=True)])
+    else:
+        text.write(prompt, growing_texts, sys.stdout)
+
+
+def collect(workdir: Annotated[Positional[str], arg(metavar="DIR", help="workdir of a ladder")]) -> None:
+    """Gather the records of a workdir's runs into its testbed.csv."""
+    from ladder.evaluation import collect as collecting
+
+    w = Workdir.at(workdir)
+    storage.refuse_closed(w.root)
+    collecting.collect(w, to_person.print)
+
+
+def _prepare(c: configs.LadderConfig, specs: tuple[RunSpec, ...], w: Workdir) -> None:
+    from ladder.corpus.prepare import prepare
+    from ladder.engines.progress import Caching
+    from ladder.training import hosts
+
+    if not c.training.cores_per_run:
+        hosts.join()
+    if hosts.is_first():
+        storage.refuse_closed(w.root)
+        prepare(c, specs, w, to_person.print, Caching(to_person.print))
+    hosts.wait("prepared")
+    if not w.config.exists():
+        raise ValueError(f"{w.root} is not what process 0 prepared; many hosts need one folder that all of them see")
+
+
+def _one_run(job, config: str, run: str, workdir: str, overrides: tuple[str, ...]) -> None:
+    from ladder import plan as plans
+
+    c, specs = planned(config, overrides)
+    spec, w = plans.find(specs, run), Workdir.at(workdir)
+    _prepare(c, specs, w)
+    _launch(job, c, [spec], [spec], w)
+
+
+def _launch(job, c: configs.LadderConfig, specs, todo, w: Workdir) -> None:
+    from ladder.engines import local
+    from ladder.engines.progress import Display
+    from ladder.training import hosts
+
+    if todo:
+        console = to_person if hosts.is_first() else Console(quiet=True)
+        with Display(specs, done=[spec.run for spec in specs if spec not in todo], console=console) as display:
+            local.launch(job, c, todo, w, display)
+
+
+def _print_plan(c: configs.LadderConfig, specs: tuple[RunSpec, ...]) -> None:
+    from ladder import plan as plans
+    from ladder.cli import tables
+    from ladder.pods import precompiled
+
+    tables.print_plan(plans.as_table(specs, precompiled.chip_hours(c.training, specs)), to_person)

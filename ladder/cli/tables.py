@@ -1,0 +1,189 @@
+"""Plans, predictions, advice and scores, as data for programs and as text for people."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import math
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from fitting import files
+from fitting.reports.words import flops, percent, short
+
+if typing.TYPE_CHECKING:
+    from fitting.advise import Advice
+    from fitting.artifacts.fitted import Prediction
+    from fitting.artifacts.frozen import Score
+
+
+def print_plan(plan: Mapping[str, Any], console: Console) -> None:
+    """What `ladder.plan.as_table` gives, as a table, and what share of the targets' cost the rungs are."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("run", "role"):
+        table.add_column(name)
+    for name in ("N", "N no emb.", "D", "M", "C FLOPs", "steps", "batch", "lr"):
+        table.add_column(name, justify="right")
+    for row in plan["runs"]:
+        counts = (short(row[key]) for key in ("params", "params_non_embedding", "tokens"))
+        table.add_row(
+            row["run"],
+            row["role"],
+            *counts,
+            f"{row['token_multiplier']:.4g}",
+            f"{row['flops']:.1e}".replace("e+", "e"),
+            f"{row['steps']:,}",
+            str(row["batch_size"]),
+            f"{row['learning_rate']:.2g}",
+        )
+    console.print(table, soft_wrap=False)
+    for row in plan["runs"]:
+        if row["chip_hours"]:
+            hours = ", ".join(f"{hours:,.0f} on {where}" for where, hours in row["chip_hours"].items())
+            console.print(f"{row['run']}: estimated chip-hours {hours}")
+    share = plan["totals"]["ladder_share_of_smallest_target"]
+    if share is not None:
+        console.print(f"the rungs cost {share:.0%} of the smallest target's FLOPs")
+
+
+def print_predictions(predictions: Sequence[Prediction], console: Console) -> None:
+    """A line each: loss and error with their intervals, and how far off they are where they have been measured."""
+    for p in predictions:
+        name = p.run or f"N = {p.params:.4g}, D = {p.tokens:.4g}"
+        line = f"{name}: loss {_with_interval(p.loss, p.loss_interval)}{_against(p.measured_loss, p.loss)}"
+        if p.error is not None:
+            line += f"; error {_with_interval(p.error, p.error_interval)}{_against(p.measured_error, p.error)}"
+        console.print(line)
+
+
+def as_data(advice: Advice) -> dict[str, Any]:
+    """Advice as JSON-ready data; null where a number is unknown or infinite."""
+    return files.finite(dataclasses.asdict(advice))
+
+
+def score_as_data(score: Score) -> dict[str, Any]:
+    """A score as JSON-ready data: what was predicted, measured, how far off, and whether the interval held it."""
+    p = score.prediction
+    outcomes = {
+        name: {
+            "predicted": predicted,
+            "interval": interval,
+            "measured": measured,
+            "relative_error": predicted / measured - 1 if measured else math.nan,
+            "absolute_error": predicted - measured,
+            "covered": interval[0] <= measured <= interval[1],
+        }
+        for name, predicted, interval, measured in (
+            ("loss", p.loss, p.loss_interval, p.measured_loss),
+            ("error", p.error, p.error_interval, p.measured_error),
+        )
+        if predicted is not None and math.isfinite(measured)
+    }
+    about = {"run": p.run, "params": p.params, "tokens": p.tokens, "level": p.level}
+    return files.finite(
+        about | outcomes | {"frozen": score.frozen, "measured": score.measured or None, "digest": score.digest}
+    )
+
+
+def when(score: Score) -> str:
+    """In which order prediction and measurement came, and how far that is known."""
+    if score.measured:
+        return f"frozen {score.frozen}, measured {score.measured}; digest {score.digest}"
+    return (
+        f"frozen {score.frozen}; the table does not say when {score.prediction.run} was measured (a column `measured` "
+        f"would); digest {score.digest}"
+    )
+
+
+def iso_time(seconds: float) -> str:
+    """Seconds since 1970 as ISO 8601 in UTC."""
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")
+
+
+def print_advice(advice: Advice, console: Console) -> None:
+    """Advice as four short tables."""
+    console.print(f"for {flops(advice.budget_flops)} training FLOPs, C = 6ND", style="bold")
+    console.print(_optima(advice), soft_wrap=False)
+    if aware := advice.inference_aware:
+        saved = 1 - aware.lifetime_flops / advice.compute_optimal.lifetime_flops
+        console.print(
+            f"serving {short(advice.served_tokens)} tokens, it takes {percent(saved, 0)} less compute in all for the "
+            "same loss: 6ND to train, 2N a token to serve"
+        )
+    console.print("\nover-training: what another size costs", style="bold")
+    console.print(_over_training(advice), soft_wrap=False)
+    console.print(
+        f"\nnext run: the doubt about the {advice.target.replace('_', '-')} run's loss is {advice.doubt_nats:.4f} nats "
+        "(standard deviation); one more run leaves of it",
+        style="bold",
+    )
+    if not advice.next_runs:
+        console.print("no run as cheap as the ladder takes any of it")
+    else:
+        console.print(_next_runs(advice), soft_wrap=False)
+
+
+def _optima(advice: Advice) -> Table:
+    optima = {"compute-optimal": advice.compute_optimal, "inference-aware": advice.inference_aware}
+    optima = {name: optimum for name, optimum in optima.items() if optimum}
+    table = _table("", *optima)
+    for name, words in {
+        "N": lambda o: f"{short(o.prediction.params)} ({' to '.join(map(short, o.params_interval))})",
+        "D": lambda o: short(o.prediction.tokens),
+        "M = D/N": lambda o: short(o.prediction.token_multiplier),
+        "loss": lambda o: "{:.4f} ({:.4f} to {:.4f})".format(o.prediction.loss, *o.prediction.loss_interval),
+        "training FLOPs": lambda o: flops(o.prediction.flops),
+        "lifetime FLOPs": lambda o: flops(o.lifetime_flops),
+    }.items():
+        table.add_row(name, *(words(optimum) for optimum in optima.values()))
+    return table
+
+
+def _over_training(advice: Advice) -> Table:
+    table = _table("size", "N", "D", "M", "loss", "penalty, nats", "compute for equal loss")
+    for row in advice.over_training:
+        times = row.times_smaller
+        table.add_row(
+            "optimal" if times == 1 else f"{times:g}× smaller" if times > 1 else f"{1 / times:g}× larger",
+            short(row.params),
+            short(row.tokens),
+            short(row.tokens / row.params),
+            f"{row.loss:.4f}",
+            f"+{row.loss_penalty:.4f}",
+            percent(row.flops_overhead, 0, "+") if math.isfinite(row.flops_overhead) else "never reaches it",
+        )
+    return table
+
+
+def _next_runs(advice: Advice) -> Table:
+    table = _table("", "N", "D", "M", "C FLOPs", "doubt left")
+    for run in advice.next_runs:
+        table.add_row(
+            "most per FLOP" if run == advice.best_per_flop else "",
+            short(run.params),
+            short(run.tokens),
+            short(run.tokens / run.params),
+            flops(run.flops),
+            percent(run.doubt_left, 0),
+        )
+    return table
+
+
+def _table(first: str, *numbers: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column(first, no_wrap=True)
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _with_interval(value: float, interval: tuple[float, float]) -> str:
+    return f"{value:.4f} ({interval[0]:.4f} to {interval[1]:.4f})"
+
+
+def _against(measured: float, predicted: float) -> str:
+    return "" if math.isnan(measured) else f", measured {measured:.4f}, off by {predicted / measured - 1:+.2%}"

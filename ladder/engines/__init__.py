@@ -1,0 +1,1 @@
+"""Where many runs are carried out, and what a person sees of it."""

@@ -1,0 +1,1 @@
+"""What is measured of a model, and how it becomes a table and a report."""

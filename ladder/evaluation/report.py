@@ -1,0 +1,50 @@
+"""law.json → its report; where the law belongs to a workdir, with what the workdir knows of its runs."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from etils import epath
+
+from fitting import selection
+from fitting.artifacts import fitted
+from fitting.artifacts.fitted import FittedLaw
+from fitting.reports import report as reports
+from fitting.testbeds.testbed import RunRecord
+from ladder import config as configs
+from ladder.spec import Workdir
+
+
+def report(folder: epath.Path, say: Callable[[str], None]) -> None:
+    """Writes the report of the law.json in `folder` beside it.
+
+    Raises:
+      ValueError: no such law, or one that this version cannot read.
+    """
+    law = fitted.load(folder / "law.json")
+    say("fitting again without each run, and otherwise")
+    path = reports.write(law, folder, checks=selection.checks(law), **_of_workdir(Workdir(folder.parent.parent), law))
+    say(f"report: {path}")
+
+
+def _of_workdir(workdir: Workdir, law: FittedLaw) -> dict[str, Any]:
+    """The plan, the settings, the training curves and the errors of guessing, where there is a workdir."""
+    if not workdir.plan.exists():
+        return {}
+    runs = json.loads(workdir.plan.read_text())["runs"]
+    return {
+        "plan": runs,
+        "settings_yaml": workdir.config.read_text(),
+        "title": configs.load(str(workdir.config)).name,
+        "curves": {row["run"]: _curve(workdir, row["run"]) for row in runs if workdir.metrics(row["run"]).exists()},
+        "chance_errors": dict(_first_record(workdir, law).chance_errors) if law.error else {},
+    }
+
+
+def _first_record(workdir: Workdir, law: FittedLaw) -> RunRecord:
+    return RunRecord.load(workdir.record(law.error.points[0].run))
+
+
+def _curve(workdir: Workdir, run: str) -> list[tuple[float, float]]:
+    rows = [json.loads(line) for line in workdir.metrics(run).read_text().splitlines()]
+    return [(row["tokens"], row["loss_nats"]) for row in rows]

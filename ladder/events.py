@@ -1,0 +1,43 @@
+"""What happens while a ladder is carried out, as those that do it report it."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A run has come to `step`; `loss_nats` and `tokens_per_second` are means since its last report."""
+
+    run: str
+    step: int
+    loss_nats: float
+    tokens_per_second: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluating:
+    """A run is trained and is being measured; `done` questions or sequences of `what` are scored."""
+
+    run: str
+    what: str = ""
+    done: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """A run has its record; `quarantine` says why it must not be fitted, or is empty."""
+
+    run: str
+    quarantine: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Cached:
+    """Of a part of a corpus, `shards_done` of `shards` are written and, where that is known, so many `tokens`."""
+
+    part: str
+    shards_done: int
+    shards: int
+    tokens: int | None = None
+
+
+Event = Trained | Evaluating | Finished

@@ -1,0 +1,1 @@
+"""One run: its step, its data, its checkpoints, and the loop through them."""

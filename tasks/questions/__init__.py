@@ -1,0 +1,1 @@
+"""Questions in: downstream tasks and validation sets, and the scores that come of them."""

@@ -1,0 +1,1 @@
+"""Text in: corpora, tokenizers, token records."""

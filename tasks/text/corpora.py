@@ -1,0 +1,387 @@
+"""Pretraining corpora as seqio Tasks: `build(kind, vocabulary, **options)` gives a `Corpus`.
+
+A corpus is a seqio Task or Mixture for training (split `train`) and named Tasks for validation (split `validation`).
+Their examples hold `targets`, token ids that end with the end-of-text token, and `targets_pretokenized`, the text.
+`tasks.text.records` packs them, `tasks.questions.suites` makes questions of their held-out text.
+
+Kinds:
+  python_sources: the Python files every machine has; see `tasks.text.python_sources`.
+  text: a text file, a folder or a glob of them, local or gs://.
+  jsonl: JSON Lines, the text in one field of each line, such as RedPajama's; .gz, .zst and .bz2 are unpacked.
+  parquet: the text in one column, such as RefinedWeb's `content`.
+  tfds: a prepared TensorFlow Datasets name, such as `c4/en:3.0.1`.
+  mixture: several of them, each at a rate.
+
+No text is on both sides: a document of files is held out by the hash of its text, or dropped from training where it is
+in a validation set of its own.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import inspect
+import itertools
+import math
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import seqio
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from tasks.text import documents, python_sources
+from tasks.text.documents import ShardedSource, Shards
+from tasks.text.published import PAPER
+
+TRAIN, VALIDATION = "train", "validation"
+HELD_OUT = "held_out"
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """Text to train on (split `train` of `train`) and to validate on (split `validation` of each of `validation`)."""
+
+    train: seqio.Task | seqio.Mixture
+    validation: Mapping[str, seqio.Task]
+
+    @property
+    def parts(self) -> dict[str, tuple[seqio.Task, float]]:
+        """The Tasks to train on by name, each with its share of the records; a corpus that is no mixture is one."""
+        if isinstance(self.train, seqio.Task):
+            return {self.train.name: (self.train, 1.0)}
+        rates = {task.name: self.train.get_rate(task) for task in self.train.tasks}
+        return {task.name: (task, rates[task.name] / sum(rates.values())) for task in self.train.tasks}
+
+
+def build(kind: str, vocabulary: seqio.Vocabulary, **options) -> Corpus:
+    """Gives the corpus of that kind.
+
+    Args:
+      kind: a key of `KINDS`.
+      vocabulary: tokenises the text.
+      **options: of the kind's function in this module.
+
+    Raises:
+      ValueError: an unknown kind or option, an option left out, or a corpus that is missing or empty.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"unknown corpus kind {kind!r}; known: {', '.join(sorted(KINDS))}")
+    try:
+        inspect.signature(KINDS[kind]).bind(vocabulary, **options)
+    except TypeError as error:
+        raise ValueError(f"corpus {kind!r}: {error}; see tasks/text/corpora.py for its options") from None
+    return KINDS[kind](vocabulary, **options)
+
+
+def train_texts(corpus: Corpus) -> Iterator[bytes]:
+    """Gives the documents to train on once, of a mixture until the first of its parts ends."""
+    mixed = {} if isinstance(corpus.train, seqio.Task) else {"num_epochs": 1, "copy_pretokenized": True}
+    dataset = corpus.train.get_dataset(None, TRAIN, shuffle=False, **mixed)
+    return (example["targets_pretokenized"] for example in dataset.as_numpy_iterator())
+
+
+def from_python_sources(
+    vocabulary: seqio.Vocabulary, *, roots: Sequence[os.PathLike | str] | None = None, held_out: float = 0.1
+) -> Corpus:
+    """Gives the Python sources installed here, validated on held-out code, on prose and on C and C++ headers.
+
+    Args:
+      vocabulary: tokenises the text.
+      roots: folders to read; the standard library and the installed packages if not given.
+      held_out: share of the base names that are held out.
+    """
+    sources = python_sources.PythonSources(roots, held_out)
+    return Corpus(
+        train=_task("python_sources", vocabulary, {TRAIN: {"files": sources.train}}),
+        validation={
+            name: _task(f"python_sources:{name}", vocabulary, {VALIDATION: {"files": texts}})
+            for name, texts in (("code", sources.code), ("prose", sources.prose), ("foreign", sources.foreign))
+        },
+    )
+
+
+def from_text(
+    vocabulary: seqio.Vocabulary, *, path: str, validation: Mapping[str, str] | None = None, held_out: float = 0.1
+) -> Corpus:
+    """Gives the text files at `path`, a document each; fewer than 20 are cut at line ends into pieces of 16 kB.
+
+    Args:
+      vocabulary: tokenises the text.
+      path: a file, a folder (all files below it but hidden ones) or a glob.
+      validation: further validation sets, name to path; where there are any, nothing is held out of `path`.
+      held_out: share held out.
+
+    Raises:
+      ValueError: no file there, or none with text; a file that is not UTF-8, on reading.
+    """
+    return _from_files("text", vocabulary, path, validation, held_out, documents.text_shards)
+
+
+def from_jsonl(
+    vocabulary: seqio.Vocabulary,
+    *,
+    path: str,
+    field: str = "text",
+    validation: Mapping[str, str] | None = None,
+    held_out: float = 0.1,
+) -> Corpus:
+    """Gives the JSON Lines files at `path`, a document a line.
+
+    Args:
+      vocabulary: tokenises the text.
+      path: a file, a folder (all files below it but hidden ones) or a glob.
+      field: of each line's object, which holds the text.
+      validation: further validation sets, name to path; where there are any, nothing is held out of `path`.
+      held_out: share held out.
+
+    Raises:
+      ValueError: no file there; on reading, a line without such a field, named by file and number.
+    """
+    shards = functools.partial(documents.jsonl_shards, field=field)
+    return _from_files("jsonl", vocabulary, path, validation, held_out, shards)
+
+
+def from_parquet(
+    vocabulary: seqio.Vocabulary,
+    *,
+    path: str,
+    field: str = "text",
+    validation: Mapping[str, str] | None = None,
+    held_out: float = 0.1,
+) -> Corpus:
+    """Gives the Parquet files at `path`, a document a row; options as `from_jsonl`, `field` is the column.
+
+    Raises:
+      ValueError: no file there; on reading, a file that is not Parquet or has no such column of text.
+    """
+    shards = functools.partial(documents.parquet_shards, field=field)
+    return _from_files("parquet", vocabulary, path, validation, held_out, shards)
+
+
+def from_tfds(
+    vocabulary: seqio.Vocabulary,
+    *,
+    name: str,
+    field: str = "text",
+    data_dir: str | None = None,
+) -> Corpus:
+    """Gives a TensorFlow Datasets corpus, validated on `validation`, else `test`, else the last tenth of `train`.
+
+    Args:
+      vocabulary: tokenises the text.
+      name: such as `wikipedia/20230601.en` or `c4/en:3.0.1`.
+      field: the feature that holds the text.
+      data_dir: where it is prepared, local or gs://; TFDS's own folder if not given.
+
+    Raises:
+      ValueError: unknown to TFDS, not prepared, or without the field.
+    """
+    builder = _tfds_builder(name, field, data_dir, TRAIN)
+    own = [split for split in (VALIDATION, "test") if split in builder.info.splits]
+    splits = {TRAIN: TRAIN, VALIDATION: own[0]} if own else {TRAIN: "train[:90%]", VALIDATION: "train[90%:]"}
+    task = _tfds_task("tfds", vocabulary, builder, field, data_dir, splits)
+    return Corpus(train=task, validation={HELD_OUT: task})
+
+
+def from_mixture(vocabulary: seqio.Vocabulary, *, parts: Mapping[str, Mapping]) -> Corpus:
+    """Gives several corpora as one, each at a rate.
+
+    Args:
+      vocabulary: tokenises the text.
+      parts: name → `rate`, its share of the tokens relative to the others', `kind`, and that kind's `options`. A
+        part's validation sets are called `<part>_<set>`, or as the part where it holds out only `held_out`.
+
+    Raises:
+      ValueError: naming the part; no rate above 0, a mixture in a mixture, or what `build` refuses.
+    """
+    if not (isinstance(parts, Mapping) and parts):
+        raise ValueError("corpus 'mixture': parts must name corpora, each with a rate, a kind and its options")
+    tasks, validation_tasks = [], {}
+    for name, part in parts.items():
+        try:
+            corpus = _part(vocabulary, name, part)
+        except ValueError as error:
+            raise ValueError(f"corpus 'mixture', part {name!r}: {error}") from None
+        tasks.append((corpus.train.replace(name=name), part["rate"]))
+        alone = set(corpus.validation) == {HELD_OUT}
+        validation_tasks |= {name if alone else f"{name}_{own}": task for own, task in corpus.validation.items()}
+    return Corpus(seqio.Mixture("mixture", tasks), validation_tasks)
+
+
+def _part(vocabulary: seqio.Vocabulary, name: str, part: Mapping) -> Corpus:
+    known = {"rate", "kind", "options"}
+    if not isinstance(part, Mapping) or not {"rate", "kind"} <= set(part) <= known:
+        raise ValueError(f"needs rate and kind, and options where its kind has some; it has {part!r}")
+    if not re.fullmatch(r"\w+", name):
+        raise ValueError("the name is a folder's: use letters, digits and _ only")
+    rate = part["rate"]
+    if not isinstance(rate, int | float) or isinstance(rate, bool) or not 0 < rate < math.inf:
+        raise ValueError(f"rate is {rate!r}; it must be a number above 0")
+    if part["kind"] == "mixture":
+        raise ValueError("is a mixture itself; name its parts here")
+    return build(part["kind"], vocabulary, **part.get("options", {}))
+
+
+def validation(name: str, kind: str, vocabulary: seqio.Vocabulary, /, **options) -> seqio.Task:
+    """Gives a validation set, all of its text in split `validation`, whatever is trained on.
+
+    Args:
+      name: of the set.
+      kind: `jsonl` or `parquet` (options `path` and `field`), `text` (`path`), `tfds` (`name`, `split`, `field`,
+        `data_dir`), or `paper`, one of the paper's eight by its name (`source`, the folder that they lie in).
+      vocabulary: tokenises the text.
+      **options: of that kind.
+
+    Raises:
+      ValueError: naming the set; an unknown kind or option, or a set that is not there.
+    """
+    try:
+        inspect.signature(_VALIDATION_KINDS[kind]).bind(name, vocabulary, **options)
+    except KeyError:
+        raise ValueError(f"validation set {name!r}: kind {kind!r}; known: {', '.join(_VALIDATION_KINDS)}") from None
+    except TypeError as error:
+        raise ValueError(f"validation set {name!r}, kind {kind!r}: {error}") from None
+    try:
+        return _VALIDATION_KINDS[kind](name, vocabulary, **options)
+    except ValueError as error:
+        raise ValueError(f"validation set {name!r}: {error}") from None
+
+
+def _jsonl_validation(name: str, vocabulary: seqio.Vocabulary, *, path: str, field: str = "text") -> seqio.Task:
+    return _task(name, vocabulary, {VALIDATION: documents.jsonl_shards(path, field)})
+
+
+def _parquet_validation(name: str, vocabulary: seqio.Vocabulary, *, path: str, field: str = "text") -> seqio.Task:
+    return _task(name, vocabulary, {VALIDATION: documents.parquet_shards(path, field)})
+
+
+def _text_validation(name: str, vocabulary: seqio.Vocabulary, *, path: str) -> seqio.Task:
+    return _task(name, vocabulary, {VALIDATION: documents.text_shards(path)})
+
+
+def _tfds_validation(
+    task_name: str,
+    vocabulary: seqio.Vocabulary,
+    /,
+    *,
+    name: str,
+    split: str = VALIDATION,
+    field: str = "text",
+    data_dir: str | None = None,
+) -> seqio.Task:
+    builder = _tfds_builder(name, field, data_dir, split.partition("[")[0])
+    return _tfds_task(task_name, vocabulary, builder, field, data_dir, {VALIDATION: split})
+
+
+def _paper_validation(name: str, vocabulary: seqio.Vocabulary, *, source: str) -> seqio.Task:
+    if name not in PAPER:
+        raise ValueError(f"is none of the paper's; they are {', '.join(PAPER)}")
+    published = PAPER[name]
+    options = dict(published.options)
+    if "path" in options:
+        options["path"] = os.path.join(source, options["path"])
+    try:
+        return _VALIDATION_KINDS[published.kind](name, vocabulary, **options)
+    except ValueError as error:
+        raise ValueError(f"{error}; get it from {published.where}") from None
+
+
+_VALIDATION_KINDS: Mapping[str, Callable[..., seqio.Task]] = {
+    "jsonl": _jsonl_validation,
+    "parquet": _parquet_validation,
+    "text": _text_validation,
+    "tfds": _tfds_validation,
+    "paper": _paper_validation,
+}
+
+
+KINDS: Mapping[str, Callable[..., Corpus]] = {
+    "python_sources": from_python_sources,
+    "text": from_text,
+    "jsonl": from_jsonl,
+    "parquet": from_parquet,
+    "tfds": from_tfds,
+    "mixture": from_mixture,
+}
+
+
+def _tfds_builder(name: str, field: str, data_dir: str | None, split: str) -> tfds.core.DatasetBuilder:
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"corpus tfds {name!r}: not found in {data_dir or 'TFDS'}: {reason}") from None
+    if not builder.info.splits:
+        raise ValueError(
+            f"corpus tfds {name!r}: nothing prepared in {builder.data_dir}; prepare it with `tfds build {name}` "
+            "or name the folder that holds it in data_dir"
+        )
+    for kind, wanted, there in (("split", split, builder.info.splits), ("feature", field, builder.info.features)):
+        if wanted not in there:
+            raise ValueError(f"corpus tfds {name!r}: no {kind} {wanted!r}; it has {', '.join(there)}")
+    return builder
+
+
+def _tfds_task(
+    task_name: str,
+    vocabulary: seqio.Vocabulary,
+    builder: tfds.core.DatasetBuilder,
+    field: str,
+    data_dir: str | None,
+    splits: Mapping[str, str],
+) -> seqio.Task:
+    versioned = builder.get_reference().tfds_name(include_version=True)
+    source = seqio.TfdsDataSource(versioned, tfds_data_dir=data_dir, splits=splits, read_only=True)
+    rekey = functools.partial(seqio.preprocessors.rekey, key_map={"targets": field})
+    return _text_task(task_name, source, vocabulary, rekey)
+
+
+def _from_files(
+    kind: str,
+    vocabulary: seqio.Vocabulary,
+    path: str,
+    validation: Mapping[str, str] | None,
+    held_out: float,
+    shards_at: Callable[[str], Shards],
+) -> Corpus:
+    shards = shards_at(path)
+    if not validation:
+        is_held_out = lambda text: python_sources.hash_fraction(text) < held_out  # noqa: E731
+        splits = {
+            TRAIN: _each(shards, lambda texts: itertools.filterfalse(is_held_out, texts)),
+            VALIDATION: _each(shards, lambda texts: filter(is_held_out, texts)),
+        }
+        task = _task(kind, vocabulary, splits)
+        return Corpus(train=task, validation={HELD_OUT: task})
+    sets = {name: shards_at(set_path) for name, set_path in validation.items()}
+
+    @functools.cache
+    def validated() -> frozenset[bytes]:
+        return frozenset(
+            hashlib.sha256(text).digest() for own in sets.values() for texts in own.values() for text in texts()
+        )
+
+    trained_on = lambda texts: (text for text in texts if hashlib.sha256(text).digest() not in validated())  # noqa: E731
+    return Corpus(
+        train=_task(kind, vocabulary, {TRAIN: _each(shards, trained_on)}),
+        validation={name: _task(f"{kind}:{name}", vocabulary, {VALIDATION: own}) for name, own in sets.items()},
+    )
+
+
+def _each(shards: Shards, change: Callable[[Iterator[bytes]], Iterator[bytes]]) -> Shards:
+    return {name: lambda texts=texts: change(texts()) for name, texts in shards.items()}
+
+
+def _task(name: str, vocabulary: seqio.Vocabulary, splits: Mapping[str, Shards]) -> seqio.Task:
+    return _text_task(name, ShardedSource(splits), vocabulary)
+
+
+def _text_task(name: str, source: seqio.DataSource, vocabulary: seqio.Vocabulary, *preprocessors) -> seqio.Task:
+    return seqio.Task(
+        name,
+        source=source,
+        preprocessors=[*preprocessors, seqio.preprocessors.tokenize, seqio.preprocessors.append_eos],
+        output_features={"targets": seqio.Feature(vocabulary, add_eos=True, dtype=tf.int32)},
+        shuffle_buffer_size=None,
+    )

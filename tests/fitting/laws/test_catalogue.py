@@ -1,0 +1,135 @@
+"""The laws say what the paper's equations say, at any size, and print themselves."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.mathtext import MathTextParser
+
+from fitting.laws import catalogue, latex
+from synthetic_law import synthetic_law
+
+
+def test_over_training_is_equation_4_of_gadre_et_al():
+    """N = 2, D = 24: M = 12, C = 288; with eta = 1/2, L = 1 + (3 √12 + 5/√12)/√288."""
+    expected = 1 + (3 * 12**0.5 + 5 * 12**-0.5) * 288**-0.5
+    assert catalogue.OVER_TRAINING.evaluate((1, 3, 5, 0.5), 2.0, 24.0) == pytest.approx(expected, rel=1e-14)
+
+
+def test_exponential_decay_is_equation_5_of_gadre_et_al():
+    assert catalogue.EXPONENTIAL_DECAY.evaluate((0.75, 2.0, np.log(2)), 3.0) == pytest.approx(0.75 - 2 / 8, rel=1e-14)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.floats(0.02, 1), st.floats(3, 15), st.floats(3, 18))
+def test_over_training_is_a_power_law_in_params_and_in_tokens(eta, log_params, log_tokens):
+    """The terms are (6N²)^-eta and (6D²)^-eta, from a thousand parameters to beyond anything that will be trained."""
+    params, tokens = 10**log_params, 10**log_tokens
+    one, size, data = catalogue.OVER_TRAINING.evaluate_terms([eta], params, tokens)
+    assert one == 1
+    np.testing.assert_allclose(size, (6 * params**2) ** -eta, rtol=1e-11)
+    np.testing.assert_allclose(data, (6 * tokens**2) ** -eta, rtol=1e-11)
+
+
+def test_laws_are_evaluated_in_double_precision_and_leave_jax_as_it_was():
+    value = catalogue.OVER_TRAINING.evaluate((1.0, 200.0, 300.0, 0.14), np.array([1e9]), np.array([2e10]))
+    assert value.dtype == np.float64
+    assert jax.numpy.ones(1).dtype == np.float32
+
+
+def test_draws_and_runs_broadcast():
+    theta_PxSx1 = np.ones((4, 7, 1)) * np.array([1, 2, 3, 0.1])[:, None, None]
+    assert catalogue.OVER_TRAINING.evaluate(theta_PxSx1, np.ones(5), np.ones(5)).shape == (7, 5)
+
+
+@pytest.mark.parametrize(
+    "law", [*catalogue.LOSS_LAWS.values(), *catalogue.ERROR_LAWS.values()], ids=lambda law: law.name
+)
+def test_every_law_prints_in_symbols(law):
+    text = latex.in_symbols(law)
+    assert "{" + law.parameters[0] + "}" not in text
+    MathTextParser("path").parse(f"${text}$")
+
+
+def test_a_fitted_law_prints_its_numbers():
+    law = synthetic_law()
+    assert (
+        latex.in_numbers(catalogue.OVER_TRAINING, law.loss.theta)
+        == r"L = 0.9 + (3.1\,M^{0.14} + 28\,M^{-0.14})\,C^{-0.14}"
+    )
+    MathTextParser("path").parse(f"${latex.in_numbers(catalogue.EXPONENTIAL_DECAY, law.error.theta)}$")
+
+
+def test_large_and_negative_numbers_print_as_people_write_them():
+    fit = dataclasses.replace(synthetic_law().loss, theta={"E": -1.5, "a": 1234567.0, "b": -2e-7, "eta": 0.25})
+    assert latex.in_numbers(catalogue.OVER_TRAINING, fit.theta) == (
+        r"L = -1.5 + (1.235\times 10^{6}\,M^{0.25} - 2\times 10^{-7}\,M^{-0.25})\,C^{-0.25}"
+    )
+
+
+CHINCHILLA = (1.8, 480.0, 2100.0, 0.35, 0.37)
+
+
+def test_chinchilla_is_equation_2_of_hoffmann_et_al():
+    law = catalogue.LOSS_LAWS["chinchilla"]
+    assert law.evaluate((1, 2, 3, 0.5, 0.25), 4.0, 16.0) == pytest.approx(1 + 2 / 2 + 3 / 2, rel=1e-14)
+    tied = catalogue.LOSS_LAWS["chinchilla_tied"]
+    assert tied.evaluate((1, 2, 3, 0.5), 4.0, 16.0) == law.evaluate((1, 2, 3, 0.5, 0.5), 4.0, 16.0)
+
+
+def test_kaplan_is_equation_1_5_of_kaplan_et_al():
+    expected = ((8.8e13 / 1e9) ** (0.076 / 0.095) + 5.4e13 / 2e10) ** 0.095
+    assert catalogue.LOSS_LAWS["kaplan"].evaluate((8.8e13, 5.4e13, 0.076, 0.095), 1e9, 2e10) == pytest.approx(expected)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.floats(6, 11), st.floats(8, 13))
+def test_coupled_without_interaction_is_chinchilla_and_with_it_lies_between_the_terms_and_their_sum(log_n, log_d):
+    size, data = 10**log_n, 10**log_d
+    chinchilla = catalogue.LOSS_LAWS["chinchilla"].evaluate(CHINCHILLA, size, data)
+    coupled = catalogue.LOSS_LAWS["coupled"]
+    assert coupled.evaluate((*CHINCHILLA, 1.0), size, data) == pytest.approx(float(chinchilla), rel=1e-12)
+    larger = max(480 * size**-0.35, 2100 * data**-0.37)
+    assert 1.8 + larger <= coupled.evaluate((*CHINCHILLA, 0.5), size, data) <= chinchilla
+
+
+def test_data_constrained_is_chinchilla_on_new_data_and_worse_on_repeated():
+    law, theta = catalogue.LOSS_LAWS["data_constrained"], (*CHINCHILLA, 5.3, 15.4)
+    chinchilla = catalogue.LOSS_LAWS["chinchilla"]
+    once, four, forty = law.evaluate(theta, 1e8, 4e10, np.array([4e10, 1e10, 1e9]))
+    assert once == pytest.approx(float(chinchilla.evaluate(CHINCHILLA, 1e8, 4e10)), rel=1e-12)
+    # D' after 4 epochs: U + U R* (1 - exp(-3/R*)); 1e8 parameters are fewer than is optimal for 1e10 tokens.
+    effective = 1e10 * (1 + 15.4 * (1 - np.exp(-3 / 15.4)))
+    assert four == pytest.approx(float(chinchilla.evaluate(CHINCHILLA, 1e8, effective)), rel=1e-12)
+    assert once < four < forty
+    assert law.evaluate((*CHINCHILLA, 5.3, 1e15), 1e8, 4e10, 1e10) == pytest.approx(float(once), rel=1e-6)
+
+
+def test_precision_is_chinchilla_with_fewer_parameters():
+    law = catalogue.LOSS_LAWS["precision"]
+    effective = 1e9 * (1 - np.exp(-4 / 2.7))
+    expected = catalogue.LOSS_LAWS["chinchilla"].evaluate(CHINCHILLA, effective, 2e10)
+    assert law.evaluate((*CHINCHILLA, 2.7), 1e9, 2e10, 4.0) == pytest.approx(float(expected), rel=1e-12)
+
+
+def test_error_laws_are_those_of_their_papers():
+    sigmoid, log_sigmoid = catalogue.ERROR_LAWS["sigmoid"], catalogue.ERROR_LAWS["log_sigmoid"]
+    # Acc = a / (1 + exp(-k (L - L_0))) + b with a = -0.6 and b = 0.9.
+    assert sigmoid.evaluate((0.1, 0.6, 3.0, 0.8), 1.0) == pytest.approx(1 - (-0.6 / (1 + np.exp(-3 * 0.2)) + 0.9))
+    # Acc = 1 - a log(1 - sigmoid), as their code has it, with a = -0.3.
+    accuracy = 1 + 0.3 * np.log(1 - 1 / (1 + np.exp(-3 * 0.2)))
+    assert log_sigmoid.evaluate((0.3, 3.0, 0.8), 1.0) == pytest.approx(1 - accuracy)
+    # With no error at no loss, b = 1 and eps = -a.
+    assert catalogue.ERROR_LAWS["logistic"].evaluate((0.6, 3.0, 0.8), 1.0) == pytest.approx(
+        0.6 / (1 + np.exp(-3 * 0.2))
+    )
+    assert catalogue.ERROR_LAWS["logistic"].evaluate((0.6, 50.0, 20.0), 0.1) == pytest.approx(0, abs=1e-99)
+    assert catalogue.ERROR_LAWS["loss_to_loss"].evaluate((1.2, 0.9, 2.0, 1.5), 2.0) == pytest.approx(1.2 + 0.9 * 0.25)
+
+
+def test_an_unknown_law_is_named_with_those_that_are_known():
+    with pytest.raises(ValueError, match="law 'chinchila' is unknown to this version; it knows over_training"):
+        catalogue.named("chinchila")

@@ -1,0 +1,121 @@
+"""A prediction comes from the artifact alone, and its interval is of what one run would measure."""
+
+import dataclasses
+import math
+
+import pytest
+
+from fitting.artifacts import fitted
+from fitting.predict import pooled_error, predict
+from synthetic_law import ERROR_THETA, LOSS_THETA, error_of, loss_of, synthetic_law
+
+PARAMS, TOKENS = 2.5e5, 5e6
+
+
+def _certain(law):
+    """The law with its parameters known exactly: only the noise of a run is left."""
+    loss = dataclasses.replace(law.loss, theta_draws=(tuple(law.loss.theta.values()),) * 1000)
+    error = dataclasses.replace(law.error, theta_draws=(tuple(law.error.theta.values()),) * 1000)
+    return dataclasses.replace(law, loss=loss, error=error)
+
+
+def test_the_point_is_the_law_and_the_error_is_fed_the_predicted_loss():
+    prediction = predict(synthetic_law(), PARAMS, TOKENS, "big")
+    assert prediction.loss == pytest.approx(loss_of(tuple(LOSS_THETA.values()), PARAMS, TOKENS), rel=1e-12)
+    assert prediction.error == pytest.approx(error_of(tuple(ERROR_THETA.values()), prediction.loss), rel=1e-12)
+    assert (prediction.run, prediction.params, prediction.tokens) == ("big", PARAMS, TOKENS)
+    assert math.isnan(prediction.measured_loss)
+
+
+def test_the_file_alone_predicts_the_same(tmp_path):
+    fitted.save(synthetic_law(), tmp_path / "law.json")
+    from_file = predict(fitted.load(tmp_path / "law.json"), PARAMS, TOKENS)
+    assert repr(from_file) == repr(predict(synthetic_law(), PARAMS, TOKENS))
+
+
+def test_with_known_parameters_the_interval_is_the_noise_of_one_run():
+    law = dataclasses.replace(_certain(synthetic_law()), level=0.9)
+    law = dataclasses.replace(law, loss=dataclasses.replace(law.loss, noise=0.01, noise_is_relative=True))
+    prediction = predict(law, PARAMS, TOKENS)
+    low, high = prediction.loss_interval
+    assert low == pytest.approx(prediction.loss * (1 - 0.01645), rel=2e-4)
+    assert high == pytest.approx(prediction.loss * (1 + 0.01645), rel=2e-4)
+
+
+def test_the_errors_interval_carries_the_losss():
+    """Error noise 0: what is left of its interval is the slope of the error law times the loss's."""
+    law = _certain(synthetic_law())
+    law = dataclasses.replace(law, error=dataclasses.replace(law.error, noise=0.0))
+    prediction = predict(law, PARAMS, TOKENS)
+    expected = [error_of(tuple(ERROR_THETA.values()), loss) for loss in prediction.loss_interval]
+    assert prediction.error_interval == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_higher_level_is_a_wider_interval_around_the_point():
+    narrow, wide = (predict(dataclasses.replace(synthetic_law(), level=level), PARAMS, TOKENS) for level in (0.5, 0.99))
+    for interval in ("loss_interval", "error_interval"):
+        inner, outer = getattr(narrow, interval), getattr(wide, interval)
+        assert outer[0] < inner[0] < inner[1] < outer[1]
+
+
+def test_errors_stay_fractions():
+    law = synthetic_law()
+    law = dataclasses.replace(law, error=dataclasses.replace(law.error, noise=2.0))
+    assert predict(law, PARAMS, TOKENS).error_interval == (0.0, 1.0)
+    assert predict(law, 1e30, 1e30).error == 0.0
+
+
+def test_without_an_error_law_there_is_no_error():
+    prediction = predict(synthetic_law(error=False), PARAMS, TOKENS)
+    assert prediction.error is None and prediction.error_interval is None
+
+
+@pytest.mark.parametrize(("params", "tokens"), [(0, 1e6), (1e5, -1), (math.nan, 1e6), (1e5, math.inf)])
+def test_impossible_sizes_are_refused(params, tokens):
+    with pytest.raises(ValueError, match="must be a positive number"):
+        predict(synthetic_law(), params, tokens)
+
+
+def _shifted(law, by):
+    """The law with every error higher by `by`."""
+    theta = {**law.error.theta, "eps": law.error.theta["eps"] + by}
+    draws = tuple((eps + by, k, gamma) for eps, k, gamma in law.error.theta_draws)
+    return dataclasses.replace(law, error=dataclasses.replace(law.error, theta=theta, theta_draws=draws))
+
+
+def test_a_pooled_error_is_the_median_and_its_interval_holds_every_laws():
+    some = [_shifted(synthetic_law(), by) for by in (0.0, 0.01, 0.3)]
+    error, (low, high) = pooled_error(some, PARAMS, TOKENS)
+    each = [predict(law, PARAMS, TOKENS) for law in some]
+    assert error == pytest.approx(each[1].error, abs=1e-12)
+    assert low < each[1].error and high > each[2].error_interval[0]
+    assert pooled_error(some[:1], PARAMS, TOKENS) == (each[0].error, each[0].error_interval)
+
+
+def test_laws_of_different_errors_are_not_pooled():
+    other = dataclasses.replace(synthetic_law(), level=0.5)
+    for some in ([], [synthetic_law(error=False)], [synthetic_law(), other]):
+        with pytest.raises(ValueError, match="laws to pool predict the same error at the same level"):
+            pooled_error(some, PARAMS, TOKENS)
+
+
+def test_noise_grows_with_the_loss_above_the_lowest_that_was_fitted():
+    law = _certain(synthetic_law(error=True))
+    for params, tokens in ((2.5e5, 5e6), (15e3, 3e5)):
+        prediction = predict(law, params, tokens)
+        grown = max(prediction.loss / law.loss.lowest_loss, 1) ** 3  # the artifact's growth
+        low, high = prediction.loss_interval
+        assert (high - low) / 2 == pytest.approx(1.2816 * 0.005 * grown * prediction.loss, rel=2e-3)
+
+
+def test_a_law_of_repeated_data_is_told_how_much_of_it_is_new():
+    theta = {"E": 1.5, "A": 300.0, "B": 400.0, "alpha": 0.3, "beta": 0.3, "R_N": 5.0, "R_D": 15.0}
+    law = synthetic_law(error=False)
+    loss = dataclasses.replace(law.loss, law="data_constrained", theta=theta, theta_draws=(tuple(theta.values()),) * 9)
+    law = dataclasses.replace(law, loss=loss)
+    new, repeated = predict(law, 1e8, 1e10), predict(law, 1e8, 1e10, columns={"unique_tokens": 1e9})
+    assert repeated.loss > new.loss and repeated.columns == {"unique_tokens": 1e9}
+    with pytest.raises(ValueError, match="data_constrained is a law of params, tokens, unique_tokens, not of width"):
+        predict(law, 1e8, 1e10, columns={"width": 10.0})
+    with pytest.raises(ValueError, match="it must be a positive number"):
+        predict(law, 1e8, 1e10, columns={"unique_tokens": -1.0})

@@ -1,0 +1,234 @@
+"""Do the intervals hold what they promise? Simulated ladders with a known truth, and the published held-out targets."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+
+import gadre2024
+from fitting import fit, predict, uncertainty
+from fitting.laws import catalogue
+from fitting.testbeds.testbed import Testbed
+
+# Ladders like the demo's: sizes over an 8-fold range of N at M = 20, the smallest also far over-trained.
+SIZES = np.geomspace(13e3, 104e3, 6)
+LADDERS = {
+    "four_sizes": [*((n, 20) for n in SIZES[[0, 2, 4, 5]]), (SIZES[0], 320)],
+    "six_sizes": [*((n, 20) for n in SIZES), (SIZES[0], 80), (SIZES[0], 320)],
+}
+TARGETS = [(2.7e5, 20), (8e4, 240)]  # 7 and 5 times the compute of the largest rung
+AFAR = (2.7e5, 5.4e6)
+TRUTH = {"E": 0.6, "at_largest": 0.9, "tokens_share": 0.4}
+
+
+def _truth(eta: float) -> np.ndarray:
+    """Parameters with which the largest rung's loss is E plus 0.9 nats, 40 % of them for want of tokens."""
+    size, tokens = SIZES[-1], 20 * SIZES[-1]
+    _, size_term, token_term = catalogue.OVER_TRAINING.evaluate_terms([eta], size, tokens)
+    at_largest, share = TRUTH["at_largest"], TRUTH["tokens_share"]
+    return np.array([TRUTH["E"], at_largest * (1 - share) / size_term, at_largest * share / token_term, eta])
+
+
+def _simulated(ladder, eta, noise, rng) -> tuple[Testbed, np.ndarray]:
+    """A ladder with noise, and what its targets will measure."""
+    params, multiplier = np.array([*ladder, *TARGETS], float).T
+    loss = catalogue.OVER_TRAINING.evaluate(_truth(eta), params, params * multiplier)
+    loss = loss * (1 + noise * rng.standard_normal(len(loss)))
+    rungs = len(ladder)
+    names = [f"run{i}" for i in range(rungs)]
+    table = {"run": names, "params": params[:rungs], "tokens": (params * multiplier)[:rungs], "loss/x": loss[:rungs]}
+    return Testbed(pd.DataFrame(table)), loss[rungs:]
+
+
+def _coverage(ladder, eta, noise, *, repeats, level, seed=0):
+    """Share of targets covered, and the median half-width relative to the loss."""
+    rng = np.random.default_rng(seed)
+    covered, widths, errors = [], [], []
+    for _ in range(repeats):
+        testbed, truth = _simulated(ladder, eta, noise, rng)
+        law = fit.fit(testbed, loss="x", level=level)
+        for (params, multiplier), measured in zip(TARGETS, truth, strict=True):
+            prediction = predict.predict(law, params, params * multiplier)
+            low, high = prediction.loss_interval
+            covered.append(low <= measured <= high)
+            widths.append((high - low) / 2 / measured)
+            errors.append(abs(prediction.loss / measured - 1))
+    return np.mean(covered), np.median(widths), np.median(errors)
+
+
+def test_a_simulated_ladder_covers_its_targets():
+    covered, width, _ = _coverage(LADDERS["six_sizes"], eta=0.15, noise=0.005, repeats=20, level=0.9)
+    assert covered >= 0.85
+    assert width < 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ladder", LADDERS)
+@pytest.mark.parametrize("eta", [0.11, 0.14, 0.17, 0.22, 0.28])
+@pytest.mark.parametrize("noise", [0.002, 0.005, 0.01])
+def test_every_simulated_ladder_covers_its_targets(ladder, eta, noise):
+    """Nominal 95 %: never much less, and even where runs scatter five times less than is believed, never vacuous.
+
+    Given shapes, the smaller ladder has one degree of freedom left besides the exponent's. The exact interval of one,
+    Student's, has a half-width of 12.7 standard errors, which is 18.8 times the median miss.
+    """
+    covered, width, miss = _coverage(LADDERS[ladder], eta, noise, repeats=60, level=0.95)
+    assert covered >= 0.9
+    assert width < scipy.stats.t(1).ppf(0.975) / scipy.stats.norm.ppf(0.75) * miss
+
+
+def test_intervals_cover_the_published_held_out_runs():
+    """Targets of 280 times the largest rung's compute, one degree of freedom, sets unlike the training corpus."""
+    losses, errors = [], []
+    for corpus in gadre2024.CORPORA:
+        for loss in gadre2024.SETS:
+            law = fit.fit(
+                gadre2024.testbed(corpus),
+                loss=loss,
+                error="average_17",
+                select=gadre2024.FIVE,
+                select_error=gadre2024.SIX,
+                level=0.8,
+            )
+            losses += [p.loss_interval[0] <= p.measured_loss <= p.loss_interval[1] for p in law.predictions]
+            errors += [p.error_interval[0] <= p.measured_error <= p.error_interval[1] for p in law.predictions]
+    assert len(losses) == len(errors) == 48
+    assert 0.7 <= np.mean(losses) <= 0.9
+    assert 0.7 <= np.mean(errors) <= 0.9
+
+
+def _posterior(testbed, growths=(2.0,), **changes):
+    table = testbed.table
+    x = (table["params"].to_numpy(float), table["tokens"].to_numpy(float))
+    loss = table["loss/x"].to_numpy()
+    prior = uncertainty.Prior({"eta": (0.17, 0.25)}, growths)
+    return uncertainty.posterior(catalogue.OVER_TRAINING, x, loss, prior, relative=True, **changes)
+
+
+def test_posterior_agrees_with_markov_chain_monte_carlo():
+    """An independent sampler of the same density, in the parameters themselves: random-walk Metropolis."""
+    testbed, _ = _simulated(LADDERS["six_sizes"], 0.15, 0.005, np.random.default_rng(1))
+    params, tokens, loss = testbed.table[["params", "tokens", "loss/x"]].to_numpy(float).T
+    best = loss.argmin()
+
+    def log_density(z):
+        *share, log_eta, log_noise = z
+        if min(share) <= 0 or not np.log(0.02) < log_eta < 0:
+            return -np.inf
+        eta = np.exp(log_eta)
+        fitted = (
+            share[0]
+            + share[1] * (params / params[best]) ** (-2 * eta)
+            + share[2] * (tokens / tokens[best]) ** (-2 * eta)
+        )
+        residual = (fitted * loss[best] - loss) / (loss * (loss / loss[best]) ** 2)
+        independent = 1 / (1 + len(loss) / uncertainty.EVIDENCE)
+        return (
+            -independent * len(loss) * log_noise
+            - independent * (residual @ residual) / (2 * np.exp(2 * log_noise))
+            - (np.log(eta / 0.17) / 0.25) ** 2 / 2
+            - ((log_noise - np.log(0.01)) / 0.7) ** 2 / 2
+        )
+
+    posterior = _posterior(testbed)
+    rng = np.random.default_rng(2)
+    eta_S = posterior.theta_SxP[:, 3]
+    E_S = posterior.theta_SxP[:, 0] / loss[best]
+    unit = [(params[best] ** 2 * 6) ** -eta_S, (tokens[best] ** 2 * 6) ** -eta_S]
+    share_SxJ = np.stack(
+        [E_S, *(c * u / loss[best] for c, u in zip(posterior.theta_SxP[:, 1:3].T, unit, strict=True))], -1
+    )
+    draws = np.column_stack([share_SxJ, np.log(eta_S)])
+    step = np.linalg.cholesky(np.cov(np.column_stack([draws, rng.normal(0, 0.3, len(draws))]).T)) * 0.9
+    z = np.array([*draws.mean(0), np.log(0.006)])
+    value, chain = log_density(z), []
+    for _ in range(200_000):
+        proposal = z + step @ rng.standard_normal(5)
+        if np.log(rng.random()) < (proposed := log_density(proposal)) - value:
+            z, value = proposal, proposed
+        chain.append(z)
+    chain = np.array(chain[5000:])
+    np.testing.assert_allclose(draws.mean(0), chain[:, :4].mean(0), atol=0.15 * chain[:, :4].std(0).max())
+    np.testing.assert_allclose(draws.std(0), chain[:, :4].std(0), rtol=0.12)
+    assert posterior.noise == pytest.approx(np.sqrt(np.mean(np.exp(2 * chain[:, 4]))), rel=0.1)
+
+
+@pytest.mark.parametrize("growth", [0.0, 3.0])
+def test_how_noise_grows_is_told_by_many_runs_and_hardly_by_five(growth):
+    def told(params, multiplier, rng):
+        loss = catalogue.OVER_TRAINING.evaluate(_truth(0.15), params, params * multiplier)
+        loss = loss * (1 + 0.004 * (loss / loss.min()) ** growth * rng.standard_normal(len(loss)))
+        table = {"run": [f"r{i}" for i in range(len(loss))], "params": params, "tokens": params * multiplier}
+        return _posterior(Testbed(pd.DataFrame({**table, "loss/x": loss})), growths=uncertainty.GROWTHS).runs.growth
+
+    many = [v.ravel() for v in np.meshgrid(np.geomspace(5e3, 1e5, 12), [20.0, 80.0, 320.0])]
+    few = np.array(LADDERS["four_sizes"], float).T
+    of_many, of_few = ([told(*ladder, np.random.default_rng(rng)) for rng in range(6)] for ladder in (many, few))
+    assert np.mean(of_many) == pytest.approx(growth, abs=0.6)
+    assert 1 < np.mean(of_few) < 3
+
+
+def test_more_runs_and_less_noise_mean_narrower_intervals():
+    def spread(ladder, noise):
+        return np.log(
+            _posterior(_simulated(LADDERS[ladder], 0.15, noise, np.random.default_rng(0))[0]).theta_SxP[:, 3]
+        ).std()
+
+    assert spread("six_sizes", 0.001) < spread("six_sizes", 0.01) < spread("four_sizes", 0.03)
+
+
+def test_draws_depend_on_the_seed_and_the_centre_does_not():
+    testbed, _ = _simulated(LADDERS["four_sizes"], 0.15, 0.005, np.random.default_rng(0))
+    first, other = _posterior(testbed, seed=0), _posterior(testbed, seed=1)
+    assert (first.shape_Q == other.shape_Q).all() and first.noise == other.noise
+    assert (first.theta_SxP != other.theta_SxP).any()
+
+
+def test_runs_that_contradict_the_law_are_refused():
+    table = pd.DataFrame({"run": list("abcde"), "params": SIZES[:5], "tokens": SIZES[[4, 1, 3, 0, 2]] * 20})
+    table["loss/x"] = 2 + np.log(table["params"] / 1e4) + np.log(table["tokens"] / 1e5)
+    with pytest.raises(ValueError, match="the runs contradict the law over_training"):
+        _posterior(Testbed(table))
+
+
+def _seeds(misfit_at_D, scatter, seeds, rng):
+    """Several seeds of five sizes: the law, off by a misfit at each size and by scatter in each run."""
+    params, multiplier = np.repeat(np.array(LADDERS["four_sizes"], float), seeds, axis=0).T
+    loss = catalogue.OVER_TRAINING.evaluate(_truth(0.15), params, params * multiplier)
+    loss = loss * (1 + np.repeat(misfit_at_D, seeds) + scatter * rng.standard_normal(len(loss)))
+    names = [f"run{i}" for i in range(len(loss))]
+    return Testbed(pd.DataFrame({"run": names, "params": params, "tokens": params * multiplier, "loss/x": loss}))
+
+
+def test_seeds_that_scatter_are_averaged_and_what_they_share_is_not():
+    """Six seeds of a scatter of 3 % predict better than one; six that agree to 0.01 % tell hardly more than one."""
+    truth = catalogue.OVER_TRAINING.evaluate(_truth(0.15), *AFAR)
+    misfit = 0.01 * np.random.default_rng(3).standard_normal(5)
+
+    def fitted(misfit_at_D, scatter, seeds, rng=0):
+        law = fit.fit(_seeds(misfit_at_D, scatter, seeds, np.random.default_rng(rng)), loss="x")
+        return law.loss, predict.predict(law, *AFAR)
+
+    misses = [[abs(fitted(0 * misfit, 0.03, seeds, rng)[1].loss - truth) for rng in range(8)] for seeds in (1, 6)]
+    assert np.mean(misses[1]) < 0.5 * np.mean(misses[0])
+    scattered, _ = fitted(0 * misfit, 0.03, 6)
+    assert scattered.noise == pytest.approx(0.03, rel=0.3) and scattered.misfit < 0.5
+
+    (one, of_one), (alike, of_alike) = fitted(misfit, 0, 1), fitted(misfit, 1e-4, 6)
+    assert alike.misfit > 0.99 and alike.noise == pytest.approx(one.noise, rel=0.3)
+    assert np.ptp(of_alike.loss_interval) > 0.6 * np.ptp(of_one.loss_interval)
+    assert of_alike.loss == pytest.approx(of_one.loss, rel=0.01)
+
+
+def test_a_second_seed_of_one_size_weighs_less_than_a_size_of_its_own():
+    """The law passes between two seeds of a size, and no nearer to them than their common misfit allows."""
+    sizes = [(n, 20.0) for n in SIZES] + [(SIZES[0], 320.0)]
+    params, multiplier = np.array([*sizes, sizes[0]]).T
+    loss = catalogue.OVER_TRAINING.evaluate(_truth(0.15), params, params * multiplier)
+    loss = loss * (1 + np.array([0.019, 0, 0, 0, 0, 0, 0, 0.021]))
+    table = pd.DataFrame({"run": [f"r{i}" for i in range(8)], "params": params, "tokens": params * multiplier})
+    seeds = fit.fit(Testbed(table.assign(**{"loss/x": loss})), loss="x").loss
+    apart = table.assign(params=params * np.where(np.arange(8) == 7, 1.00001, 1), **{"loss/x": loss})
+    sizes = fit.fit(Testbed(apart), loss="x").loss
+    residual = [point.measured / point.fitted - 1 for point in (seeds.points[0], sizes.points[0])]
+    assert 0 < residual[1] < residual[0] < 0.02

@@ -1,0 +1,130 @@
+"""Published testbeds come in whole, their broken records marked; what is no such testbed is refused clearly."""
+
+import json
+
+import pandas as pd
+import pytest
+
+import gadre2024
+from fitting.testbeds import importers
+from fitting.testbeds.testbed import Testbed, gated
+
+
+def test_gadre2024_has_104_models_with_8_losses_and_46_errors():
+    table = gadre2024.everything().table
+    assert len(table) == 104 and (table["role"] == "target").sum() == 6
+    assert [name for name in table if name.startswith("loss/")] == [f"loss/{name}" for name in gadre2024.SETS]
+    assert sum(name.startswith("error/") for name in table) == 46 + 2
+    assert (table["flops"] == 6.0 * table["params"] * table["tokens"]).all()
+
+
+def test_gadre2024_gives_the_numbers_of_its_files():
+    row = gadre2024.everything().table.set_index("run").loc["rpj-open_lm_7b-1.0"]
+    assert row["loss/c4_val"] == pytest.approx(2.424993, abs=1e-6)
+    assert row["error/arc_easy"] == 1 - 0.6809764504432678
+    assert row["error/average_17"] == pytest.approx(0.471637, abs=1e-6)
+    assert 0.004 < row["loss_stderr/c4_val"] < 0.006
+
+
+def test_gadre2024_marks_its_broken_records_and_no_others():
+    table = gadre2024.everything().table
+    marked = table[table["quarantine"] != ""].set_index("run")["quarantine"]
+    assert len(marked) == 11
+    assert marked["rpj-d=512_l=8_h=4-0.25"] == "warm-up of 400 steps in a run of 376"
+    assert marked["rpj-open_lm_7b-1.0"].startswith("batch of 1 sequence; tokens do not match")
+    assert marked["rw_original-d=576_l=24_h=8-4.0"].startswith("tokens do not match: 1.229e+10 said, 6.147e+09")
+    paper = Testbed.read_csv(importers.shipped("gadre2024")).table["run"]
+    assert set(paper) & set(marked.index) == {f"{corpus}-open_lm_7b-1.0" for corpus in gadre2024.CORPORA}
+
+
+def test_the_table_that_comes_with_the_package_is_part_of_the_published_one():
+    shipped = Testbed.read_csv(importers.shipped("gadre2024")).table
+    published = gadre2024.everything().table.set_index("run").loc[shipped["run"]].reset_index()
+    assert shipped.groupby(["corpus", "role"]).size().tolist() == [6, 2] * 3
+    for column in shipped.columns.drop("quarantine"):
+        assert shipped[column].tolist() == published[column].tolist(), column
+
+
+def test_nothing_else_comes_with_the_package():
+    assert importers.shipped("gadre2025") is None and importers.shipped("../testbed") is None
+
+
+def test_olmo_ladder_has_runs_checkpoints_and_two_targets(shared):
+    table = importers.read("olmo-ladder", shared / "testbeds" / "olmo_ladder2024" / "ladder-runs").table
+    by_run = table.set_index("run")
+    assert set(table["run"][table["role"] == "target"]) == {"7B-4T", "13B-5T"}
+    assert by_run["tokens"]["13B-5T"] == 5000088518656 and by_run["tokens"]["7B-4T"] == 3945065873408
+    assert by_run["params_non_embedding"]["190M-1xC"] == 190354176
+    assert by_run["params"]["13B-5T"] == 13202396160 + 100352 * 5120
+    # Published by the paper's own code, means of the last five checkpoints.
+    assert 1 - by_run["error/mmlu_avg_test"]["13B-5T"] == pytest.approx(0.5161402368605137, abs=1e-9)
+    assert 1 - by_run["error/hellaswag_val"]["13B-5T"] == pytest.approx(0.831905996799469, abs=1e-9)
+    checkpoints = table[(table["role"] == "checkpoint") & table["run"].str.startswith("190M-2xC@")]
+    assert len(checkpoints) == 73 - 8  # 10 % of 73, rounded up, are skipped
+    assert by_run["loss/c4_en"]["190M-2xC"] == by_run["loss/c4_en"]["190M-2xC@14533"]
+
+
+def test_chinchilla_keeps_240_of_245_points(shared):
+    table = importers.read("chinchilla", shared / "testbeds" / "chinchilla2022" / "points.csv").table
+    assert len(table) == 245 and (table["quarantine"] == "").sum() == 240
+    assert table.nlargest(5, "loss/massivetext")["quarantine"].str.contains("Besiroglu").all()
+
+
+def test_datablations_keeps_unique_tokens(shared):
+    table = importers.read("datablations", shared / "testbeds" / "datablations2023" / "points.csv").table
+    assert len(table) == 182 and (table["unique_tokens"] <= table["tokens"]).all()
+
+
+def test_a_plain_table_passes_the_same_gates(tmp_path):
+    (tmp_path / "runs.csv").write_text(
+        "# from our cluster\n# two lines\nrun,params,tokens,batch_size,warmup_steps,steps,tokens_seen,loss/web\n"
+        "good,1e8,2e9,256,100,4000,2e9,3.1\nslow,1e8,2e9,256,5000,4000,2e9,3.4\nshort,1e8,2e9,256,100,4000,1e9,3.3\n"
+        "lone,1e8,2e9,1,100,4000,2e9,3.2\nlost,1e8,2e9,256,100,4000,2e9,14\n"
+    )
+    marked = importers.read("csv", tmp_path / "runs.csv").table.set_index("run")["quarantine"]
+    assert marked.to_dict() == {
+        "good": "",
+        "slow": "warm-up of 5,000 steps in a run of 4,000",
+        "short": "tokens do not match: 2e+09 said, 1e+09 trained",
+        "lone": "batch of 1 sequence",
+        "lost": "diverged: a loss of 14 nats a token",
+    }
+
+
+def test_a_gate_adds_to_a_reason_that_is_already_there():
+    table = pd.DataFrame({"run": ["a"], "params": 1e8, "tokens": 1e9, "batch_size": 1, "quarantine": "stopped early"})
+    assert gated(Testbed(table)).table["quarantine"][0] == "stopped early; batch of 1 sequence"
+
+
+@pytest.mark.parametrize(
+    ("kind", "files", "message"),
+    [
+        ("chinchila", {}, "kind 'chinchila' is unknown; kinds are gadre2024"),
+        ("gadre2024", {"x.json": "{}"}, "no models/*.json; give the exp_data folder"),
+        ("gadre2024", {"models/x.json": "{"}, "models/x.json: not valid JSON"),
+        ("olmo-ladder", {"x.csv": "a,b\n1,2\n"}, "no runs such as 190M-1xC.csv"),
+        ("chinchilla", {"x.csv": "N,D\n1,2\n"}, "is a folder; give the CSV file"),
+    ],
+)
+def test_what_is_not_that_testbed_is_refused(tmp_path, kind, files, message):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError) as error:
+        importers.read(kind, tmp_path)
+    assert message in str(error.value)
+
+
+def test_missing_files_and_columns_are_named(tmp_path):
+    (tmp_path / "points.csv").write_text("N,D\n1,2\n")
+    with pytest.raises(ValueError, match="missing column loss; columns are N, D"):
+        importers.read("chinchilla", tmp_path / "points.csv")
+    with pytest.raises(ValueError, match="no such file or folder"):
+        importers.read("chinchilla", tmp_path / "absent.csv")
+
+
+def test_a_gadre_record_without_its_evaluations_is_one_clear_error(tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "rpj-x.json").write_text(json.dumps({"name": "rpj-x"}))
+    with pytest.raises(ValueError, match=r"evaluation_rpj-x_heavy.json: no such file"):
+        importers.read("gadre2024", tmp_path)

@@ -1,0 +1,164 @@
+"""The meeting point of training and fitting: what goes in comes out, and what is no testbed is refused clearly."""
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fitting.testbeds.testbed import Measurement, RunRecord, Testbed
+
+
+def _record(run="a", **changes) -> RunRecord:
+    record = {
+        "run": run,
+        "role": "rung",
+        "corpus": "pile",
+        "model": "d16",
+        "params": 1000,
+        "params_non_embedding": 600,
+        "tokens": 20_000,
+        "token_multiplier": 20.0,
+        "flops": 1.2e8,
+        "losses": {"code": Measurement(2.5, 0.01)},
+        "errors": {"recall": Measurement(0.5, 0.03), "order": Measurement(0.7, 0.04)},
+        "chance_errors": {"recall": 0.75, "order": 0.75},
+        "quarantine": "",
+    }
+    return RunRecord(**(record | changes))
+
+
+def _csv(tmp_path, text):
+    path = tmp_path / "testbed.csv"
+    path.write_text(text)
+    return path
+
+
+def test_record_survives_json(tmp_path):
+    record = _record(losses={"code": Measurement(2.5)}, quarantine="loss was NaN at step 3")
+    record.save(tmp_path / "record.json")
+    loaded = RunRecord.load(tmp_path / "record.json")
+    assert math.isnan(loaded.losses["code"].stderr)
+    assert loaded.errors == record.errors and loaded.quarantine == record.quarantine and loaded.params == 1000
+
+
+def test_columns_are_named_and_ordered_as_documented():
+    assert list(Testbed.from_records([_record()]).table) == [
+        *("run", "role", "corpus", "model", "params", "params_non_embedding", "tokens", "token_multiplier", "flops"),
+        *("loss/code", "loss_stderr/code", "error/recall", "error_stderr/recall", "error/order", "error_stderr/order"),
+        *("error/average", "error_stderr/average", "quarantine"),
+    ]
+
+
+def test_average_error_is_the_mean_over_tasks_with_its_standard_error():
+    row = Testbed.from_records([_record()]).table.iloc[0]
+    assert row["error/average"] == pytest.approx(0.6)
+    assert row["error_stderr/average"] == pytest.approx(0.05 / 2)
+
+
+def test_a_run_without_all_tasks_has_no_average():
+    table = Testbed.from_records([_record("a"), _record("b", errors={"recall": Measurement(0.5, 0.1)})]).table
+    assert math.isnan(table["error/average"][1]) and not math.isnan(table["error/average"][0])
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.floats(1e-300, 1e300), min_size=1, max_size=5), st.integers(1, 2**53))
+def test_floats_and_integers_survive_the_file_to_the_last_bit(losses, params):
+    records = [_record(f"r{i}", params=params, losses={"x": Measurement(v)}) for i, v in enumerate(losses)]
+    testbed = Testbed.from_records(records)
+    again = Testbed(_parsed(testbed.to_csv()))
+    assert again.table["loss/x"].tolist() == losses
+    assert again.table["params"].tolist() == [params] * len(losses)
+    assert again.to_csv() == testbed.to_csv() and again.sha256 == testbed.sha256
+
+
+def _parsed(text):
+    import io
+
+    import pandas as pd
+
+    return pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+
+
+def test_names_that_look_like_numbers_or_nothing_stay_names(tmp_path):
+    testbed = Testbed.from_records([_record("007"), _record("NA"), _record("1e5")])
+    testbed.write_csv(tmp_path / "t.csv")
+    assert Testbed.read_csv(tmp_path / "t.csv").table["run"].tolist() == ["007", "NA", "1e5"]
+    assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
+
+
+def test_a_foreign_table_needs_only_run_params_and_tokens(tmp_path):
+    table = Testbed.read_csv(
+        _csv(tmp_path, "run,params,tokens,loss/web,note\na,1e9,2e10,2.5,hello\nb,2e9,,3,\n".replace(",,", ",4e10,"))
+    ).table
+    assert table["role"].tolist() == ["rung", "rung"]
+    assert table["token_multiplier"].tolist() == [20.0, 20.0]
+    assert table["flops"][0] == 6 * 1e9 * 2e10
+    assert table["quarantine"].tolist() == ["", ""]
+    assert table["note"].tolist() == ["hello", ""]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("run,params\na,1\n", "missing column tokens; columns are run, params"),
+        ("run,params,tokens\n", "no runs"),
+        ("", "not a table"),
+        ("run,params,tokens\na,1,2\na,1,3\n", "run named twice: a"),
+        ("run,params,tokens\na,0,2\n", "column params, run 'a': 0: must be positive"),
+        ("run,params,tokens\na,1,-2\n", "column tokens, run 'a': -2: must be positive"),
+        ("run,params,tokens\na,1,\n", "column tokens, run 'a': nan: must be positive"),
+        (
+            "run,params,tokens,error/x\na,1,2,43\n",
+            "column error/x, run 'a': 43: an error is a fraction, 0 to 1, not percent",
+        ),
+        ("run,params,tokens,error_stderr/x\na,1,2,0.9\n", "0.9: the standard error of a fraction is at most 0.5"),
+        ("run,params,tokens,loss_stderr/x\na,1,2,-1\n", "-1: a standard error is finite and not negative"),
+        ("run,params,tokens\na,1,inf\n", "column tokens, run 'a': inf: must be positive and finite"),
+        ("run,params,tokens\na,1B,2\n", "column params, run 'a': '1B' is not a number"),
+        ("run,params,tokens,loss/x\na,1,2,0\n", "column loss/x, run 'a': 0: a loss must be positive"),
+        ("run,params,tokens,loss/x\na,1,2,diverged\n", "column loss/x, run 'a': 'diverged' is not a number"),
+        ("run,params,tokens,error/x\na,1,2,45\n", "column error/x, run 'a': 45: an error is a fraction"),
+        ("run,role,params,tokens\na,big,1,2\n", "role 'big' of run 'a': it is rung, target or checkpoint"),
+    ],
+)
+def test_what_is_no_testbed_is_refused(tmp_path, text, message):
+    with pytest.raises(ValueError) as error:
+        Testbed.read_csv(_csv(tmp_path, text))
+    assert message in str(error.value) and "testbed.csv" in str(error.value)
+
+
+def test_no_file_is_one_clear_error(tmp_path):
+    with pytest.raises(ValueError, match="no such file"):
+        Testbed.read_csv(tmp_path / "absent.csv")
+
+
+def test_select_takes_a_pandas_query():
+    testbed = Testbed.from_records([_record("a"), _record("b", token_multiplier=320.0), _record("c", role="target")])
+    assert testbed.select("role == 'rung' and token_multiplier <= 100").tolist() == [True, False, False]
+    assert testbed.select("`loss/code` > 2").tolist() == [True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("token_multiplier > 1e9", "holds for none of the 1 runs"),
+        ("role = 'rung'", "not a valid row selection"),
+        ("size > 3", "not a valid row selection"),
+        ("params +", "not a valid row selection"),
+        ("@__import__('os').getcwd() == ''", "variables (@) cannot be used"),
+    ],
+)
+def test_a_bad_selection_is_one_clear_error(expression, message):
+    with pytest.raises(ValueError) as error:
+        Testbed.from_records([_record()]).select(expression)
+    assert message in str(error.value)
+
+
+def test_columns_are_found_by_short_and_full_name():
+    testbed = Testbed.from_records([_record()])
+    assert testbed.column("code", "loss") == testbed.column("loss/code", "loss") == "loss/code"
+    with pytest.raises(ValueError, match="no column 'loss/prose' in the testbed; it has loss/code"):
+        testbed.column("prose", "loss")
+    with pytest.raises(ValueError, match="rename its column 'loss' to 'loss/loss'"):
+        Testbed(testbed.table.assign(loss=2.5)).column("loss", "loss")

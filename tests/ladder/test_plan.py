@@ -1,0 +1,139 @@
+"""The plan: exact tokens, exact parameters, one name a run, the table that `plan --json` prints."""
+
+import jax
+import pytest
+
+from ladder import plan as plans
+from ladder.training.step import init_state, make_optimizer
+from models import accounting
+
+COLUMNS = {
+    "run",
+    "role",
+    "params",
+    "params_non_embedding",
+    "tokens",
+    "flops",
+    "steps",
+    "batch_size",
+    "learning_rate",
+}
+
+
+def test_every_size_meets_every_multiplier_rungs_first(ladder):
+    _, specs = ladder()
+    assert [(s.run, s.role) for s in specs] == [
+        ("w4-m10", "rung"),
+        ("w6-m10", "rung"),
+        ("w8-m10", "rung"),
+        ("w10-m10", "rung"),
+        ("w4-m30", "rung"),
+        ("w12-m10", "target"),
+    ]
+
+
+def test_steps_times_batch_times_length_are_the_recorded_tokens(ladder):
+    config, specs = ladder()
+    for row, spec in zip(plans.as_table(specs)["runs"], specs, strict=True):
+        assert row["steps"] * row["batch_size"] * config.model.sequence_length == row["tokens"]
+        asked = float(spec.run.partition("-m")[2]) * spec.params
+        assert abs(row["tokens"] - asked) <= row["batch_size"] * config.model.sequence_length / 2
+
+
+def test_the_recorded_parameters_are_those_that_exist(ladder):
+    _, specs = ladder("sizes.w12.layers=2", "sizes.w12.heads=3")
+    for spec in (specs[0], specs[-1]):
+        state = jax.eval_shape(lambda s=spec: init_state(s, make_optimizer(s.hyperparameters, s.steps)))
+        assert sum(leaf.size for leaf in jax.tree.leaves(state.params)) == spec.params
+
+
+def test_the_table_has_the_documented_columns_and_totals(ladder):
+    _, specs = ladder()
+    table = plans.as_table(specs)
+    assert all(row.keys() >= COLUMNS for row in table["runs"])
+    rungs = [row for row in table["runs"] if row["role"] == "rung"]
+    target = table["runs"][-1]
+    assert all(row["flops"] == accounting.training_flops(row["params"], row["tokens"]) for row in table["runs"])
+    assert table["totals"]["runs"] == len(specs)
+    assert table["totals"]["ladder_tokens"] == sum(row["tokens"] for row in rungs)
+    assert table["totals"]["ladder_flops"] == sum(row["flops"] for row in rungs)
+    assert table["totals"]["target_flops"] == target["flops"]
+    assert table["totals"]["ladder_share_of_smallest_target"] == pytest.approx(
+        sum(row["flops"] for row in rungs) / target["flops"]
+    )
+
+
+def test_a_ladder_without_targets_has_no_share(ladder):
+    assert plans.as_table(ladder("targets=[]")[1])["totals"]["ladder_share_of_smallest_target"] is None
+
+
+def test_the_demo_costs_at_most_a_third_of_either_target_and_has_the_papers_shape(request):
+    from ladder import config as configs
+    from tasks.text import vocab
+
+    demo = configs.load(str(request.config.rootpath / "configs" / "demo.yaml"))
+    specs = plans.plan(demo, vocab.size(demo.corpus.vocabulary))
+    totals = plans.as_table(specs)["totals"]
+    assert totals["ladder_share_of_smallest_target"] <= 1 / 3
+    multipliers = {}
+    for spec in specs:
+        if spec.role == "rung":
+            multipliers.setdefault(round(spec.token_multiplier), []).append(spec)
+    assert len(multipliers[20]) >= 4
+    assert min(specs, key=lambda s: s.params).size in {s.size for s in multipliers[320]}
+    assert sorted(round(s.token_multiplier) > 20 for s in specs if s.role == "target") == [False, True]
+
+
+def test_the_learning_rate_scale_reaches_every_run(ladder):
+    _, once = ladder()
+    _, twice = ladder("recipe.learning_rate_scale=2")
+    for a, b in zip(once, twice, strict=True):
+        assert b.hyperparameters == a.hyperparameters.scaled(2)
+
+
+@pytest.mark.parametrize("section", ["rungs", "targets"])
+def test_a_run_named_twice_is_refused(ladder, section):
+    with pytest.raises(ValueError, match="w8-m10 is planned twice"):
+        ladder(f"{section}.0.sizes=[w8, w8]", f"{section}.0.token_multipliers=[10]")
+
+
+def test_a_multiplier_that_rounds_to_the_same_name_is_refused(ladder):
+    with pytest.raises(ValueError, match="planned twice"):
+        ladder("rungs.1.token_multipliers=[30, 30.000000001]")
+
+
+def test_sizes_that_do_not_grow_are_refused(ladder):
+    with pytest.raises(ValueError, match="sizes do not grow: w6 has no more parameters than w4"):
+        ladder("sizes.w6.width=4")
+
+
+def test_a_run_of_less_than_one_step_is_refused(ladder):
+    with pytest.raises(ValueError, match=r"w4-m0\.001.*less than one batch"):
+        ladder("rungs.1.token_multipliers=[0.001]")
+
+
+@pytest.mark.parametrize("override", ["sizes.w6.heads=4", "sizes.w6.width=0", "sizes.w6.layers=-1", "sizes.w6.heads=0"])
+def test_a_shape_that_cannot_be_is_refused_naming_its_size(ladder, override):
+    with pytest.raises(ValueError, match=r"sizes\.w6: "):
+        ladder(override)
+
+
+def test_a_run_that_is_not_planned_is_refused_with_those_that_are(ladder):
+    _, specs = ladder()
+    assert plans.find(specs, "w8-m10").size == "w8"
+    with pytest.raises(ValueError, match=r"no run is named 'w8'; there are w4-m10, .*w12-m10"):
+        plans.find(specs, "w8")
+
+
+def test_the_models_options_reach_the_decoder(ladder):
+    options = {"norm": "rms", "qk_norm_per_head": True, "tied_embeddings": True, "dtype": "bfloat16"}
+    sets = [f"model.{name}={value}" for name, value in options.items()]
+    _, specs = ladder(*sets, "sizes.w12.heads=3", "sizes.w12.key_heads=1")
+    assert all(getattr(spec.decoder, name) == value for spec in specs for name, value in options.items())
+    assert [spec.decoder.key_heads for spec in specs] == [None] * 5 + [1]
+
+
+def test_tables_are_padded_to_a_multiple(ladder):
+    config, specs = ladder("model.vocab_multiple=256")
+    assert {spec.decoder.vocab_size for spec in specs} == {512}
+    assert plans.decoder(config, "w8", 50_277).vocab_size == 50_432

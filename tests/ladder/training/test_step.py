@@ -1,0 +1,233 @@
+"""One step of training: the same numbers however the model is laid over devices, compiled once, no logits gathered."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh as DeviceMesh
+
+from ladder.config import Mesh, Training
+from ladder.recipe import Hyperparameters
+from ladder.spec import RunSpec
+from ladder.training import mesh as meshes
+from ladder.training.step import Program
+from models import decoder, layers, splash
+from models.config import DecoderConfig
+from models.decoder import WIDE, Decoder, attend
+from models.execution import HERE, REMAT, Execution
+
+VOCABULARY = 256
+SPEC = RunSpec(
+    run="w16-m1",
+    role="rung",
+    size="w16",
+    decoder=DecoderConfig(width=16, layers=2, heads=4, vocab_size=VOCABULARY, ffn_multiple=8),
+    sequence_length=32,
+    steps=10,
+    hyperparameters=Hyperparameters(
+        batch_size=16, learning_rate=0.01, final_learning_rate=0.001, warmup_steps=2, weight_decay=0.033
+    ),
+    seed=0,
+)
+BATCH_BxT = np.random.default_rng(0).integers(0, VOCABULARY, (16, 33)).astype(np.int32)
+PLAIN = Training()
+
+ON_EIGHT = """
+import json, sys
+import jax
+sys.path.insert(0, sys.argv[1])
+import test_step as t
+for devices in (1, 2, 4, 8):
+    for training in t.trainings(devices):
+        print(json.dumps(t.two_steps(training, jax.devices()[:devices])), flush=True)
+"""
+
+
+def trainings(devices: int) -> list[Training]:
+    """Every shape of mesh over so many devices, each with another way to compute the same."""
+    shapes = [
+        (data, fsdp, devices // (data * fsdp))
+        for data in (1, 2, 4, 8)
+        for fsdp in (1, 2, 4, 8)
+        if devices % (data * fsdp) == 0 and devices // (data * fsdp) <= 4
+    ]
+    ways = [
+        {"scan_layers": True, "remat": "full"},
+        {"scan_layers": True, "remat": "attended", "loss_chunk_tokens": 8},
+        {"remat": "mixed+attended", "accumulation_steps": 2},
+        {"scan_layers": True, "loss_chunk_tokens": 16, "accumulation_steps": 2},
+    ]
+    made = []
+    for i, (data, fsdp, tensor) in enumerate(shapes):
+        slices = 2 if data % 2 == 0 else 1
+        made.append(Training(mesh=Mesh(data=data, fsdp=fsdp, tensor=tensor, slices=slices), **ways[i % len(ways)]))
+    return made
+
+
+def two_steps(training: Training, devices: Sequence[jax.Device] = ()) -> dict:
+    """Loss and gradient norm of two steps, the moment that is the first gradient, compilations, widest gathers."""
+    program = Program(training, SPEC, meshes.of(training.mesh, devices))
+    batch = jax.device_put(BATCH_BxT, program.batch_sharding)
+    state, first = program.step(program.init(), batch)
+    moments = layers.unstacked(jax.device_get(state.opt_state))[1][0].mu
+    state, second = program.step(state, batch)
+    text = program.step.lower(program.abstract, program.abstract_batch).compile().as_text()
+    return {
+        "mesh": dataclasses.asdict(training.mesh),
+        "metrics": [[float(m["loss_nats"]), float(m["grad_norm"])] for m in (first, second)],
+        "gradient": [np.asarray(leaf).ravel().tolist() for leaf in jax.tree.leaves(moments)],
+        "compilations": program.step._cache_size(),
+        "gathers": [line for line in text.splitlines() if " all-gather(" in line],
+    }
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict:
+    return two_steps(PLAIN)
+
+
+def test_every_mesh_of_1_2_4_and_8_devices_gives_the_losses_and_the_gradients_of_one(alone):
+    done = subprocess.run(
+        [sys.executable, "-c", ON_EIGHT, os.path.dirname(__file__)],
+        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
+        capture_output=True,
+        timeout=1200,
+        check=False,
+    )
+    assert not done.returncode, done.stderr.decode()
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(rows) == 1 + 3 + 6 + 9
+    for row in rows:
+        np.testing.assert_allclose(row["metrics"], alone["metrics"], rtol=2e-6, err_msg=str(row["mesh"]))
+        for mine, one in zip(row["gradient"], alone["gradient"], strict=True):
+            np.testing.assert_allclose(mine, one, rtol=0, atol=1e-5 * np.abs(one).max(), err_msg=str(row["mesh"]))
+        assert row["compilations"] == 1
+        assert not [line for line in row["gathers"] if _has_logits(line)], row["mesh"]
+
+
+def _has_logits(gather: str) -> bool:
+    # Logits are the only arrays with a row of the vocabulary for every token.
+    shape = gather.split(" = ")[1].split("[")[1].split("]")[0].split(",")
+    return str(VOCABULARY) in shape and np.prod([int(n) for n in shape]) > VOCABULARY * SPEC.decoder.width
+
+
+def test_a_gather_of_the_logits_would_be_seen():
+    assert _has_logits("  %all-gather.1 = f32[16,32,256]{2,1,0} all-gather(%x), dimensions={0}")
+    assert not _has_logits("  %all-gather.2 = f32[16,256]{1,0} all-gather(%w), dimensions={0}")
+
+
+@pytest.mark.parametrize("scan_layers", [False, True], ids=["unrolled", "scanned"])
+@pytest.mark.parametrize("remat", REMAT)
+def test_scanned_and_rematerialised_blocks_compute_what_plain_ones_do(remat, scan_layers, alone):
+    row = two_steps(Training(scan_layers=scan_layers, remat=remat))
+    np.testing.assert_allclose(row["metrics"], alone["metrics"], rtol=1e-6)
+
+
+def test_stacks_hold_every_block_in_order_and_come_apart_again():
+    tree = {"embedding": 1.0, **{f"block_{i}": {"gain": jnp.full(3, i)} for i in range(12)}}
+    both = layers.stacked({"params": tree, "moments": (tree,)})
+    np.testing.assert_array_equal(both["moments"][0]["blocks"]["gain"][:, 0], np.arange(12))
+    assert both["params"]["embedding"] == 1.0 and "block_0" not in both["params"]
+    jax.tree.map(np.testing.assert_array_equal, layers.unstacked(both), {"params": tree, "moments": (tree,)})
+
+
+def test_a_run_goes_on_in_another_layout_as_if_it_had_begun_in_it(workdir, train_here, losses_of, spec):
+    spec = dataclasses.replace(spec, decoder=dataclasses.replace(spec.decoder, layers=2))
+    train_here(spec, workdir, stop_at=15, scan_layers=True)
+    train_here(spec, workdir)
+    assert len(losses_of(workdir, spec)) == 5
+    other = dataclasses.replace(spec, run="unrolled")
+    train_here(other, workdir)
+    np.testing.assert_allclose(losses_of(workdir, spec), losses_of(workdir, other), rtol=1e-5)
+
+
+def test_chunks_never_make_all_the_logits():
+    program = Program(Training(loss_chunk_tokens=8), SPEC, meshes.make())
+    text = program.step.lower(program.abstract, program.abstract_batch).compile().as_text()
+    assert "16,32,256]" not in text and "512,256]" not in text
+    text = Program(PLAIN, SPEC, meshes.make()).step.lower(program.abstract, program.abstract_batch).compile().as_text()
+    assert "16,32,256]" in text or "512,256]" in text
+
+
+@pytest.mark.parametrize("groups", [4, 2])
+def test_splash_attention_is_the_written_out_one(groups):
+    rng = np.random.default_rng(0)
+    q, k, v = (jnp.asarray(rng.normal(size=(2, h, 128, 24)), jnp.float32) for h in (4, groups, groups))
+    visible_BxLxM = jnp.tril(jnp.ones((1, 128, 128), bool))
+    weight = jnp.asarray(rng.normal(size=(2, 4, 128, 24)), jnp.float32)
+
+    def both(attention):
+        return jax.value_and_grad(lambda *qkv: (attention(*qkv) * weight).sum(), argnums=(0, 1, 2))(q, k, v)
+
+    kernel = both(lambda *qkv: splash.attend(*qkv, interpret=True))
+    written_out = both(lambda *qkv: attend(*qkv, visible_BxLxM))
+    for mine, expected in zip(jax.tree.leaves(kernel), jax.tree.leaves(written_out), strict=True):
+        np.testing.assert_allclose(mine, expected, rtol=0, atol=3e-5 * np.abs(expected).max())
+
+
+def test_splash_attention_refuses_sequences_that_are_not_whole_lanes():
+    with pytest.raises(ValueError, match="multiple of 128 tokens, not 64"):
+        splash.attend(*(jnp.zeros((1, 1, 64, 8)) for _ in range(3)))
+
+
+@pytest.mark.parametrize("width", [16, WIDE])
+def test_a_kernel_s_layout_changes_no_logit_and_in_bfloat16_errs_no_more(width, monkeypatch):
+    monkeypatch.setattr(decoder, "WIDE", 16 * WIDE // width)  # what is done from WIDE on is done from 16 on, or is not
+    token_BxL = BATCH_BxT[:2, :-1]
+    kernel = Execution(attend=lambda q, k, v: attend(q, k, v, jnp.tril(jnp.ones((1, 32, 32), bool))))
+    variables = Decoder(SPEC.decoder).init(jax.random.key(0), token_BxL)
+    bfloat16 = dataclasses.replace(SPEC.decoder, dtype="bfloat16")
+
+    def slopes(c: DecoderConfig, execution: Execution = HERE) -> jax.Array:
+        def score(variables):
+            return jnp.square(Decoder(c, execution).apply(variables, token_BxL)).mean()
+
+        return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(jax.grad(score)(variables))])
+
+    for of in (lambda *how: Decoder(*how).apply(variables, token_BxL), slopes):
+        exact = of(SPEC.decoder)
+        np.testing.assert_allclose(of(SPEC.decoder, kernel), exact, atol=1e-5)
+        rounded, by_kernel = (
+            jnp.sqrt(jnp.square(of(*how) - exact).mean()) for how in ((bfloat16,), (bfloat16, kernel))
+        )
+        assert 0 < by_kernel < 1.1 * rounded
+
+
+def test_bfloat16_steps_follow_float32_ones_with_float32_parameters(alone):
+    spec = dataclasses.replace(SPEC, decoder=dataclasses.replace(SPEC.decoder, dtype="bfloat16"))
+    program = Program(Training(scan_layers=True), spec, meshes.make())
+    state, metrics = program.step(program.init(), BATCH_BxT)
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype("float32")}
+    assert float(metrics["loss_nats"]) == pytest.approx(alone["metrics"][0][0], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        (Training(accumulation_steps=3), "w16-m1: a batch of 16 sequences does not split over 1 devices in 3 parts"),
+        (Training(mesh=Mesh(fsdp=2)), "needs 2 devices, there are 1"),
+        (Training(mesh=Mesh(slices=2)), "2 slices cannot share a data axis of 1"),
+    ],
+)
+def test_what_does_not_divide_is_refused(training, message):
+    with pytest.raises(ValueError, match=message):
+        Program(training, SPEC, meshes.of(training.mesh))
+
+
+def test_a_width_that_does_not_split_is_refused_with_its_name():
+    spec = dataclasses.replace(SPEC, decoder=dataclasses.replace(SPEC.decoder, width=20, heads=1))
+    mesh = jax.sharding.AbstractMesh((1, 8, 1), meshes.AXES)
+    with pytest.raises(ValueError, match=r"w16-m1: params\.\S+ \(.*20.*\) does not split over fsdp=8"):
+        Program(Training(mesh=Mesh(fsdp=8)), spec, mesh)
+
+
+def test_the_mesh_axes_are_those_of_the_table():
+    assert isinstance(meshes.make(), DeviceMesh)
+    assert {axis for _, axes in meshes.RULES for axis in np.atleast_1d(axes) if axis} == set(meshes.AXES)
