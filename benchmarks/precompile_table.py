@@ -3,16 +3,18 @@
     python benchmarks/precompile_table.py [WORD ...]
 
 compiles what no earlier call has (minutes each, and a call that is stopped goes on where it was), only rows that have
-all the WORDs in their names where any are given, writes the table and prints one JSON line: what fits, and the
-compiler's seconds of a step over MaxText's, compiled the same way (same sizes, batch, topology and precision). `known`
+all the WORDs in their names where any are given, writes those rows into the table and prints one JSON line: what fits, and
+the compiler's seconds of a step over MaxText's, compiled the same way (same sizes, batch, topology and precision). `known`
 as a WORD compiles nothing. Needs pip install 'scaling-ladder[train,tpu]'.
 """
 
 import dataclasses
+import importlib.metadata
 import json
 import pathlib
 import sys
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from ladder import config as configs
 from ladder import plan as plans
@@ -21,6 +23,10 @@ from ladder.pods import precompile, precompiled
 from ladder.pods.topology import GIB, Topology
 
 ROOT = pathlib.Path(__file__).parents[1]
+ASKED = ("size", "topology", "batch", "fsdp", "remat")
+FOUND = ("GiB a chip", "step, s", "XLA alone, s", "6N MFU", "XLA alone")
+HEAD = (*ASKED, *FOUND, "jax, libtpu")
+VERSIONS = f"{importlib.metadata.version('jax')}, {importlib.metadata.version('libtpu')}"
 BEGIN, END = "<!-- begin: benchmarks/precompile_table.py -->\n", "<!-- end -->\n"
 TARGETS = {"411M": "d=1024_l=24_h=8-m20", "1.4B": "open_lm_1b-m640", "6.9B": "open_lm_7b-m20"}
 PODS = ("v4:4x4x4", "v5e:16x16", "v5p:4x4x8", "v6e:16x16")
@@ -87,30 +93,32 @@ def main(words: list[str]) -> None:
     print(json.dumps({"rows": len(ROWS), "compiled": len(reports), "fit": fitting, "ratios": ratios}))
 
 
-def _write(reports: dict) -> None:
+def _write(reports: Mapping[Row, dict]) -> None:
+    """Writes the rows that were compiled; what an earlier call found of the others stays."""
     page = ROOT / "docs" / "pods.md"
-    text = page.read_text()
-    before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
-    head = (
-        *("size", "topology", "cloud's name", "batch", "fsdp", "remat"),
-        *("GiB a chip", "step, s", "XLA alone, s", "6N MFU", "XLA alone"),
-    )
-    rows = [head, ("---",) * len(head)]
+    before, rest = page.read_text().split(BEGIN)
+    there, after = rest.split(END)
+    known = {tuple(cells[: len(ASKED)]): cells for cells in map(_cells, there.splitlines())}
+    rows = [HEAD, ("---",) * len(HEAD)]
     for row in ROWS:
-        r = reports.get(row)
-        times = f" x {row.slices}" if row.slices > 1 else ""
-        named = "" if r is None else r["accelerator"] + times
-        cells = (row.size, row.pod + times, named, str(row.batch), str(row.fsdp), row.remat)
-        if r is None:
-            rows.append((*cells, "not compiled yet", "", "", "", ""))
-            continue
-        memory = f"{r['hbm_bytes_per_chip'] / GIB:.1f} of {r['hbm_limit_bytes'] / GIB:.0f}"
-        if not r["fits"]:
-            rows.append((*cells, memory + ": does not fit", "", "", "", ""))
-            continue
-        seconds = (f"{r['estimated_step_seconds']:.3f}", f"{r['estimated_xla_seconds']:.3f}")
-        rows.append((*cells, memory, *seconds, f"{r['estimated_mfu']:.2f}", f"{r['estimated_xla_mfu']:.2f}"))
-    page.write_text(before + "".join(f"| {' | '.join(row)} |\n" for row in rows) + after)
+        asked = (row.size, str(Topology.of(row.pod, row.slices)), str(row.batch), str(row.fsdp), row.remat)
+        if row in reports:
+            rows.append((*asked, *_found(reports[row]), VERSIONS))
+        else:
+            rows.append(known.get(asked, (*asked, "not compiled yet", *[""] * (len(FOUND)))))
+    page.write_text(before + BEGIN + "".join(f"| {' | '.join(cells)} |\n" for cells in rows) + END + after)
+
+
+def _cells(line: str) -> tuple[str, ...]:
+    return tuple(cell.strip() for cell in line.strip("|").split("|"))
+
+
+def _found(r: Mapping[str, Any]) -> tuple[str, ...]:
+    memory = f"{r['hbm_bytes_per_chip'] / GIB:.1f} of {r['hbm_limit_bytes'] / GIB:.0f}"
+    if not r["fits"]:
+        return (memory + ": does not fit", "", "", "", "")
+    seconds = (f"{r['estimated_step_seconds']:.3f}", f"{r['estimated_xla_seconds']:.3f}")
+    return (memory, *seconds, f"{r['estimated_mfu']:.2f}", f"{r['estimated_xla_mfu']:.2f}")
 
 
 if __name__ == "__main__":

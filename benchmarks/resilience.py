@@ -1,9 +1,9 @@
 """A run that is killed again and again, in a bucket that fails: what is lost, and whether the end is the same.
 
-The run keeps everything in a local stand-in for Google Cloud Storage (`tests/support/fake_gcs.py`), of whose requests a
-share fails with 429, 500 or 503, comes late, or breaks off before or after it has been carried out. Its process is killed at
-random moments, with SIGKILL or, every fourth time, with SIGTERM, and started again until it comes to its end. The same
-run, on a disk and left alone, is what it is compared with.
+The run keeps everything in a local stand-in for Google Cloud Storage (`tests/support/fake_gcs.py`), of whose requests
+a share fails with 429, 500 or 503, comes late, or breaks off before or after it has been carried out. Its process is
+killed at random moments, with SIGKILL or, every fourth time, with SIGTERM, and started again until it comes to its end.
+The same run, on a disk and left alone, is what it is compared with.
 
     python benchmarks/resilience.py [KILLS] [FAULT_RATE] [SEED]      # 20 kills, 2 %: some 5 minutes
 
