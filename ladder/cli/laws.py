@@ -9,6 +9,7 @@ from etils import epath
 from tyro.conf import Positional, arg
 
 from ladder import storage
+from ladder.cli import tables
 from ladder.cli.arguments import Json, print_json, to_person
 from ladder.spec import Workdir
 
@@ -122,7 +123,6 @@ def score(
     """Score a frozen prediction against the run, once it has been measured."""
     from fitting.artifacts import frozen
     from fitting.testbeds.testbed import Testbed
-    from ladder.cli import tables
 
     table = epath.Path(testbed)
     record = Workdir(table.parent).record(run)
@@ -145,7 +145,6 @@ def advise(
     """Tell what to train for a budget, what over-training costs, and which run to add to the ladder."""
     from fitting.advise import advise
     from fitting.artifacts import fitted
-    from ladder.cli import tables
 
     advice = advise(fitted.load(epath.Path(law)), budget_flops, served_tokens=served_tokens)
     if json:
@@ -203,6 +202,5 @@ def _freeze(law, path: epath.Path, prediction, out: epath.Path) -> None:
 
 
 def _print_predictions(predictions) -> None:
-    from ladder.cli import tables
 
     tables.print_predictions(predictions, to_person)

@@ -38,20 +38,11 @@ def main() -> None:
         raise
 
 
-app.command(runs.run)
-app.command(runs.plan)
-app.command(runs.train)
-app.command(runs.evaluate)
-app.command(runs.generate)
-app.command(runs.collect)
+for verb in (runs.run, runs.plan, runs.train, runs.evaluate, runs.generate, runs.collect):
+    app.command(verb)
 app.command(laws.import_, name="import")
-app.command(laws.fit)
-app.command(laws.predict)
-app.command(laws.score)
-app.command(laws.advise)
-app.command(laws.report)
-app.command(corpus.cache)
-app.command(corpus.tokenizer)
-app.command(launch.launch)
-app.command(precompile.precompile)
+for verb in (laws.fit, laws.predict, laws.score, laws.advise, laws.report):
+    app.command(verb)
+for verb in (corpus.cache, corpus.tokenizer, launch.launch, precompile.precompile):
+    app.command(verb)
 app.command(convert.app, name="convert", help="Import and export models: open_lm, Hugging Face.")

@@ -7,19 +7,22 @@ from rich.console import Console
 from tyro.conf import Positional, UseAppendAction, arg
 
 from ladder import config as configs
+from ladder import plan as plans
 from ladder import storage
-from ladder.cli import laws
+from ladder.cli import laws, tables
 from ladder.cli.arguments import ConfigPath, Json, Overrides, Run, WorkdirPath, planned, print_json, to_person
+from ladder.engines import local
+from ladder.engines.progress import Caching, Display, Measuring
+from ladder.evaluation import collect as collecting
+from ladder.pods import precompiled
 from ladder.spec import RunSpec, Workdir
+from ladder.training import hosts
 
 
 def run(config: ConfigPath, *, workdir: WorkdirPath, overrides: Overrides = ()) -> None:
     """Carry out a whole ladder: plan, train, evaluate, collect, fit, report; run again to go on."""
-    from ladder.engines import local
-    from ladder.evaluation import collect as collecting
     from ladder.evaluation import record
     from ladder.evaluation import report as reporting
-    from ladder.training import hosts
 
     c, specs = planned(config, overrides)
     w = Workdir.at(workdir)
@@ -37,9 +40,6 @@ def run(config: ConfigPath, *, workdir: WorkdirPath, overrides: Overrides = ()) 
 
 def plan(config: ConfigPath, *, json: Json = False, overrides: Overrides = ()) -> None:
     """Show every run of a ladder and what it costs."""
-    from ladder import plan as plans
-    from ladder.pods import precompiled
-
     c, specs = planned(config, overrides)
     if json:
         print_json(plans.as_table(specs, precompiled.chip_hours(c.training, specs)))
@@ -49,8 +49,6 @@ def plan(config: ConfigPath, *, json: Json = False, overrides: Overrides = ()) -
 
 def train(config: ConfigPath, *, run: Run, workdir: WorkdirPath, overrides: Overrides = ()) -> None:
     """Train one run of a ladder to its end, going on from its newest checkpoint."""
-    from ladder.engines import local
-
     _one_run(local.train, config, run, workdir, overrides)
 
 
@@ -68,10 +66,7 @@ def evaluate(
     if (run is None) == (checkpoint is None):
         raise ValueError("say what to evaluate: either --run or --checkpoint")
     if checkpoint is None:
-        from ladder.engines import local
-
         return _one_run(local.evaluate, config, run, workdir, overrides)
-    from ladder.engines.progress import Measuring
     from ladder.evaluation.evaluate import evaluate_checkpoint
 
     w = Workdir.at(workdir)
@@ -108,8 +103,6 @@ def generate(
 
 def collect(workdir: Annotated[Positional[str], arg(metavar="DIR", help="workdir of a ladder")]) -> None:
     """Gather the records of a workdir's runs into its testbed.csv."""
-    from ladder.evaluation import collect as collecting
-
     w = Workdir.at(workdir)
     storage.refuse_closed(w.root)
     collecting.collect(w, to_person.print)
@@ -117,8 +110,6 @@ def collect(workdir: Annotated[Positional[str], arg(metavar="DIR", help="workdir
 
 def _prepare(c: configs.LadderConfig, specs: tuple[RunSpec, ...], w: Workdir) -> None:
     from ladder.corpus.prepare import prepare
-    from ladder.engines.progress import Caching
-    from ladder.training import hosts
 
     if not c.training.cores_per_run:
         hosts.join()
@@ -131,8 +122,6 @@ def _prepare(c: configs.LadderConfig, specs: tuple[RunSpec, ...], w: Workdir) ->
 
 
 def _one_run(job, config: str, run: str, workdir: str, overrides: tuple[str, ...]) -> None:
-    from ladder import plan as plans
-
     c, specs = planned(config, overrides)
     spec, w = plans.find(specs, run), Workdir.at(workdir)
     _prepare(c, specs, w)
@@ -140,10 +129,6 @@ def _one_run(job, config: str, run: str, workdir: str, overrides: tuple[str, ...
 
 
 def _launch(job, c: configs.LadderConfig, specs, todo, w: Workdir) -> None:
-    from ladder.engines import local
-    from ladder.engines.progress import Display
-    from ladder.training import hosts
-
     if todo:
         console = to_person if hosts.is_first() else Console(quiet=True)
         with Display(specs, done=[spec.run for spec in specs if spec not in todo], console=console) as display:
@@ -151,8 +136,4 @@ def _launch(job, c: configs.LadderConfig, specs, todo, w: Workdir) -> None:
 
 
 def _print_plan(c: configs.LadderConfig, specs: tuple[RunSpec, ...]) -> None:
-    from ladder import plan as plans
-    from ladder.cli import tables
-    from ladder.pods import precompiled
-
     tables.print_plan(plans.as_table(specs, precompiled.chip_hours(c.training, specs)), to_person)
