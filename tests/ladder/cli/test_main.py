@@ -41,8 +41,8 @@ def imported_by():
 
     def run(*arguments: str) -> set[str]:
         script = (
-            "import sys\nfrom ladder import cli\nsys.argv = ['ladder', *sys.argv[1:]]\n"
-            "try:\n    cli.main()\nfinally:\n    print('\\nMODULES', *sys.modules)"
+            "import sys\nfrom ladder.cli import main\nsys.argv = ['ladder', *sys.argv[1:]]\n"
+            "try:\n    main.main()\nfinally:\n    print('\\nMODULES', *sys.modules)"
         )
         done = subprocess.run(
             [sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=600, check=False
