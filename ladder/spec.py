@@ -159,6 +159,10 @@ class Workdir:
         """One run's answers to one task, question by question, as `jsonl` or `parquet`."""
         return self.root / "runs" / run / "examples" / f"{task}.{kind}"
 
+    def prediction(self, run: str) -> epath.Path:
+        """What the rungs' law said of a target before it was trained, frozen."""
+        return self.root / "predictions" / f"{run}.json"
+
     def fit(self, name: str = "default") -> epath.Path:
         """Folder of one fit: law.json and its report."""
         return self.root / "fits" / name

@@ -3,6 +3,7 @@
 import dataclasses
 import shlex
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from etils import epath
@@ -11,7 +12,7 @@ from tyro.conf import Positional, arg
 from ladder import storage
 from ladder.cli import tables
 from ladder.cli.arguments import Json, print_json, to_person
-from ladder.spec import Workdir
+from ladder.spec import RunSpec, Workdir
 
 
 def import_(
@@ -103,7 +104,8 @@ def predict(
     fitted_law = fitted.load(path)
     prediction = predict(fitted_law, params, tokens, run, columns=dict(map(_named_number, given)))
     if freeze:
-        _freeze(fitted_law, path, prediction, epath.Path(freeze))
+        dated = _freeze(fitted_law, path, prediction, epath.Path(freeze))
+        to_person.print(f"frozen at {dated.frozen}: {freeze}\npublish its digest to prove the date: {dated.digest}")
     if json:
         # Nothing was measured of a run that is only asked about.
         untold = ("run", "measured_loss", "measured_error", "columns")
@@ -182,6 +184,19 @@ def fit_table(table: epath.Path, out: epath.Path, **options) -> None:
     to_person.print(f"law: {out / 'law.json'}")
 
 
+def foretell(workdir: Workdir, targets: Sequence[RunSpec]) -> None:
+    """Freezes what a workdir's law says of runs that have not been trained, and tells it."""
+    from fitting.artifacts import fitted
+    from fitting.predict import predict
+
+    path = workdir.fit() / "law.json"
+    law = fitted.load(path)
+    for spec in targets:
+        prediction, out = predict(law, spec.params, spec.tokens, spec.run), workdir.prediction(spec.run)
+        _print_predictions([prediction])
+        to_person.print(f"frozen at {_freeze(law, path, prediction, out).frozen}, before it is trained: {out}")
+
+
 def _named_number(text: str) -> tuple[str, float]:
     name, _, value = text.partition("=")
     try:
@@ -190,7 +205,7 @@ def _named_number(text: str) -> tuple[str, float]:
         raise ValueError(f"{text!r}: write NAME=VALUE, such as unique_tokens=100e9") from None
 
 
-def _freeze(law, path: epath.Path, prediction, out: epath.Path) -> None:
+def _freeze(law, path: epath.Path, prediction, out: epath.Path):
     import hashlib
 
     from fitting.artifacts import frozen
@@ -198,9 +213,8 @@ def _freeze(law, path: epath.Path, prediction, out: epath.Path) -> None:
     command = shlex.join(["ladder", *sys.argv[1:]])
     dated = frozen.freeze(law, hashlib.sha256(path.read_bytes()).hexdigest(), prediction, command=command)
     frozen.save(dated, out)
-    to_person.print(f"frozen at {dated.frozen}: {out}\npublish its digest to prove the date: {dated.digest}")
+    return dated
 
 
 def _print_predictions(predictions) -> None:
-
     tables.print_predictions(predictions, to_person)

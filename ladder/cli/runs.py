@@ -20,9 +20,11 @@ from ladder.training import hosts
 
 
 def run(config: ConfigPath, *, workdir: WorkdirPath, overrides: Overrides = ()) -> None:
-    """Carry out a whole ladder: plan, train, evaluate, collect, fit, report; run again to go on."""
+    """Carry out a whole ladder: plan, train, evaluate, collect, fit, report; run again to go on.
+
+    The rungs come first. What their law says of the targets is frozen, with its date, before a target is trained.
+    """
     from ladder.evaluation import record
-    from ladder.evaluation import report as reporting
 
     c, specs = planned(config, overrides)
     w = Workdir.at(workdir)
@@ -30,12 +32,15 @@ def run(config: ConfigPath, *, workdir: WorkdirPath, overrides: Overrides = ()) 
     _prepare(c, specs, w)
     todo = [spec for spec in specs if not record.is_finished(c, spec, w)]
     todo.sort(key=lambda spec: -spec.flops)  # the dearest first, so that no core waits long at the end
-    _launch(local.train_and_evaluate, c, specs, todo, w)
-    if not hosts.is_first():
-        return
-    collecting.collect(w, to_person.print)
-    laws.fit_table(w.testbed, w.fit(), loss=c.fit.loss, error=c.fit.error, level=c.fit.level, seed=c.seed)
-    reporting.report(w.fit(), to_person.print)
+    targets = [spec for spec in todo if spec.role == "target"]
+    _launch(local.train_and_evaluate, c, specs, [spec for spec in todo if spec.role == "rung"], w)
+    unforetold = [spec for spec in targets if not w.prediction(spec.run).exists()]
+    if unforetold and hosts.is_first():
+        _fit(c, w)
+        laws.foretell(w, unforetold)
+    _launch(local.train_and_evaluate, c, specs, targets, w)
+    if hosts.is_first():
+        _fit(c, w)
 
 
 def plan(config: ConfigPath, *, json: Json = False, overrides: Overrides = ()) -> None:
@@ -133,6 +138,14 @@ def _launch(job, c: configs.LadderConfig, specs, todo, w: Workdir) -> None:
         console = to_person if hosts.is_first() else Console(quiet=True)
         with Display(specs, done=[spec.run for spec in specs if spec not in todo], console=console) as display:
             local.launch(job, c, todo, w, display)
+
+
+def _fit(c: configs.LadderConfig, w: Workdir) -> None:
+    from ladder.evaluation import report as reporting
+
+    collecting.collect(w, to_person.print)
+    laws.fit_table(w.testbed, w.fit(), loss=c.fit.loss, error=c.fit.error, level=c.fit.level, seed=c.seed)
+    reporting.report(w.fit(), to_person.print)
 
 
 def _print_plan(c: configs.LadderConfig, specs: tuple[RunSpec, ...]) -> None:
