@@ -12,7 +12,7 @@ from ladder.spec import RunSpec
 
 to_person = Console(stderr=True, highlight=False, soft_wrap=True)
 
-ConfigPath = Annotated[Positional[str], arg(metavar="CONFIG", help="YAML file of a ladder, such as configs/demo.yaml")]
+ConfigPath = Annotated[Positional[str], arg(metavar="CONFIG", help="YAML file, or the name of a shipped one: demo")]
 Run = Annotated[str, arg(metavar="NAME", help="one run, as `ladder plan` names it")]
 WorkdirPath = Annotated[str, arg(metavar="DIR", help="folder of all results, local or gs://bucket/path")]
 Json = Annotated[FlagCreatePairsOff[bool], arg(help="print JSON on stdout")]
