@@ -13,25 +13,12 @@ SCHEMA_VERSION = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Point:
-    """One run as the law sees it. Losses in nats a token, errors as fractions; NaN where unknown.
-
-    `columns` are the run's other numbers: what the law was given beside `params` and `tokens`, such as an error law's
-    `loss`, the measured one; and what it might have been given in their place, `params_non_embedding` and `flops`.
-    """
+class Run:
+    """A run's name and its size: N = `params`, D = `tokens`."""
 
     run: str
     params: float
     tokens: float
-    measured: float
-    measured_stderr: float
-    fitted: float
-    columns: Mapping[str, float] = dataclasses.field(default_factory=dict)
-
-    @property
-    def loss(self) -> float:
-        """The measured loss that an error law was given; NaN in a loss law."""
-        return self.columns.get("loss", math.nan)
 
     @property
     def token_multiplier(self) -> float:
@@ -42,6 +29,25 @@ class Point:
     def flops(self) -> float:
         """C = 6 N D (Kaplan et al. 2020)."""
         return 6 * self.params * self.tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class Point(Run):
+    """One run as the law sees it. Losses in nats a token, errors as fractions; NaN where unknown.
+
+    `columns` are the run's other numbers: what the law was given beside `params` and `tokens`, such as an error law's
+    `loss`, the measured one; and what it might have been given in their place, `params_non_embedding` and `flops`.
+    """
+
+    measured: float
+    measured_stderr: float
+    fitted: float
+    columns: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def loss(self) -> float:
+        """The measured loss that an error law was given; NaN in a loss law."""
+        return self.columns.get("loss", math.nan)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,16 +110,13 @@ class LeftOut:
 
 
 @dataclasses.dataclass(frozen=True)
-class Prediction:
+class Prediction(Run):
     """What the laws say of a run of `params` parameters and `tokens` tokens, intervals at `level`.
 
     `measured_loss` and `measured_error` are NaN for a projection: a run that does not yet exist. `columns` are the
     run's other numbers, as those of a `Point`, where known.
     """
 
-    run: str
-    params: float
-    tokens: float
     level: float
     loss: float
     loss_interval: tuple[float, float]
@@ -122,16 +125,6 @@ class Prediction:
     measured_loss: float
     measured_error: float
     columns: Mapping[str, float] = dataclasses.field(default_factory=dict)
-
-    @property
-    def token_multiplier(self) -> float:
-        """M = D / N."""
-        return self.tokens / self.params
-
-    @property
-    def flops(self) -> float:
-        """C = 6 N D (Kaplan et al. 2020)."""
-        return 6 * self.params * self.tokens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,6 +164,11 @@ class FittedLaw:
     select_error: str | None = None
     objective: str | None = None
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def fits(self) -> dict[str, LawFit]:
+        """The laws by the part they fit: `loss`, and `error` where there is one."""
+        return {"loss": self.loss} | ({"error": self.error} if self.error else {})
 
 
 def save(law: FittedLaw, path: Any) -> None:
