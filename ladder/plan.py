@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from ladder.config import Grid, LadderConfig
 from ladder.recipe import RECIPES
@@ -100,7 +100,7 @@ def as_table(specs: Sequence[RunSpec], chip_hours: Mapping[str, Mapping[str, flo
 
 
 def _runs(
-    config: LadderConfig, role: str, grids: Sequence[Grid], decoders: dict[str, DecoderConfig]
+    config: LadderConfig, role: Literal["rung", "target"], grids: Sequence[Grid], decoders: dict[str, DecoderConfig]
 ) -> Iterator[RunSpec]:
     length = config.model.sequence_length
     for grid in grids:

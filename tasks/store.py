@@ -16,7 +16,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 from etils import epath
@@ -86,7 +86,7 @@ def write(folder: os.PathLike | str, record_RxT: np.ndarray) -> "Records":
     return finish(folder, [path])
 
 
-def write_header(file: BinaryIO, records: int, width: int, dtype: np.dtype) -> None:
+def write_header(file: IO[bytes], records: int, width: int, dtype: np.dtype) -> None:
     """Writes a shard's header at the start of the file, as long whatever the number of records."""
     file.seek(0)
     descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
@@ -102,7 +102,7 @@ def records_in(path: epath.Path) -> int:
 
 
 @contextlib.contextmanager
-def replaced(path: os.PathLike | str) -> Iterator[BinaryIO]:
+def replaced(path: os.PathLike | str) -> Iterator[IO[bytes]]:
     """Opens a seekable file that becomes `path` only when all is written, in a bucket as on a disk."""
     target = epath.Path(path)
     if _is_remote(path):
@@ -133,7 +133,7 @@ class Records:
 
     def __init__(self, folder: os.PathLike | str):
         self._folder = os.fspath(folder)
-        self._remote = _bucket(self._folder)[0] if _is_remote(folder) else None
+        self._remote: Any = _bucket(self._folder)[0] if _is_remote(folder) else None
         try:
             content = json.loads(_read(f"{self._folder}/{RECORDS}"))
         except FileNotFoundError:
@@ -196,7 +196,7 @@ def _read(path: str, end: int | None = None) -> bytes:
         return file.read(-1 if end is None else end)
 
 
-def _shape_and_dtype(path: epath.Path) -> tuple[tuple[int, int], np.dtype]:
+def _shape_and_dtype(path: epath.Path) -> tuple[tuple[int, ...], np.dtype]:
     header = io.BytesIO(_read(os.fspath(path), HEADER_BYTES))
     np.lib.format.read_magic(header)
     shape, _, dtype = np.lib.format.read_array_header_1_0(header)

@@ -13,8 +13,8 @@ SCHEMA_VERSION = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class _Run:
-    """A run of `params` parameters (N) and `tokens` tokens (D)."""
+class Run:
+    """A run's name and its size: N = `params`, D = `tokens`."""
 
     run: str
     params: float
@@ -32,7 +32,7 @@ class _Run:
 
 
 @dataclasses.dataclass(frozen=True)
-class Point(_Run):
+class Point(Run):
     """One run as the law sees it. Losses in nats a token, errors as fractions; NaN where unknown.
 
     `columns` are the run's other numbers: what the law was given beside `params` and `tokens`, such as an error law's
@@ -110,7 +110,7 @@ class LeftOut:
 
 
 @dataclasses.dataclass(frozen=True)
-class Prediction(_Run):
+class Prediction(Run):
     """What the laws say of a run of `params` parameters and `tokens` tokens, intervals at `level`.
 
     `measured_loss` and `measured_error` are NaN for a projection: a run that does not yet exist. `columns` are the
@@ -164,6 +164,11 @@ class FittedLaw:
     select_error: str | None = None
     objective: str | None = None
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def fits(self) -> dict[str, LawFit]:
+        """The laws by the part they fit: `loss`, and `error` where there is one."""
+        return {"loss": self.loss} | ({"error": self.error} if self.error else {})
 
 
 def save(law: FittedLaw, path: Any) -> None:

@@ -289,10 +289,11 @@ def _measurements(kind: str, measured: Mapping[str, Measurement | None]) -> dict
 
 
 def _average(measured: Sequence[Measurement | None]) -> Measurement | None:
-    if None in measured:
+    found = [m for m in measured if m]
+    if len(found) < len(measured):
         return None
-    stderr = math.sqrt(sum(m.stderr**2 for m in measured)) / len(measured)
-    return Measurement(sum(m.value for m in measured) / len(measured), stderr)
+    stderr = math.sqrt(sum(m.stderr**2 for m in found)) / len(found)
+    return Measurement(sum(m.value for m in found) / len(found), stderr)
 
 
 def _checked(table: "pd.DataFrame") -> "pd.DataFrame":

@@ -7,7 +7,6 @@ from etils import epath
 from tyro.conf import arg
 
 from ladder import config as configs
-from ladder import storage
 from ladder.cli.arguments import ConfigPath, Overrides, to_person
 
 
@@ -26,7 +25,6 @@ def cache(
     from ladder.engines.progress import Caching
 
     c = configs.load(config, overrides)
-    storage.refuse_closed(epath.Path(c.corpus.cache))
     flags = None if beam is None else shlex.split(beam)
     for part, records in caching.cache(c, Caching(to_person.print), processes=processes, beam=flags).items():
         tokens = len(records) * (records.width - 1)

@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from collections.abc import Callable
 
 import tyro
 
@@ -38,11 +39,12 @@ def main() -> None:
         raise
 
 
-for verb in (runs.run, runs.plan, runs.train, runs.evaluate, runs.generate, runs.collect):
+VERBS: tuple[Callable[..., None], ...] = (
+    *(runs.run, runs.plan, runs.train, runs.evaluate, runs.generate, runs.collect),
+    *(laws.fit, laws.predict, laws.score, laws.advise, laws.report),
+    *(corpus.cache, corpus.tokenizer, launch.launch, precompile.precompile),
+)
+for verb in VERBS:
     app.command(verb)
-app.command(laws.import_, name="import")
-for verb in (laws.fit, laws.predict, laws.score, laws.advise, laws.report):
-    app.command(verb)
-for verb in (corpus.cache, corpus.tokenizer, launch.launch, precompile.precompile):
-    app.command(verb)
+app.command(name="import")(laws.import_)
 app.command(convert.app, name="convert", help="Import and export models: open_lm, Hugging Face.")

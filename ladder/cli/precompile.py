@@ -37,7 +37,7 @@ def precompile(
     c = configs.load(config, overrides)
     specs = plans.plan(c, plans.vocab_size(c))
     reports = []
-    for spec in specs if all else [plans.find(specs, run)]:
+    for spec in specs if run is None else [plans.find(specs, run)]:
         if batch:
             spec = dataclasses.replace(
                 spec,

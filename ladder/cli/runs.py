@@ -68,10 +68,10 @@ def evaluate(
     overrides: Overrides = (),
 ) -> None:
     """Measure one trained run, or any model, on validation sets and tasks, into a record.json."""
-    if (run is None) == (checkpoint is None):
-        raise ValueError("say what to evaluate: either --run or --checkpoint")
-    if checkpoint is None:
+    if run is not None and checkpoint is None:
         return _one_run(local.evaluate, config, run, workdir, overrides)
+    if run is not None or checkpoint is None:
+        raise ValueError("say what to evaluate: either --run or --checkpoint")
     from ladder.evaluation.evaluate import evaluate_checkpoint
 
     w = Workdir.at(workdir)

@@ -55,7 +55,7 @@ def print_predictions(predictions: Sequence[Prediction], console: Console) -> No
     for p in predictions:
         name = p.run or f"N = {p.params:.4g}, D = {p.tokens:.4g}"
         line = f"{name}: loss {_with_interval(p.loss, p.loss_interval)}{_against(p.measured_loss, p.loss)}"
-        if p.error is not None:
+        if p.error is not None and p.error_interval:
             line += f"; error {_with_interval(p.error, p.error_interval)}{_against(p.measured_error, p.error)}"
         console.print(line)
 
@@ -81,7 +81,7 @@ def score_as_data(score: Score) -> dict[str, Any]:
             ("loss", p.loss, p.loss_interval, p.measured_loss),
             ("error", p.error, p.error_interval, p.measured_error),
         )
-        if predicted is not None and math.isfinite(measured)
+        if predicted is not None and interval and math.isfinite(measured)
     }
     about = {"run": p.run, "params": p.params, "tokens": p.tokens, "level": p.level}
     return files.finite(

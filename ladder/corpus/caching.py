@@ -42,8 +42,10 @@ def cache(
         raise ValueError("the config has no corpus.cache; name a folder, such as --set corpus.cache=gs://bucket/c4")
     if processes < 1:
         raise ValueError(f"--processes {processes} must be at least 1")
+    root = epath.Path(config.corpus.cache).expanduser()
+    storage.refuse_closed(root)
     quiet.import_tensorflow()
-    corpus, root = _built(config.corpus), epath.Path(config.corpus.cache).expanduser()
+    corpus = _built(config.corpus)
     if processes > 1 or beam is not None:
         todo = list(_missing(config, corpus, root))
         if beam is not None:

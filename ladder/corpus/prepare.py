@@ -115,7 +115,7 @@ def _write_corpus(
     asked = config.evaluation.questions
     for name, task in suites.build(config.evaluation.tasks, held_out, questions=asked, seed=HELD_OUT_SEED).items():
         questions.save(suites.questions(task, max_tokens=length + 1), workdir.questions(name))
-    summary = {
+    summary: dict[str, Any] = {
         "train_tokens": {part: len(records) * length for part, records in train.items()},
         "train_rates": rates,
         "validation_tokens": {name: count * length for name, count in validation_records.items()},

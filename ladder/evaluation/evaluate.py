@@ -159,8 +159,10 @@ def _suite(evaluation: Evaluation, vocabulary: str, sequence_length: int) -> Tas
 
         return vocab.load(vocabulary)
 
+    sources = evaluation.suite.sources if evaluation.suite else ()
+
     def ask(task: Definition) -> Asked:
-        read = rows.read(task, evaluation.suite.sources)
+        read = rows.read(task, sources)
         asked = prompts.ask(task, read.rows, loaded(), sequence_length)
         return Asked(asked, prompts.chance_accuracy(task, read.rows), read.sha256)
 

@@ -28,8 +28,9 @@ def refuse_unaskable(evaluation: Evaluation, vocabulary: str, sequence_length: i
 
         return vocab.load(vocabulary)
 
+    sources = evaluation.suite.sources if evaluation.suite else ()
     for task in suite(evaluation).values():
-        read = rows.read(task, evaluation.suite.sources)
+        read = rows.read(task, sources)
         prompts.refuse_long_answers(task, read.rows, loaded, sequence_length)
 
 

@@ -3,7 +3,7 @@
 import collections
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -50,11 +50,11 @@ class Batches:
         shape_BxT = (self._batch_size, self._records[0].width)
 
         def read(step: int) -> jax.Array:
-            return jax.make_array_from_callback(shape_BxT, sharding, lambda index: self(step, index[0]))
+            return jax.make_array_from_callback(shape_BxT, sharding, lambda i: self(step, i[0] if i else slice(None)))
 
         # A bucket takes longer over a read than a small run over a step.
         with ThreadPoolExecutor(STEPS_AHEAD) as pool:
-            reading = collections.deque()
+            reading = collections.deque[Future[jax.Array]]()
             for step in steps:
                 reading.append(pool.submit(read, step))
                 if len(reading) > STEPS_AHEAD:

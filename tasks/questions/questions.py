@@ -32,7 +32,7 @@ class Question:
 
 def rows_of(questions: Iterable[Question]) -> Rows:
     """Gives what `tasks.questions.scoring` knows of the questions before they are answered, a row a choice."""
-    columns = {name: [] for name in ("question", "choice", "gold", "tokens", "bytes", "category")}
+    columns: dict[str, list] = {name: [] for name in ("question", "choice", "gold", "tokens", "bytes", "category")}
     for index, question in enumerate(questions):
         for choice, answer in enumerate(question.answers):
             values = (index, choice, question.gold, len(answer), question.answer_bytes[choice], question.category)

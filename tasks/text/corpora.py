@@ -197,7 +197,8 @@ def from_mixture(vocabulary: seqio.Vocabulary, *, parts: Mapping[str, Mapping]) 
     """
     if not (isinstance(parts, Mapping) and parts):
         raise ValueError("corpus 'mixture': parts must name corpora, each with a rate, a kind and its options")
-    tasks, validation_tasks = [], {}
+    tasks = []
+    validation_tasks: dict[str, seqio.Task] = {}
     for name, part in parts.items():
         try:
             corpus = _part(vocabulary, name, part)
@@ -370,7 +371,7 @@ def _from_files(
 
 
 def _each(shards: Shards, change: Callable[[Iterator[bytes]], Iterator[bytes]]) -> Shards:
-    return {name: lambda texts=texts: change(texts()) for name, texts in shards.items()}
+    return {name: functools.partial(lambda texts: change(texts()), texts) for name, texts in shards.items()}
 
 
 def _task(name: str, vocabulary: seqio.Vocabulary, splits: Mapping[str, Shards]) -> seqio.Task:

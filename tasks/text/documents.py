@@ -60,7 +60,8 @@ def parquet_shards(path: str, field: str) -> Shards:
 
 
 def _groups(paths: Sequence[str]) -> list[list[str]]:
-    groups, size_bytes = [[]], 0
+    groups: list[list[str]] = [[]]
+    size_bytes = 0
     for path in paths:
         if size_bytes >= SHARD_BYTES:
             groups.append([])

@@ -8,13 +8,14 @@ a file fall on one side.
 import ast
 import functools
 import hashlib
-import importlib.util
 import inspect
 import os
 import pathlib
 import sysconfig
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
 
 MAX_FILE_BYTES = 200_000
 GENERATED_MARK = b"generated"
@@ -33,7 +34,7 @@ def hash_fraction(key: bytes) -> float:
 
 def installed_roots() -> tuple[pathlib.Path, ...]:
     """Gives the standard library's folder and the one that holds the installed packages."""
-    packages = pathlib.Path(importlib.util.find_spec("numpy").origin).parents[1]
+    packages = pathlib.Path(np.__file__).parents[1]
     return pathlib.Path(sysconfig.get_path("stdlib")), packages
 
 
@@ -71,7 +72,7 @@ class PythonSources:
 
     def prose(self) -> Iterator[bytes]:
         """Gives the docstrings of the held-out Python files and the packages' documentation, every paragraph once."""
-        seen = set()
+        seen: set[bytes] = set()
         for path, text in self._texts(lambda path: path.name.endswith(DOCUMENTATION) or self._is_held_out(path)):
             document = docstrings(text) if path.suffix == ".py" else _body(path, text)
             prose = "\n\n".join(p for p in document.split("\n\n") if p.strip() and _is_new(p.strip().encode(), seen))
@@ -144,7 +145,9 @@ def _body(path: pathlib.Path, text: bytes) -> str:
 
 def _is_new(text: bytes, seen: set[bytes]) -> bool:
     digest = hashlib.sha256(text).digest()
-    return digest not in seen and not seen.add(digest)
+    is_new = digest not in seen
+    seen.add(digest)
+    return is_new
 
 
 def _is_utf8(text: bytes) -> bool:

@@ -4,6 +4,7 @@ Documents are joined by their end-of-text token and cut into disjoint records of
 (the paper's 2049-token records); a last, partial record is dropped.
 """
 
+import functools
 import itertools
 import os
 import re
@@ -111,7 +112,7 @@ def cache(
             index,
             record_length=record_length,
             max_records=room,
-            progress=lambda records, index=index, before=done: progress(index, before + records),
+            progress=functools.partial(lambda index, before, records: progress(index, before + records), index, done),
         )
         paths.append(store.shard(folder, index, shards))
     return finish(task, split, folder, paths)
