@@ -6,8 +6,8 @@ import math
 import numpy as np
 
 from fitting.artifacts.fitted import FittedLaw
-from fitting.fit import METHODS
 from fitting.laws import catalogue
+from fitting.methods import METHODS
 from fitting.uncertainty import Noise
 
 _SIZES, _MULTIPLIERS = 13, 7

@@ -9,10 +9,10 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from fitting import fit
 from fitting.artifacts.fitted import FittedLaw, LawFit, Point, Prediction
 from fitting.laws import catalogue
 from fitting.laws.objectives import OBJECTIVES
+from fitting.methods import METHODS, fit
 from fitting.testbeds.testbed import Testbed
 
 if typing.TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _refit(
     objective = law.objective if "method" not in options else None
     options = {**error_law, "method": law.method, "objective": objective, **options}
     try:
-        refitted = fit.fit(
+        refitted = fit(
             Testbed(table),
             loss=law.loss.column,
             error=error_column,
@@ -178,7 +178,7 @@ def _sensitivity(law: FittedLaw, table: "pd.DataFrame") -> Iterator[Refit]:
             math.isfinite(value) and value > 0 for value in params.values()
         ):
             yield _refit(law, table.assign(params=table["run"].map(params)), name, with_error=True)
-    for method, how in fit.METHODS.items():
+    for method, how in METHODS.items():
         if method != law.method and not how.any_objective:
             yield _refit(law, table, f"method {method}", with_error=True, method=method)
     best: dict[str, Any] = {"method": "best", "resamples": 0}

@@ -132,7 +132,7 @@ class FittedLaw:
     """law.json: a loss law, perhaps an error law on top of it, and everything needed to repeat them.
 
     Attributes:
-      method: how it was fitted, a name in `fitting.fit.METHODS`.
+      method: how it was fitted, a name in `fitting.methods.METHODS`.
       loss: the loss law, L(N, D).
       error: the error law, Err(L), or None.
       left_out: rows of the testbed that were not fitted, each with the reason.

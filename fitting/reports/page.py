@@ -8,7 +8,7 @@ import numpy as np
 
 from fitting.artifacts.fitted import FittedLaw
 from fitting.laws import catalogue
-from fitting.predict import run_scores
+from fitting.prediction import run_scores
 from fitting.reports import javascript
 from fitting.reports.words import flops, percent, short
 

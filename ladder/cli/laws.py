@@ -98,7 +98,7 @@ def predict(
 ) -> None:
     """Predict the loss and the error of a run from a fitted law."""
     from fitting.artifacts import fitted
-    from fitting.predict import predict
+    from fitting.prediction import predict
 
     path = epath.Path(law)
     fitted_law = fitted.load(path)
@@ -145,7 +145,7 @@ def advise(
     json: Json = False,
 ) -> None:
     """Tell what to train for a budget, what over-training costs, and which run to add to the ladder."""
-    from fitting.advise import advise
+    from fitting.advice import advise
     from fitting.artifacts import fitted
 
     advice = advise(fitted.load(epath.Path(law)), budget_flops, served_tokens=served_tokens)
@@ -166,8 +166,8 @@ def report(folder: Annotated[Positional[str], arg(metavar="DIR", help="folder of
 
 def fit_table(table: epath.Path, out: epath.Path, **options) -> None:
     """Fits the laws to a table of runs, and tells which it left out and how its targets came out."""
-    from fitting import fit
     from fitting.artifacts import fitted
+    from fitting.methods import fit
     from fitting.testbeds import importers
     from fitting.testbeds.testbed import Testbed
 
@@ -175,7 +175,7 @@ def fit_table(table: epath.Path, out: epath.Path, **options) -> None:
     command = shlex.join(["ladder", *sys.argv[1:]])
     if not table.exists():
         table = importers.shipped(str(table)) or table
-    law = fit.fit(Testbed.read_csv(table), command=command, **options)
+    law = fit(Testbed.read_csv(table), command=command, **options)
     fitted.save(law, out / "law.json")
     for left_out in law.left_out:
         if not left_out.reason.startswith("not selected"):
@@ -187,7 +187,7 @@ def fit_table(table: epath.Path, out: epath.Path, **options) -> None:
 def foretell(workdir: Workdir, targets: Sequence[RunSpec]) -> None:
     """Freezes what a workdir's law says of runs that have not been trained, and tells it."""
     from fitting.artifacts import fitted
-    from fitting.predict import predict
+    from fitting.prediction import predict
 
     path = workdir.fit() / "law.json"
     law = fitted.load(path)

@@ -16,7 +16,7 @@ from fitting import files
 from fitting.reports.words import flops, percent, short
 
 if typing.TYPE_CHECKING:
-    from fitting.advise import Advice
+    from fitting.advice import Advice
     from fitting.artifacts.fitted import Prediction
     from fitting.artifacts.frozen import Score
 

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from fitting.artifacts import fitted
-from fitting.predict import pooled_error, predict
+from fitting.prediction import pooled_error, predict
 from synthetic_law import ERROR_THETA, LOSS_THETA, error_of, loss_of, synthetic_law
 
 PARAMS, TOKENS = 2.5e5, 5e6
