@@ -47,7 +47,7 @@ def plan(config: ConfigPath, *, json: Json = False, overrides: Overrides = ()) -
     """Show every run of a ladder and what it costs."""
     c, specs = planned(config, overrides)
     if json:
-        print_json(plans.as_table(specs, precompiled.chip_hours(c.training, specs)))
+        print_json(plans.as_table(specs, precompiled.chip_hours(c.training, specs), plans.pool_shares(c, specs)))
     else:
         _print_plan(c, specs)
 
@@ -149,4 +149,5 @@ def _fit(c: configs.LadderConfig, w: Workdir) -> None:
 
 
 def _print_plan(c: configs.LadderConfig, specs: tuple[RunSpec, ...]) -> None:
-    tables.print_plan(plans.as_table(specs, precompiled.chip_hours(c.training, specs)), to_person)
+    table = plans.as_table(specs, precompiled.chip_hours(c.training, specs), plans.pool_shares(c, specs))
+    tables.print_plan(table, to_person)
