@@ -16,7 +16,7 @@ import seqio
 import tensorflow as tf
 
 from tasks.text import files
-from tasks.text.files import CHUNK_BYTES, File
+from tasks.text.files import File
 
 FEW_FILES = 20
 PIECE_BYTES = 16_384
@@ -61,7 +61,7 @@ class Collection:
     def sample(self, seed: int) -> Shards:
         """All documents, in an order of which any number of the first shards is a fair sample (`files.drawn`)."""
         file_C, chunk_C = files.drawn(self.files, seed, self.from_the_front)
-        chunk_bytes_F = np.array([min(file.size_bytes, CHUNK_BYTES) for file in self.files])
+        chunk_bytes_F = np.array([min(file.size_bytes, files.CHUNK_BYTES) for file in self.files])
         shard_C = np.cumsum(chunk_bytes_F[file_C]) // SAMPLE_SHARD_BYTES
         ends = [*(np.flatnonzero(np.diff(shard_C)) + 1).tolist(), len(file_C)]
         return {
@@ -124,14 +124,14 @@ def read_text(file: File, chunks: range | None = None, *, in_pieces: bool) -> Nu
     """
     with files.opened(file) as opened:
         for chunk in chunks or range(file.chunks):
-            opened.seek(chunk * CHUNK_BYTES)
-            window = opened.read(CHUNK_BYTES + PIECE_BYTES)
+            opened.seek(chunk * files.CHUNK_BYTES)
+            window = opened.read(files.CHUNK_BYTES + PIECE_BYTES)
             start = _cut(window[:PIECE_BYTES]) if chunk else 0
-            end = CHUNK_BYTES + _cut(window[CHUNK_BYTES:]) if chunk < file.chunks - 1 else len(window)
+            end = files.CHUNK_BYTES + _cut(window[files.CHUNK_BYTES :]) if chunk < file.chunks - 1 else len(window)
             try:
                 window[start:end].decode()
             except UnicodeDecodeError as error:
-                at = chunk * CHUNK_BYTES + start + error.start
+                at = chunk * files.CHUNK_BYTES + start + error.start
                 raise ValueError(
                     f"{file.path}: not UTF-8 at byte {at}; convert it or leave it out of the path"
                 ) from None
@@ -168,9 +168,9 @@ def read_jsonl(file: File, chunks: range | None = None, *, field: str) -> Number
     with files.opened(file) as opened:
         begun_at = 0
         if chunks.start and not compression:
-            opened.seek(chunks.start * CHUNK_BYTES - 1)
-            begun_at = chunks.start * CHUNK_BYTES - 1 + len(opened.readline())
-        position, chunk_bytes = begun_at, PACKED * CHUNK_BYTES if compression else CHUNK_BYTES
+            opened.seek(chunks.start * files.CHUNK_BYTES - 1)
+            begun_at = chunks.start * files.CHUNK_BYTES - 1 + len(opened.readline())
+        position, chunk_bytes = begun_at, PACKED * files.CHUNK_BYTES if compression else files.CHUNK_BYTES
         for number, line in enumerate(_lines(file, opened, compression), start=1):
             chunk = min(position // chunk_bytes, file.chunks - 1)
             position += len(line)
@@ -208,7 +208,10 @@ def _lines(file: File, opened: BinaryIO, compression: str | None) -> Iterator[by
 
 def _lines_before(file: File, position: int) -> int:
     with files.opened(file) as opened:
-        return sum(opened.read(min(CHUNK_BYTES, position - at)).count(b"\n") for at in range(0, position, CHUNK_BYTES))
+        return sum(
+            opened.read(min(files.CHUNK_BYTES, position - at)).count(b"\n")
+            for at in range(0, position, files.CHUNK_BYTES)
+        )
 
 
 def read_parquet(file: File, chunks: range | None = None, *, field: str) -> Numbered:
