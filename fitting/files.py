@@ -7,6 +7,7 @@ import math
 import re
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 if typing.TYPE_CHECKING:
@@ -60,8 +61,13 @@ def save(artifact: Any, path: Any) -> None:
     write_text(path, text + "\n")
 
 
-def load(kind: type[T], path: Any) -> T:
+def load(kind: type[T], path: Any, added: Mapping[int, Mapping[str, Any]] = types.MappingProxyType({})) -> T:
     """Reads a dataclass that `save` wrote.
+
+    Args:
+      kind: the dataclass.
+      path: local or `gs://`.
+      added: of each earlier schema version that is read too, what its files lack.
 
     Raises:
       ValueError: no such file, not JSON, another schema version, a key missing or unknown, a value of another type; the
@@ -74,6 +80,8 @@ def load(kind: type[T], path: Any) -> T:
     if not isinstance(raw, dict):
         raise ValueError(f"{path}: expected a {kind.__name__}, a JSON object, but found {type(raw).__name__}")
     version = next(f.default for f in dataclasses.fields(kind) if f.name == "schema_version")
+    if raw.get("schema_version") in added:
+        raw = {**added[raw["schema_version"]], **raw, "schema_version": version}
     if raw.get("schema_version") != version:
         raise ValueError(
             f"{path}: schema_version is {raw.get('schema_version')!r} but this program reads {kind.__name__} version "

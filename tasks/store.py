@@ -14,7 +14,7 @@ import mmap
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
@@ -22,6 +22,7 @@ import numpy as np
 from etils import epath
 
 ORIGIN, RECORDS = "origin.json", "records.json"
+FILES = "files"  # of an origin: by name, what is known of the content of each
 HEADER_BYTES = 128  # of a .npy file of format 1.0 with two axes
 REQUESTS_AT_ONCE = 32
 
@@ -31,13 +32,16 @@ def shard(folder: os.PathLike | str, index: int, shards: int) -> epath.Path:
     return epath.Path(folder) / f"{index:05d}-of-{shards:05d}.npy"
 
 
-def begin(folder: os.PathLike | str, origin: Mapping[str, Any], *, anew: bool = False) -> None:
+def begin(
+    folder: os.PathLike | str, origin: Mapping[str, Any], *, anew: bool = False, of_late: Collection[str] = ()
+) -> None:
     """Claims a folder for records of this origin, new or begun before.
 
     Args:
       folder: local or gs://.
       origin: what the records are made of, as JSON has it.
       anew: empties a folder of another origin, or of finished records, whose text may have changed since.
+      of_late: keys that folders of before do not tell, and are not compared with where none of them is there.
 
     Raises:
       ValueError: the folder was begun with another origin.
@@ -51,11 +55,34 @@ def begin(folder: os.PathLike | str, origin: Mapping[str, Any], *, anew: bool = 
             file.write((json.dumps(ours, indent=2) + "\n").encode())
         return
     theirs = json.loads(path.read_text())
-    if differing := [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]:
-        told = "; ".join(
-            f"{key} is {_short(theirs.get(key))} there and {_short(ours.get(key))} here" for key in differing
-        )
-        raise ValueError(f"{folder} holds other records: {told}; name another folder or remove this one")
+    if theirs.keys().isdisjoint(of_late):
+        ours = {key: value for key, value in ours.items() if key not in of_late}
+    if told := differences(theirs, ours):
+        raise ValueError(f"{folder} holds other records: {'; '.join(told)}; name another folder or remove this one")
+
+
+def origin(folder: os.PathLike | str) -> dict[str, Any]:
+    """What a folder's records are made of; nothing where it does not tell."""
+    try:
+        return json.loads(_read(f"{os.fspath(folder)}/{ORIGIN}"))
+    except FileNotFoundError:
+        return {}
+
+
+def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """Says in which keys two origins differ and how; of files by name, which are new, missing or changed."""
+    told = []
+    for key in {**theirs, **ours}:
+        there, here = theirs.get(key), ours.get(key)
+        if key == FILES and there and here and there != here:
+            changed = [name for name in there.keys() & here.keys() if there[name] != here[name]]
+            for what, names in (("new", here.keys() - there), ("missing", there.keys() - here), ("changed", changed)):
+                if names:
+                    some = ", ".join(sorted(names)[:3])
+                    told.append(f"{some}{f' and {len(names) - 3:,} more' if len(names) > 3 else ''}: {what}")
+        elif there != here:
+            told.append(f"{key} is {_short(there)} there and {_short(here)} here")
+    return told
 
 
 def finish(folder: os.PathLike | str, paths: Sequence[epath.Path]) -> "Records":
@@ -144,6 +171,8 @@ class Records:
         count_S = np.array(list(content["shards"].values()))
         self._end_S = np.cumsum(count_S)
         self._start_S = self._end_S - count_S
+        # A name ends with how many shards there are in all.
+        self.is_whole = len(self._names) == int(self._names[0].rpartition("-")[2].removesuffix(".npy"))
         self._mapped: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:

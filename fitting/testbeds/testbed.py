@@ -66,6 +66,8 @@ class RunRecord:
       scores: by validation set or task, all that was measured of it, by name (`tasks.questions.scoring`,
         `ladder.evaluation.evaluate`).
       sources: by task or set, the sha256 of the data that it was measured on.
+      identity: the sha256 of all that determines what the run learned (`ladder.spec.identity`), or "" where that is not
+        known.
     """
 
     run: str
@@ -83,7 +85,8 @@ class RunRecord:
     quarantine: str = ""
     scores: Mapping[str, Mapping[str, Measurement]] = dataclasses.field(default_factory=dict)
     sources: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    schema_version: int = 1
+    identity: str = ""
+    schema_version: int = 2
 
     def save(self, path: Any) -> None:
         """Writes record.json, whole or not at all."""
@@ -91,8 +94,8 @@ class RunRecord:
 
     @classmethod
     def load(cls, path: Any) -> "RunRecord":
-        """Reads record.json. Raises ValueError where it is not exactly what `save` writes."""
-        return files.load(cls, path)
+        """Reads record.json, of this version or one before. Raises ValueError where it is not what `save` writes."""
+        return files.load(cls, path, added={1: {"identity": ""}})
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

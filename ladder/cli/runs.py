@@ -3,6 +3,7 @@
 import sys
 from typing import Annotated
 
+from etils import epath
 from rich.console import Console
 from tyro.conf import Positional, UseAppendAction, arg
 
@@ -19,7 +20,16 @@ from ladder.spec import RunSpec, Workdir
 from ladder.training import hosts
 
 
-def run(config: ConfigPath, *, workdir: WorkdirPath, overrides: Overrides = ()) -> None:
+def run(
+    config: ConfigPath,
+    *,
+    workdir: WorkdirPath,
+    reuse: Annotated[
+        UseAppendAction[tuple[str, ...]],
+        arg(metavar="DIR", help="workdir whose finished runs are taken where they are the same, as often as you like"),
+    ] = (),
+    overrides: Overrides = (),
+) -> None:
     """Carry out a whole ladder: plan, train, evaluate, collect, fit, report; run again to go on.
 
     The rungs come first. What their law says of the targets is frozen, with its date, before a target is trained.
@@ -30,6 +40,7 @@ def run(config: ConfigPath, *, workdir: WorkdirPath, overrides: Overrides = ()) 
     w = Workdir.at(workdir)
     _print_plan(c, specs)
     _prepare(c, specs, w)
+    _reuse(c, specs, w, reuse)
     todo = [spec for spec in specs if not record.is_finished(c, spec, w)]
     todo.sort(key=lambda spec: -spec.flops)  # the dearest first, so that no core waits long at the end
     targets = [spec for spec in todo if spec.role == "target"]
@@ -47,7 +58,7 @@ def plan(config: ConfigPath, *, json: Json = False, overrides: Overrides = ()) -
     """Show every run of a ladder and what it costs."""
     c, specs = planned(config, overrides)
     if json:
-        print_json(plans.as_table(specs, precompiled.chip_hours(c.training, specs)))
+        print_json(plans.as_table(specs, precompiled.chip_hours(c.training, specs), plans.pool_shares(c, specs)))
     else:
         _print_plan(c, specs)
 
@@ -106,11 +117,18 @@ def generate(
         text.write(prompt, growing_texts, sys.stdout)
 
 
-def collect(workdir: Annotated[Positional[str], arg(metavar="DIR", help="workdir of a ladder")]) -> None:
-    """Gather the records of a workdir's runs into its testbed.csv."""
-    w = Workdir.at(workdir)
-    storage.refuse_closed(w.root)
-    collecting.collect(w, to_person.print)
+def collect(
+    workdirs: Annotated[Positional[tuple[str, ...]], arg(metavar="DIR", help="workdirs of ladders")],
+    *,
+    out: Annotated[str | None, arg(metavar="CSV", help="the first workdir's testbed.csv if not given")] = None,
+) -> None:
+    """Gather the records of the runs of one workdir, or of several, into one testbed.csv; the same run counts once."""
+    if not workdirs:
+        raise ValueError("name the workdir of a ladder, or several")
+    found = [Workdir.at(workdir) for workdir in workdirs]
+    path = epath.Path(out).expanduser() if out else found[0].testbed
+    storage.refuse_closed(path.parent)
+    collecting.collect(found, path, to_person.print)
 
 
 def _prepare(c: configs.LadderConfig, specs: tuple[RunSpec, ...], w: Workdir) -> None:
@@ -124,6 +142,14 @@ def _prepare(c: configs.LadderConfig, specs: tuple[RunSpec, ...], w: Workdir) ->
     hosts.wait("prepared")
     if not w.config.exists():
         raise ValueError(f"{w.root} is not what process 0 prepared; many hosts need one folder that all of them see")
+
+
+def _reuse(c: configs.LadderConfig, specs: tuple[RunSpec, ...], w: Workdir, folders: tuple[str, ...]) -> None:
+    from ladder.evaluation.reuse import reuse
+
+    if folders and hosts.is_first():
+        reuse(c, specs, w, [Workdir.at(folder) for folder in folders], to_person.print)
+    hosts.wait("reused")
 
 
 def _one_run(job, config: str, run: str, workdir: str, overrides: tuple[str, ...]) -> None:
@@ -143,10 +169,11 @@ def _launch(job, c: configs.LadderConfig, specs, todo, w: Workdir) -> None:
 def _fit(c: configs.LadderConfig, w: Workdir) -> None:
     from ladder.evaluation import report as reporting
 
-    collecting.collect(w, to_person.print)
+    collecting.collect([w], w.testbed, to_person.print)
     laws.fit_table(w.testbed, w.fit(), loss=c.fit.loss, error=c.fit.error, level=c.fit.level, seed=c.seed)
     reporting.report(w.fit(), to_person.print)
 
 
 def _print_plan(c: configs.LadderConfig, specs: tuple[RunSpec, ...]) -> None:
-    tables.print_plan(plans.as_table(specs, precompiled.chip_hours(c.training, specs)), to_person)
+    table = plans.as_table(specs, precompiled.chip_hours(c.training, specs), plans.pool_shares(c, specs))
+    tables.print_plan(table, to_person)

@@ -26,7 +26,7 @@ def print_plan(plan: Mapping[str, Any], console: Console) -> None:
     table = Table(box=None, pad_edge=False)
     for name in ("run", "role"):
         table.add_column(name)
-    for name in ("N", "N no emb.", "D", "M", "C FLOPs", "steps", "batch", "lr"):
+    for name in ("N", "N no emb.", "D", "M", "C FLOPs", "steps", "batch", "lr", "of pool"):
         table.add_column(name, justify="right")
     for row in plan["runs"]:
         counts = (short(row[key]) for key in ("params", "params_non_embedding", "tokens"))
@@ -39,6 +39,7 @@ def print_plan(plan: Mapping[str, Any], console: Console) -> None:
             f"{row['steps']:,}",
             str(row["batch_size"]),
             f"{row['learning_rate']:.2g}",
+            "" if row["pool_share"] is None else f"{row['pool_share']:.2g}",
         )
     console.print(table, soft_wrap=False)
     for row in plan["runs"]:

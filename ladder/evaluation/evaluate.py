@@ -59,7 +59,7 @@ def evaluate(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Repo
 
     def own(name: str) -> Asked:
         asked = questions.load(workdir.questions(name))
-        return Asked(asked, 1 - asked.chance_error)
+        return Asked(asked, 1 - asked.chance_error, asked.sha256)
 
     suite = _suite(config.evaluation, config.corpus.vocabulary, spec.sequence_length)
     return _measure(

@@ -5,9 +5,11 @@ import functools
 from collections.abc import Mapping
 
 from fitting.testbeds.testbed import Measurement, RunRecord
+from ladder import spec as specs
 from ladder.config import Evaluation, LadderConfig
 from ladder.spec import RunSpec, Workdir
 from ladder.training import data, hosts
+from ladder.training.pool import Pool
 from models import accounting
 from models.saved import SavedModel
 from tasks.questions import prompts, rows, suite_files
@@ -39,7 +41,7 @@ def begun(config: LadderConfig, spec: RunSpec, workdir: Workdir) -> RunRecord:
     for path in (workdir.partial_record(spec.run), workdir.record(spec.run)):
         if path.exists():
             return RunRecord.load(path)
-    return _blank(config, spec, "")
+    return _blank(config, spec, workdir, "")
 
 
 def begun_checkpoint(name: str, model: SavedModel, workdir: Workdir) -> RunRecord:
@@ -103,7 +105,7 @@ def finish(record: RunRecord, workdir: Workdir) -> RunRecord:
 
 def quarantine(config: LadderConfig, spec: RunSpec, workdir: Workdir, why: str) -> RunRecord:
     """Writes the record of a run that has no measurements and must not be fitted, and why."""
-    return finish(_blank(config, spec, why), workdir)
+    return finish(_blank(config, spec, workdir, why), workdir)
 
 
 def with_set(record: RunRecord, name: str, scores: Mapping[str, Measurement], source: str = "") -> RunRecord:
@@ -130,7 +132,13 @@ def _with_scores(record: RunRecord, name: str, scores: Mapping[str, Measurement]
     return dataclasses.replace(record, scores={**record.scores, name: dict(scores)}, sources=sources)
 
 
-def _blank(config: LadderConfig, spec: RunSpec, quarantine: str) -> RunRecord:
+def identity(spec: RunSpec, workdir: Workdir) -> str:
+    """A run's identity (`ladder.spec.identity`) on the workdir's pool; "" where that is not known by content."""
+    pool = Pool(workdir.train_records).described(spec)
+    return specs.identity(spec, pool) if pool else ""
+
+
+def _blank(config: LadderConfig, spec: RunSpec, workdir: Workdir, quarantine: str) -> RunRecord:
     return RunRecord(
         run=spec.run,
         role=spec.role,
@@ -145,4 +153,5 @@ def _blank(config: LadderConfig, spec: RunSpec, quarantine: str) -> RunRecord:
         errors={},
         chance_errors={},
         quarantine=quarantine,
+        identity=identity(spec, workdir),
     )

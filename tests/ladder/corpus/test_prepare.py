@@ -192,9 +192,6 @@ def test_a_mixture_is_a_folder_a_part_and_its_repetition_is_counted_by_part(ladd
     summary = json.loads(at.corpus.read_text())
     assert summary["train_rates"] == {"few": 0.25, "many": 0.75}
     assert set(summary["validation_tokens"]) == {"many", "few"}
-    longest = max(spec.tokens for spec in specs)
-    # No more is written than the longest run reads.
-    assert 0.7 * longest < summary["train_tokens"]["many"] <= 0.8 * longest
     few = Records(at.train_records / "few")
     few_rows = {row.tobytes() for row in few[np.arange(len(few))].astype(np.int32)}
     read = Batches(at.train_records, 4000, 0)(0)
