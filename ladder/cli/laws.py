@@ -1,4 +1,4 @@
-"""The verbs of a law: published runs in, laws fitted, runs predicted and scored, advice and reports."""
+"""The verbs of a law: laws fitted, runs predicted and scored, advice and reports."""
 
 import dataclasses
 import shlex
@@ -13,28 +13,6 @@ from ladder import storage
 from ladder.cli import tables
 from ladder.cli.arguments import Json, print_json, to_person
 from ladder.spec import RunSpec, Workdir
-
-
-def import_(
-    kind: Annotated[
-        Positional[Literal["gadre2024", "olmo-ladder", "chinchilla", "datablations", "csv"]],
-        arg(
-            metavar="KIND",
-            help="gadre2024, olmo-ladder, chinchilla, datablations, or csv: `fitting.testbeds.testbed`",
-        ),
-    ],
-    path: Annotated[Positional[str], arg(metavar="PATH", help="the published folder or file")],
-    *,
-    out: Annotated[str, arg(metavar="CSV", help="the table to write, such as testbed.csv")],
-) -> None:
-    """Read a published testbed into a table of runs; broken records are marked in its column `quarantine`."""
-    from fitting.testbeds import importers
-
-    testbed = importers.read(kind, path)
-    testbed.write_csv(epath.Path(out))
-    for row in testbed.table[testbed.table["quarantine"] != ""].to_dict("records"):
-        to_person.print(f"quarantined: {row['run']}, {row['quarantine']}")
-    to_person.print(f"{len(testbed.table)} runs: {out}")
 
 
 def fit(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import tyro
 
 from ladder import quiet, storage
-from ladder.cli import convert, corpus, launch, laws, precompile, runs
+from ladder.cli import convert, corpus, imports, launch, laws, precompile, runs
 from ladder.cli.arguments import to_person
 from ladder.engines.local import RunFailed
 from ladder.training.preemption import Preempted
@@ -46,5 +46,5 @@ VERBS: tuple[Callable[..., None], ...] = (
 )
 for verb in VERBS:
     app.command(verb)
-app.command(name="import")(laws.import_)
+app.command(name="import")(imports.import_)
 app.command(convert.app, name="convert", help="Import and export models: open_lm, Hugging Face.")

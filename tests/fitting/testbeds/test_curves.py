@@ -23,6 +23,12 @@ def test_a_constant_rate_anneals_nothing():
     assert not annealing_sums(np.full(10, 3e-4))[1].any()
 
 
+def test_a_rate_may_begin_and_end_at_zero():
+    area_S, annealing_S = annealing_sums(np.array([0.0, 2e-3, 1e-3, 0.0]), decay=0.5)
+    np.testing.assert_allclose(area_S, [0, 2e-3, 3e-3, 3e-3], rtol=1e-12)
+    np.testing.assert_allclose(annealing_S, [0, -2e-3, -2e-3, -1e-3], rtol=1e-12)
+
+
 def test_annealing_law_is_recovered_from_the_curves_of_two_schedules():
     steps = np.arange(400)
     schedules = [np.full(400, 1e-3), 1e-4 + 4.5e-4 * (1 + np.cos(np.pi * steps / 400))]
@@ -35,7 +41,9 @@ def test_annealing_law_is_recovered_from_the_curves_of_two_schedules():
     np.testing.assert_allclose(found.theta_BxP[0], [theta[name] for name in law.parameters], rtol=1e-4)
 
 
-@pytest.mark.parametrize(("rate_S", "decay"), [([], 0.9), ([1e-3, 0.0], 0.9), ([[1e-3]], 0.9), ([1e-3], 1.0)])
+@pytest.mark.parametrize(
+    ("rate_S", "decay"), [([], 0.9), ([1e-3, -1e-4], 0.9), ([0.0], 0.9), ([[1e-3]], 0.9), ([1e-3], 1.0)]
+)
 def test_what_is_no_schedule_is_refused(rate_S, decay):
     with pytest.raises(ValueError, match=r"schedule|decay"):
         annealing_sums(np.asarray(rate_S), decay=decay)

@@ -1,0 +1,1 @@
+"""Logs of others' training, read into a testbed."""
