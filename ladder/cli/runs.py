@@ -5,7 +5,7 @@ from typing import Annotated
 
 from etils import epath
 from rich.console import Console
-from tyro.conf import Positional, UseAppendAction, arg
+from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
 from ladder import config as configs
 from ladder import plan as plans
@@ -121,6 +121,9 @@ def collect(
     workdirs: Annotated[Positional[tuple[str, ...]], arg(metavar="DIR", help="workdirs of ladders")],
     *,
     out: Annotated[str | None, arg(metavar="CSV", help="the first workdir's testbed.csv if not given")] = None,
+    curves: Annotated[
+        FlagCreatePairsOff[bool], arg(help="add every run's training curve, a row of role `checkpoint` a logged step")
+    ] = False,
 ) -> None:
     """Gather the records of the runs of one workdir, or of several, into one testbed.csv; the same run counts once."""
     if not workdirs:
@@ -128,7 +131,7 @@ def collect(
     found = [Workdir.at(workdir) for workdir in workdirs]
     path = epath.Path(out).expanduser() if out else found[0].testbed
     storage.refuse_closed(path.parent)
-    collecting.collect(found, path, to_person.print)
+    collecting.collect(found, path, to_person.print, curves=curves)
 
 
 def _prepare(c: configs.LadderConfig, specs: tuple[RunSpec, ...], w: Workdir) -> None:

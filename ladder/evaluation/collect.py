@@ -7,35 +7,47 @@ from collections.abc import Callable, Iterator, Sequence
 from etils import epath
 
 from fitting.testbeds.testbed import RunRecord, Testbed
+from ladder.evaluation.curves import with_curves
 from ladder.spec import Workdir
 
 Found = tuple[Workdir, RunRecord]
 
 
-def collect(workdirs: Sequence[Workdir], out: epath.Path, say: Callable[[str], None]) -> None:
+def collect(workdirs: Sequence[Workdir], out: epath.Path, say: Callable[[str], None], *, curves: bool = False) -> None:
     """Writes a testbed, a row for every run that has a record, and tells which have none.
 
-    A run that is in several workdirs, by its identity, is one row.
+    A run that is in several workdirs, by its identity, is one row. With `curves`, those of all runs are below.
 
     Raises:
       ValueError: a folder that is no workdir, or one without any record; two runs of one name; a set or a task that was
         measured on other data in one workdir than in another.
     """
-    found = [measured for workdir in workdirs for measured in _measured(workdir, say)]
-    Testbed.from_records([record for _, record in _once(found, say)]).write_csv(out)
+    found = _once([measured for workdir in workdirs for measured in _measured(workdir, say, curves)], say)
+    records = [record for _, record in found]
+    if curves:
+        planned = {run: workdir for workdir in workdirs for run in _roles(workdir)}
+        testbed = with_curves(records, planned | {record.run: workdir for workdir, record in found}, say)
+    else:
+        testbed = Testbed.from_records(records)
+    testbed.write_csv(out)
 
 
-def _measured(workdir: Workdir, say: Callable[[str], None]) -> Iterator[Found]:
+def _roles(workdir: Workdir) -> dict[str, str]:
+    """Of every run of a workdir's plan."""
     if not workdir.plan.exists():
         raise ValueError(
             f"{workdir.root} is no workdir: it has no plan.json; make one with `ladder run CONFIG --workdir DIR`"
         )
-    roles = {row["run"]: row["role"] for row in json.loads(workdir.plan.read_text())["runs"]}
+    return {row["run"]: row["role"] for row in json.loads(workdir.plan.read_text())["runs"]}
+
+
+def _measured(workdir: Workdir, say: Callable[[str], None], curves: bool) -> Iterator[Found]:
+    roles = _roles(workdir)
     missing = [run for run in roles if not workdir.record(run).exists()]
-    if len(missing) == len(roles):
+    if len(missing) == len(roles) and not curves:
         raise ValueError(f"no run of {workdir.root} has a record.json yet; train and evaluate some first")
     if missing:
-        say(f"not measured yet, so not in the table: {', '.join(missing)}")
+        say(f"not measured yet{'' if curves else ', so not in the table'}: {', '.join(missing)}")
     for run, role in roles.items():
         if run not in missing:  # a rung may have become a target since it was measured
             yield workdir, dataclasses.replace(RunRecord.load(workdir.record(run)), role=role)
@@ -55,7 +67,8 @@ def _once(found: Sequence[Found], say: Callable[[str], None]) -> list[Found]:
             if earlier.run == record.run and not _is_same(earlier, record):
                 raise ValueError(
                     f"{record.run} of {workdir.root} is another run than that of {other.root}: their pool, seed, "
-                    "recipe or shape differ; collect them into tables of their own, or name the size differently in one of them"
+                    "recipe or shape differ; collect them into tables of their own, or name the size differently "
+                    "in one of them"
                 )
     return once
 

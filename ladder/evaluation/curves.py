@@ -1,0 +1,72 @@
+"""metrics.jsonl of a workdir's runs → checkpoint rows: the training loss along each run, and the schedule behind it."""
+
+import typing
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from fitting.testbeds.curves import annealing_sums
+from fitting.testbeds.logs import importer, log
+from fitting.testbeds.testbed import RunRecord, Testbed
+from ladder import config as configs
+from ladder import spec as specs
+from ladder.spec import Workdir
+
+if typing.TYPE_CHECKING:
+    import pandas as pd
+
+
+def with_curves(records: Sequence[RunRecord], runs: Mapping[str, Workdir], say: Callable[[str], None]) -> Testbed:
+    """A row for every record and below them the curves of all runs, also of those that are not measured yet.
+
+    A row of metrics.jsonl becomes the row `<run>@<step>`. `loss/train` is the mean over the steps since the row before,
+    in nats a token; a run's own row has that of its last. `lr_area` and `lr_annealing` are the sums of the learning
+    rates by then, which the law `annealing` is of.
+
+    Args:
+      records: of runs that are measured.
+      runs: where each run is, by its name.
+      say: is told what each curve is, and which runs have none.
+
+    Raises:
+      ValueError: neither a record nor a curve.
+    """
+    import pandas as pd
+
+    of_run = {record.run: record for record in records}
+    curves = {run: _curve(workdir, run, say) for run, workdir in runs.items() if _has_rows(workdir, run)}
+    if without := [run for run in runs if run not in curves]:
+        say(f"without a curve: {', '.join(without)}")
+    tables = [curve.assign(quarantine=of_run[run].quarantine if run in of_run else "") for run, curve in curves.items()]
+    if records or not tables:
+        table = Testbed.from_records(records).table
+        ends = [curves[run]["loss/train"].iloc[-1] if run in curves else np.nan for run in table["run"]]
+        tables.insert(0, table.assign(**{"loss/train": ends}))
+    return Testbed(pd.concat(tables, ignore_index=True))
+
+
+def _has_rows(workdir: Workdir, run: str) -> bool:
+    path = workdir.metrics(run)
+    return path.exists() and path.stat().length > 0
+
+
+def _curve(workdir: Workdir, run: str, say: Callable[[str], None]) -> "pd.DataFrame":
+    import jax.numpy as jnp
+
+    from ladder.training.step import learning_rate
+
+    spec = specs.load(workdir.spec(run))
+    described = log.make(
+        columns={"loss/train": "loss_nats"},
+        params=spec.params,
+        params_non_embedding=spec.params_non_embedding,
+        corpus=configs.load(str(workdir.config)).corpus.kind,
+        model=spec.size,
+    )
+    table = importer.read("logs", [workdir.metrics(run)], described, say, run=run).table
+    table = table[table["role"] == "checkpoint"]
+    area_S, annealing_S = annealing_sums(
+        np.asarray(learning_rate(spec.hyperparameters, spec.steps, jnp.arange(spec.steps)))
+    )
+    step_N = table["run"].str.rpartition("@")[2].astype(int) - 1
+    return table.assign(lr_area=area_S[step_N], lr_annealing=annealing_S[step_N])
