@@ -71,10 +71,6 @@ class Collection:
             for number, (start, end) in enumerate(itertools.pairwise([0, *ends]))
         }
 
-    def content(self) -> dict[str, str]:
-        """What is known of the files' content, by name."""
-        return files.content(self.files)
-
     def _all_of(self, group: Sequence[File]) -> Iterator[bytes]:
         for file in group:
             for _, document in self.read(file, None):
