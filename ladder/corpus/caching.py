@@ -130,7 +130,9 @@ class Shard:
         quiet.import_tensorflow()
         from tasks.text import corpora, records
 
-        task, _ = _built(self.corpus).parts[self.part]
+        task, _ = _built_once(self.corpus.kind, json.dumps(self.corpus.options), self.corpus.vocabulary).parts[
+            self.part
+        ]
         folder = epath.Path(self.root) / self.part
         without_text = itertools.count()
         count = functools.partial(next, without_text)
@@ -176,12 +178,12 @@ def _write_with_beam(todo: Iterable[Shard], flags: Sequence[str]) -> None:
         shards | apache_beam.Reshuffle() | apache_beam.Map(Shard.write)
 
 
-def _built(corpus: Corpus) -> "corpora.Corpus":
-    return _build(corpus.kind, json.dumps(corpus.options), corpus.vocabulary)
-
-
 @functools.lru_cache(maxsize=1)  # a process writes many shards of one corpus
-def _build(kind: str, options: str, vocabulary: str) -> "corpora.Corpus":
+def _built_once(kind: str, options: str, vocabulary: str) -> "corpora.Corpus":
+    return _built(Corpus(kind=kind, options=json.loads(options), vocabulary=vocabulary))
+
+
+def _built(corpus: Corpus) -> "corpora.Corpus":
     from tasks.text import corpora, vocab
 
-    return corpora.build(kind, vocab.load(vocabulary), None, **json.loads(options))
+    return corpora.build(corpus.kind, vocab.load(corpus.vocabulary), None, **corpus.options)

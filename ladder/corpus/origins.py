@@ -36,8 +36,8 @@ def begin(
 def refuse_changes(config: LadderConfig, part: str, folder: epath.Path) -> None:
     """Refuses a corpus of files, or a vocabulary, that is not what the records of a part were made of.
 
-    What cannot be told without reading is passed over: files that are gone, other kinds of corpora, and records that do
-    not tell what they were made of by content.
+    What cannot be told without reading is passed over: files and vocabularies that are gone or out of reach, corpora of
+    other kinds, and records that do not tell what they were made of by content.
 
     Raises:
       ValueError: says what differs.
@@ -47,16 +47,13 @@ def refuse_changes(config: LadderConfig, part: str, folder: epath.Path) -> None:
     there = store.origin(folder)
     if not there.keys() >= set(CONTENT):
         return
-    here = {**there, "vocabulary_sha256": vocab.sha256(config.corpus.vocabulary)}
+    here = dict(there)
+    with contextlib.suppress(ValueError):
+        here["vocabulary_sha256"] = vocab.sha256(config.corpus.vocabulary)
     kind, options = configs.part_of(config.corpus, part)
     if "path" in options:
-        paths = {"": options["path"], **{f"{name}: ": path for name, path in (options.get("validation") or {}).items()}}
         with contextlib.suppress(files.NoFiles):
-            here[store.FILES] = {
-                f"{name}{file}": told
-                for name, path in paths.items()
-                for file, told in files.content(files.find(kind, path)).items()
-            }
+            here[store.FILES] = files.content(kind, options["path"], options.get("validation"))
     if told := store.differences(there, here):
         raise ValueError(
             f"the text or the vocabulary of {folder} has changed since its records were made: {'; '.join(told)}; "

@@ -66,9 +66,8 @@ def _once(found: Sequence[Found], say: Callable[[str], None]) -> list[Found]:
         for other, earlier in once:
             if earlier.run == record.run and not _is_same(earlier, record):
                 raise ValueError(
-                    f"{record.run} of {workdir.root} is another run than that of {other.root}: their pool, seed, "
-                    "recipe or shape differ; collect them into tables of their own, or name the size differently "
-                    "in one of them"
+                    f"{record.run} of {workdir.root} is another run than that of {other.root}: pool, seed, recipe or "
+                    "shape differ; collect them into tables of their own, or give the size another name in one of them"
                 )
     return once
 

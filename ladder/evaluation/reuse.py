@@ -117,7 +117,7 @@ def _copy_whole(source: epath.Path, target: epath.Path) -> None:
         return
     if storage.is_remote(target):
         _copy(source, target)
-        (target / COMMITTED).write_bytes(b"")
+        (target / COMMITTED).write_bytes(b"committed")  # a checkpoint from a disk may have none
         return
     beside = target.parent / f"{target.name}.orbax-checkpoint-tmp"  # which orbax removes where it finds it
     if beside.exists():
@@ -128,9 +128,9 @@ def _copy_whole(source: epath.Path, target: epath.Path) -> None:
 
 def _copy(source: epath.Path, target: epath.Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
-    for path in source.iterdir():
+    for path in sorted(source.iterdir(), key=lambda path: path.name == COMMITTED):
         if path.is_dir():
             _copy(path, target / path.name)
-        elif path.name != COMMITTED:
+        else:
             with path.open("rb") as there, (target / path.name).open("wb") as here:
                 shutil.copyfileobj(there, here, 2**24)

@@ -409,13 +409,14 @@ def _from_files(
 ) -> Corpus:
     found = collect(path)
     train = found.whole() if seed is None else found.sample(seed)
+    content = functools.partial(files.content, kind, path, validation)
     if not validation:
         is_held_out = lambda text: python_sources.hash_fraction(text) < held_out  # noqa: E731
         splits = {
             TRAIN: _each(train, lambda texts: itertools.filterfalse(is_held_out, texts)),
             VALIDATION: _each(found.sample(HELD_OUT_SEED), lambda texts: filter(is_held_out, texts)),
         }
-        task = _task(kind, vocabulary, splits, found.content)
+        task = _task(kind, vocabulary, splits, content)
         return Corpus(train=task, validation={HELD_OUT: task})
     sets = {name: collect(set_path) for name, set_path in validation.items()}
 
@@ -424,10 +425,6 @@ def _from_files(
         return frozenset(
             hashlib.sha256(text).digest() for own in sets.values() for texts in own.whole().values() for text in texts()
         )
-
-    def content() -> dict[str, str]:
-        left_out = {f"{name}: {file}": told for name, own in sets.items() for file, told in own.content().items()}
-        return found.content() | left_out
 
     trained_on = lambda texts: (text for text in texts if hashlib.sha256(text).digest() not in validated())  # noqa: E731
     return Corpus(

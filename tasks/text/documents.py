@@ -23,6 +23,7 @@ PIECE_BYTES = 16_384
 SHARD_BYTES = 2**26
 SAMPLE_SHARD_BYTES = 2**23
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
+OPEN_FILES = 64
 PACKED = 3  # bytes of text to a byte of a packed file, about
 
 Documents = Callable[[], Iterator[bytes]]
@@ -64,33 +65,38 @@ class Collection:
         chunk_bytes_F = np.array([min(file.size_bytes, files.CHUNK_BYTES) for file in self.files])
         shard_C = np.cumsum(chunk_bytes_F[file_C]) // SAMPLE_SHARD_BYTES
         ends = [*(np.flatnonzero(np.diff(shard_C)) + 1).tolist(), len(file_C)]
+        opened: dict[File, tuple[int, Numbered]] = {}
         return {
-            f"sample {number}": functools.partial(self._drawn, file_C[start:end], chunk_C[start:end])
+            f"sample {number}": functools.partial(self._drawn, file_C[start:end], chunk_C[start:end], opened)
             for number, (start, end) in enumerate(itertools.pairwise([0, *ends]))
         }
-
-    def content(self) -> dict[str, str]:
-        """What is known of the files' content, by name."""
-        return files.content(self.files)
 
     def _all_of(self, group: Sequence[File]) -> Iterator[bytes]:
         for file in group:
             for _, document in self.read(file, None):
                 yield document
 
-    def _drawn(self, file_C: np.ndarray, chunk_C: np.ndarray) -> Iterator[bytes]:
-        going_on: dict[File, Numbered] = {}
+    def _drawn(
+        self, file_C: np.ndarray, chunk_C: np.ndarray, opened: dict[File, tuple[int, Numbered]]
+    ) -> Iterator[bytes]:
+        """Documents of these chunks; `opened` has files that are read from their front, each with its next chunk."""
         for place, chunk in zip(file_C.tolist(), chunk_C.tolist(), strict=True):
             file = self.files[place]
             if not self.from_the_front(file):
                 yield from (document for _, document in self.read(file, range(chunk, chunk + 1)))
                 continue
-            rest = going_on.pop(file, None) or self.read(file, range(chunk, file.chunks))
-            for number, document in rest:
+            come_to, numbered = opened.pop(file, (None, iter(())))
+            if come_to != chunk:
+                numbered = self.read(file, range(chunk, file.chunks))
+            for number, document in numbered:
                 if number > chunk:
-                    going_on[file] = itertools.chain([(number, document)], rest)
+                    opened[file] = chunk + 1, itertools.chain([(number, document)], numbered)
                     break
                 yield document
+            else:
+                opened[file] = chunk + 1, iter(())
+            if len(opened) > OPEN_FILES:
+                del opened[next(iter(opened))]  # the one that was left the longest time ago
 
 
 def text(path: str) -> Collection:

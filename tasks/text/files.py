@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO
 
@@ -81,11 +81,24 @@ def opened(file: File) -> BinaryIO:
     return fs.open(inside, "rb", block_size=CHUNK_BYTES)
 
 
-def content(files: Sequence[File]) -> dict[str, str]:
-    """Says of each file, by name, how large it is, and what it holds where that costs little.
+def content(kind: str, path: str, validation: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Says of each file of a corpus, by name, how large it is, and what it holds where that costs little.
 
-    A bucket's files have its own digests, local ones a sha256 where they are 1 GiB or less together.
+    A bucket's files have its own digests, local ones a sha256 where those at one path are 1 GiB or less together.
+
+    Args:
+      kind: of the corpus.
+      path: of it.
+      validation: further sets, name to path, whose texts are left out of the corpus.
+
+    Raises:
+      NoFiles: there is none at one of the paths.
     """
+    paths = {"": path} | {f"{name}: ": own for name, own in (validation or {}).items()}
+    return {prefix + file: told for prefix, own in paths.items() for file, told in _content(find(kind, own)).items()}
+
+
+def _content(files: Sequence[File]) -> dict[str, str]:
     if any(file.digest for file in files) or sum(file.size_bytes for file in files) > HASHED_BYTES:
         digests = [file.digest for file in files]
     else:

@@ -38,7 +38,7 @@ def examples(
     """
     try:
         for example in task.get_dataset(None, split, shuffle=False, shard_info=shard).as_numpy_iterator():
-            if example["targets_pretokenized"].strip():
+            if example["targets_pretokenized"].strip() and len(example["targets"]) > 1:
                 yield example
             else:
                 left_out()

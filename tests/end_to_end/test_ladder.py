@@ -160,6 +160,15 @@ def test_a_finished_ladder_is_not_trained_again(finished, command):
     assert json.loads((workdir / "fits/default/law.json").read_text())["loss"] == law["loss"]
 
 
+def test_a_ladder_that_reuses_all_runs_of_another_trains_none_and_ends_as_it_did(finished, command, tmp_path):
+    reference, _, _, _ = finished
+    _, err = _finish(command(tmp_path / "w", "--reuse", str(reference)))
+    for run in runs_of(reference):
+        assert f"{run}: taken from {reference}, where it is {run}" in err
+    assert "done  (" not in err  # which is said of a run that was trained or measured
+    same_results(tmp_path / "w", reference)
+
+
 def test_a_ladder_that_was_killed_ends_as_one_that_was_not(finished, command, tmp_path):
     reference, _, _, took_s = finished
     rng = random.Random(0)

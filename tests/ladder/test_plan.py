@@ -17,6 +17,7 @@ COLUMNS = {
     "steps",
     "batch_size",
     "learning_rate",
+    "pool_share",
 }
 
 
@@ -61,6 +62,19 @@ def test_the_table_has_the_documented_columns_and_totals(ladder):
     assert table["totals"]["ladder_share_of_smallest_target"] == pytest.approx(
         sum(row["flops"] for row in rungs) / target["flops"]
     )
+
+
+def test_a_plan_says_how_often_each_run_sees_its_pool_where_that_is_known(ladder):
+    config, specs = ladder("corpus.pool_tokens=50000", "corpus.epochs=3")
+    shares = {
+        row["run"]: row["pool_share"] for row in plans.as_table(specs, None, plans.pool_shares(config, specs))["runs"]
+    }
+    assert {spec.run for spec in specs if spec.tokens > 150_000} == {run for run, share in shares.items() if share == 3}
+    assert all(shares[spec.run] == spec.tokens / 50_000 for spec in specs if spec.tokens <= 150_000)
+    config, specs = ladder("corpus.cache=gs://bucket/records")
+    assert {row["pool_share"] for row in plans.as_table(specs, None, plans.pool_shares(config, specs))["runs"]} == {
+        None
+    }
 
 
 def test_a_ladder_without_targets_has_no_share(ladder):

@@ -28,6 +28,40 @@ def test_spec_json_holds_every_setting(spec):
     assert tree["hyperparameters"]["learning_rate"] == 0.03 and tree["schema_version"] == 1
 
 
+POOL = [{"rate": 1.0, "records": 100, "origin": "a"}]
+
+
+def _changes(value):
+    """Every value that differs in one setting from a dataclass of settings."""
+    others = {"norm": "rms", "dtype": "bfloat16", "head_dim": 6, "key_heads": 1, "inverse_wavelengths": (1.0,) * 4}
+    for field in dataclasses.fields(value):
+        now = getattr(value, field.name)
+        other = others.get(field.name, not now if isinstance(now, bool) else now and now * 2)
+        try:
+            yield dataclasses.replace(value, **{field.name: other})
+        except ValueError:  # no decoder has that shape
+            assert field.name in ("key_heads", "qk_norm_per_head")
+
+
+def test_an_identity_changes_with_all_that_determines_the_result_and_with_nothing_else(spec):
+    changed = [
+        *(dataclasses.replace(spec, decoder=decoder) for decoder in _changes(spec.decoder)),
+        *(dataclasses.replace(spec, hyperparameters=h) for h in _changes(spec.hyperparameters)),
+        *(
+            dataclasses.replace(spec, **{name: getattr(spec, name) + 1})
+            for name in ("sequence_length", "steps", "seed")
+        ),
+    ]
+    pools = [[{**POOL[0], key: value}] for key, value in (("rate", 0.5), ("records", 99), ("origin", "b"))]
+    identities = [
+        *(specs.identity(other, POOL) for other in (spec, *changed)),
+        *(specs.identity(spec, pool) for pool in (*pools, POOL * 2)),
+    ]
+    assert len(set(identities)) == len(identities) > 25
+    renamed = dataclasses.replace(spec, run="other", role="target", size="small", schema_version=1)
+    assert specs.identity(renamed, POOL) == identities[0]
+
+
 def test_a_workdir_is_laid_out_as_documented():
     w = Workdir.at("gs://bucket/ladder")
     assert str(w.config) == "gs://bucket/ladder/ladder.yaml"

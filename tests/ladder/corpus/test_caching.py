@@ -17,7 +17,7 @@ from ladder import config as configs
 from ladder.config import Corpus
 from ladder.corpus import caching
 from ladder.engines.progress import Caching
-from ladder.events import Cached
+from ladder.events import Cached, LeftOut
 from ladder.training import data
 from ladder.training.pool import Part, write_mixture
 from tasks.store import Records
@@ -163,6 +163,41 @@ def test_other_records_are_refused_and_other_rates_are_not(config, whole, tmp_pa
     parts["web"]["options"]["held_out"] = 0.2
     with pytest.raises(ValueError, match=r"whole/web holds other records: options is .*0\.2.*; name another folder"):
         cached()
+
+
+def test_a_cache_whose_files_have_changed_is_refused_with_what_differs(config, whole, tmp_path):
+    at = _at(config, tmp_path / "whole")
+    page = (tmp_path / "web" / "0.jsonl.gz").read_bytes()
+    (tmp_path / "web" / "more.jsonl.gz").write_bytes(page)
+    with pytest.raises(ValueError, match=r"whole/web holds other records: more\.jsonl\.gz: new; name another folder"):
+        caching.cache(at, _silent)
+    (tmp_path / "web" / "more.jsonl.gz").unlink()
+    (tmp_path / "code.jsonl").write_bytes(_lines("CODE"))
+    with pytest.raises(ValueError, match=r"whole/code holds other records: code\.jsonl: changed; name"):
+        caching.cache(at, _silent)
+
+
+def test_a_cache_from_before_its_content_was_told_is_read_as_it_is(config, whole, tmp_path):
+    path = tmp_path / "whole" / "web" / "origin.json"
+    origin = json.loads(path.read_text())
+    before = {key: origin[key] for key in ("kind", "options", "vocabulary", "record_length", "shards")}
+    path.write_text(json.dumps(before | {"max_records": None}))
+    caching.cache(_at(config, tmp_path / "whole"), _silent)
+    path.write_text(json.dumps(before | {"max_records": None, "record_length": 3}))
+    with pytest.raises(ValueError, match="record_length is 3 there and 16 here"):
+        caching.cache(_at(config, tmp_path / "whole"), _silent)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_documents_without_text_are_left_out_of_a_cache_and_counted(config, tmp_path, monkeypatch, processes):
+    monkeypatch.setattr(caching, "ProcessPoolExecutor", _Here)
+    with (tmp_path / "code.jsonl").open("a") as file:
+        file.write('{"text": ""}\n{"text": " \\n"}\n' * 50)
+    events = []
+    records = caching.cache(config, events.append, processes=processes)["code"]
+    assert [event for event in events if isinstance(event, LeftOut)] == [LeftOut("code", 100)]
+    token_R = records[np.arange(len(records))].ravel()
+    assert not ((token_R[1:] == 1) & (token_R[:-1] == 1)).any()
 
 
 def test_a_config_without_a_cache_and_beam_that_is_not_there_are_refused(config, monkeypatch):

@@ -6,12 +6,16 @@ import re
 
 import numpy as np
 import pytest
+from etils import epath
 
 from ladder.corpus import prepare as preparing
 from ladder.corpus.prepare import prepare
+from ladder.evaluation import record as runs
 from ladder.spec import Workdir
 from ladder.training.data import Batches
 from tasks.store import Records
+from tasks.text import corpora, documents, files, vocab
+from tasks.text import records as token_records
 
 
 @pytest.fixture
@@ -81,6 +85,29 @@ def test_another_config_is_refused_with_the_keys_that_differ_and_leaves_the_work
 def test_how_runs_are_carried_out_and_read_may_change(prepared, ladder):
     prepare(*ladder("training.cores_per_run=1", "training.log_every_steps=2", "fit.error=null"), prepared, _say, _say)
     assert "cores_per_run: 1" in prepared.config.read_text()
+
+
+def test_rungs_and_targets_may_be_added_moved_and_taken_away_where_the_runs_that_stay_are_the_same(prepared, ladder):
+    before = {run: prepared.spec(run).read_bytes() for run in ("w4-m10", "w4-m30", "w8-m10")}
+    records = {path: path.stat().st_mtime_ns for path in pathlib.Path(prepared.train_records).rglob("*.npy")}
+    changed = ladder(
+        "rungs.0.sizes=[w4, w6, w10, w12]", "rungs.1.token_multipliers=[30, 12]", "targets.0.sizes=[w8]", "name=more"
+    )
+    prepare(*changed, prepared, _say, _say)
+    planned = {row["run"]: row["role"] for row in json.loads(prepared.plan.read_text())["runs"]}
+    assert planned["w4-m12"] == planned["w12-m10"] == "rung" and planned["w8-m10"] == "target"
+    assert prepared.spec("w4-m10").read_bytes() == before["w4-m10"]
+    assert prepared.spec("w8-m10").read_text() == before["w8-m10"].decode().replace("rung", "target")
+    prepare(*ladder("rungs.1.token_multipliers=[12]"), prepared, _say, _say)
+    assert "w4-m30" not in prepared.plan.read_text()
+    assert prepared.spec("w4-m30").read_bytes() == before["w4-m30"]
+    assert {path: path.stat().st_mtime_ns for path in records} == records
+
+
+def test_what_is_measured_of_a_corpus_stays_as_it_is(prepared, ladder):
+    for override in ("evaluation.sequences=60", "evaluation.questions=30", "corpus.seed=1", "corpus.epochs=2"):
+        with pytest.raises(ValueError, match=re.escape(override.partition("=")[0])):
+            prepare(*ladder(override), prepared, _say, _say)
 
 
 def test_a_plan_that_a_changed_recipe_made_is_refused(prepared, ladder):
@@ -209,3 +236,100 @@ def test_ladders_share_a_cache_and_need_no_records_of_their_own(ladder, at, tmp_
     whole = Records(tmp_path / "shared" / "text")
     assert json.loads(other.corpus.read_text())["train_tokens"] == {"text": len(whole) * 16}
     np.testing.assert_array_equal(Batches(other.train_records, 8, 0)(3), Batches(at.train_records, 8, 0)(3))
+
+
+END = "|"
+
+
+@pytest.fixture
+def folders(tree, tmp_path, monkeypatch):
+    """The tiny ladder on three folders of lines, in shards of which a few are the pool."""
+    monkeypatch.setattr(files, "CHUNK_BYTES", 2000)
+    monkeypatch.setattr(documents, "SAMPLE_SHARD_BYTES", 8000)
+    for folder in ("arxiv", "books", "code"):
+        (tmp_path / "corpus" / folder).mkdir(parents=True)
+        lines = (json.dumps({"text": f"{folder} {number}: {number**7}; " * 3}) for number in range(1000))
+        (tmp_path / "corpus" / folder / "all.jsonl").write_text("\n".join(lines))
+    tree["corpus"] = {"kind": "jsonl", "options": {"path": str(tmp_path / "corpus")}, "pool_tokens": 30_000}
+    tree["evaluation"] |= {"tasks": [], "sequences": 20}
+    tree["fit"] = {"loss": "loss/held_out"}
+    tree["targets"] = []
+    return tree
+
+
+def _texts(workdir):
+    records = Records(workdir.train_records / "jsonl")
+    return "".join(END if token == 1 else chr(token - 3) for token in records[np.arange(len(records))].ravel().tolist())
+
+
+def test_the_pool_is_a_fair_sample_that_ladders_share_and_holds_no_held_out_text(ladder, at, folders, tmp_path):
+    said = []
+    config, specs = ladder(tree=folders)
+    prepare(config, specs, at, said.append, _say)
+    text = _texts(at)
+    counts = [text.count(f"{folder} ") for folder in ("arxiv", "books", "code")]
+    assert len(text) >= 30_000 and min(counts) > max(counts) / 2 > 50
+    assert any("a fair sample of it" in line for line in said)
+    shares = {row["run"]: row["pool_share"] for row in json.loads(at.plan.read_text())["runs"]}
+    for spec in specs:
+        sequences = max(30_000 // 16, spec.records)
+        assert shares[spec.run] == spec.tokens / (sequences * 16)
+    (task,) = corpora.build("jsonl", vocab.load("bytes"), **folders["corpus"]["options"]).validation.values()
+    held_out = {example["targets_pretokenized"].decode() for example in token_records.examples(task, "validation")}
+    assert len(held_out) > 100 and not held_out & set(text.split(END))
+    other = Workdir.at(str(tmp_path / "other"))
+    prepare(*ladder("rungs.0.sizes=[w4]", tree=folders), other, _say, _say)
+    for path in pathlib.Path(at.train_records / "jsonl").iterdir():
+        assert path.read_bytes() == (other.train_records / "jsonl" / path.name).read_bytes()
+
+
+def test_a_larger_target_adds_records_and_changes_no_byte_of_what_smaller_runs_read(ladder, at, folders, tmp_path):
+    larger = "targets=[{sizes: [w12], token_multipliers: [15]}]"
+    config, specs = ladder(tree=folders)
+    _, (*_, target) = ladder(larger, tree=folders)
+    assert target.tokens > 3 * 30_000 > 3 * specs[0].tokens
+    prepare(config, specs, at, _say, _say)
+    before = {path: path.read_bytes() for path in pathlib.Path(at.train_records / "jsonl").glob("*.npy")}
+    read = [Batches(at.train_records, s.hyperparameters.batch_size, s.seed, s.steps)(s.steps - 1) for s in specs]
+    identities = [runs.identity(spec, at) for spec in specs]
+    prepare(*ladder(larger, tree=folders), at, _say, _say)
+    assert len(Records(at.train_records / "jsonl")) >= target.records
+    assert {path: path.read_bytes() for path in before} == before
+    fresh = Workdir.at(str(tmp_path / "fresh"))
+    prepare(*ladder(larger, tree=folders), fresh, _say, _say)
+    for workdir in (at, fresh):
+        for spec, expected in zip(specs, read, strict=True):
+            batches = Batches(workdir.train_records, spec.hyperparameters.batch_size, spec.seed, spec.steps)
+            np.testing.assert_array_equal(batches(spec.steps - 1), expected)
+        assert [runs.identity(spec, workdir) for spec in specs] == identities
+        assert len(set(identities)) == len(specs) and "" not in identities
+    assert runs.identity(target, at) == runs.identity(target, fresh)
+
+
+def test_a_corpus_that_has_changed_is_refused_with_what_differs(ladder, at, folders, tmp_path):
+    prepare(*ladder(tree=folders), at, _say, _say)
+    changed = tmp_path / "corpus" / "code" / "all.jsonl"
+    text = changed.read_text()
+    changed.write_text(text.replace("code 17:", "code 71:"))
+    with pytest.raises(ValueError, match=r"code/all\.jsonl: changed; put it back as it was"):
+        prepare(*ladder(tree=folders), at, _say, _say)
+    changed.write_text(text)
+    prepare(*ladder(tree=folders), at, _say, _say)
+    (tmp_path / "corpus" / "news.jsonl").write_text('{"text": "new"}')
+    with pytest.raises(ValueError, match=r"news\.jsonl: new; put it back"):
+        prepare(*ladder(tree=folders), at, _say, _say)
+    # Its records are there; a corpus that is gone is not missed.
+    (tmp_path / "corpus").rename(tmp_path / "gone")
+    prepare(*ladder(tree=folders), at, _say, _say)
+
+
+def test_a_tokenizer_that_was_trained_anew_at_its_path_is_refused(ladder, at, folders, tmp_path):
+    path = tmp_path / "tokenizer.json"
+    folders["corpus"]["vocabulary"] = str(path)
+    for size in (300, 280):
+        path.unlink(missing_ok=True)
+        preparing.train_tokenizer(ladder(tree=folders)[0], size, epath.Path(path))
+        if size == 300:
+            prepare(*ladder(tree=folders), at, _say, _say)
+    with pytest.raises(ValueError, match=r"vocabulary_sha256 is .* there and .* here; put it back"):
+        prepare(*ladder(tree=folders), at, _say, _say)

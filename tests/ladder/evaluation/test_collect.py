@@ -1,105 +1,101 @@
-"""What a workdir's runs came to, as a table: their records, and their curves where they are asked for."""
+"""Collecting: one row a run, whichever workdirs hold it; runs and data that do not compare are refused."""
 
 import dataclasses
 import json
 
-import jax.numpy as jnp
-import numpy as np
 import pytest
 from etils import epath
 
-from fitting.testbeds.curves import annealing_sums
 from fitting.testbeds.testbed import Measurement, RunRecord, Testbed
-from ladder import spec as specs
-from ladder.config import Training
-from ladder.evaluation import collect as collecting
+from ladder.evaluation.collect import collect
 from ladder.spec import Workdir
-from ladder.training.step import learning_rate
-from ladder.training.watch import Watch
+
+
+def _record(run, identity="", loss=2.0, source="s", role="rung"):
+    params, tokens = 1000, 20_000
+    measured = {"losses": {"held_out": Measurement(loss)}, "sources": {"held_out": source} if source else {}}
+    return RunRecord(
+        run, role, "text", "w4", params, 900, tokens, 20.0, 6.0 * params * tokens, errors={}, chance_errors={},
+        identity=identity, **measured,
+    )  # fmt: skip
 
 
 @pytest.fixture
-def measured(workdir, spec, tree, write_config):
-    """Puts runs into a workdir, each with its record, and with rows of training where it has losses."""
+def written(tmp_path):
+    """Writes workdirs of these records, whose plans say that they are rungs."""
 
-    def put(losses_by_run, quarantine="", workdir=workdir):
-        workdir.root.mkdir(exist_ok=True)
-        write_config(tree, str(workdir.config))
-        workdir.plan.write_text(json.dumps({"runs": [{"run": run, "role": "rung"} for run in losses_by_run]}))
-        for run, losses in losses_by_run.items():
-            own = dataclasses.replace(spec, run=run)
-            specs.write(workdir.spec(run), specs.dump(own))
-            shape = {name: getattr(own, name) for name in ("params", "params_non_embedding", "tokens", "flops")}
-            RunRecord(
-                **shape,
-                run=run,
-                role=own.role,
-                corpus="text",
-                model=own.size,
-                token_multiplier=own.token_multiplier,
-                losses={"held_out": Measurement(2.5, 0.1)},
-                errors={},
-                chance_errors={},
-                quarantine=quarantine,
-            ).save(workdir.record(run))
-            with Watch(Training(), own, workdir) as watch:
-                for i, loss_nats in enumerate(losses):
-                    watch.before(5 * i + 1, None)
-                    watch.row(5 * i + 5, {"loss_nats": np.full(5, loss_nats), "grad_norm": np.ones(5)})
-                watch.write()
+    def write(name, *records, roles=None):
+        workdir = Workdir.at(str(tmp_path / name))
+        rows = [{"run": record.run, "role": (roles or {}).get(record.run, "rung")} for record in records]
+        workdir.root.mkdir()
+        workdir.plan.write_text(json.dumps({"runs": rows}))
+        for record in records:
+            record.save(workdir.record(record.run))
+        return workdir
 
-    return put
+    return write
 
 
-def test_a_table_of_records_has_no_curves_unless_they_are_asked_for(measured, workdir):
-    measured({"a": [3.0, 2.75]})
-    collecting.collect([workdir], workdir.testbed, pytest.fail)
-    assert list(Testbed.read_csv(workdir.testbed).table["run"]) == ["a"]
+@pytest.fixture
+def collected(tmp_path):
+    """Collects workdirs: (runs and roles in the table, what was said)."""
+
+    def run(*workdirs):
+        said = []
+        collect(workdirs, epath.Path(tmp_path / "out.csv"), said.append)
+        table = Testbed.read_csv(tmp_path / "out.csv").table
+        return dict(zip(table["run"], table["role"], strict=True)), said
+
+    return run
 
 
-def test_curves_are_checkpoints_below_the_runs(measured, workdir, spec):
-    measured({"a": [3.0, 2.75, 2.5, 2.25, 2.0], "b": [], "c": [3.5]})
-    said = []
-    collecting.collect([workdir], workdir.testbed, said.append, curves=True)
-    table = Testbed.read_csv(workdir.testbed).table.set_index("run")
-    assert list(table.index) == ["a", "b", "c", *(f"a@{step}" for step in (5, 10, 15, 20, 25)), "c@5"]
-    assert table["role"].tolist() == ["rung"] * 3 + ["checkpoint"] * 6
-    assert table["loss/train"].fillna(0).tolist() == [2, 0, 3.5, 3, 2.75, 2.5, 2.25, 2, 3.5]
-    assert table["loss/held_out"]["a"] == 2.5 and np.isnan(table["loss/held_out"]["a@25"])
-    assert table["tokens"]["a@25"] == table["tokens"]["a"] == spec.tokens
-    for name in ("params", "params_non_embedding", "corpus", "model"):
-        assert (table.loc["a@5":"a@25", name] == table[name]["a"]).all(), name
-    rate_S = np.asarray(learning_rate(spec.hyperparameters, spec.steps, jnp.arange(spec.steps)))
-    area_S, annealing_S = annealing_sums(rate_S)
-    np.testing.assert_allclose(table.loc["a@5":"a@25", "lr_area"], area_S[4::5], rtol=1e-9)
-    np.testing.assert_allclose(table.loc["a@5":"a@25", "lr_annealing"], annealing_S[4::5], rtol=1e-9)
-    assert said[0].startswith("a: 5 checkpoints, step 5 to 25") and said[-1] == "without a curve: b"
+def test_records_of_several_workdirs_are_one_table_in_which_the_same_run_counts_once(written, collected):
+    a = written("a", _record("w4-m20", "1"), _record("w6-m20", "2"))
+    b = written("b", _record("w4-m20", "1"), _record("small-m20", "2"), _record("w8-m20", "3"))
+    runs, said = collected(a, b)
+    assert list(runs) == ["w4-m20", "w6-m20", "w8-m20"]
+    assert said == [
+        f"w4-m20 of {b.root} is w4-m20 of {a.root} and counts once",
+        f"small-m20 of {b.root} is w6-m20 of {a.root} and counts once",
+    ]
 
 
-def test_a_run_that_is_not_measured_yet_has_its_curve(measured, workdir):
-    measured({"a": [3.0], "b": [3.5, 3.25]})
-    workdir.record("b").unlink()
-    collecting.collect([workdir], workdir.testbed, lambda line: None, curves=True)
-    assert list(Testbed.read_csv(workdir.testbed).table["run"]) == ["a", "a@5", "b@5", "b@10"]
-    workdir.record("a").unlink()
-    collecting.collect([workdir], workdir.testbed, lambda line: None, curves=True)
-    assert list(Testbed.read_csv(workdir.testbed).table["run"]) == ["a@5", "b@5", "b@10"]
-    for run in "ab":
-        workdir.metrics(run).unlink()
-    with pytest.raises(ValueError, match="no runs to collect"):
-        collecting.collect([workdir], workdir.testbed, lambda line: None, curves=True)
+def test_two_runs_of_one_name_are_refused(written, collected):
+    a, b = written("a", _record("w4-m20", "1")), written("b", _record("w4-m20", "2"))
+    with pytest.raises(ValueError, match=r"w4-m20 of \S+b is another run than that of \S+a: .* tables of their own"):
+        collected(a, b)
+    c, d = written("c", _record("w4-m20", loss=2.5)), written("d", _record("w4-m20"))
+    for other in (a, d):
+        with pytest.raises(ValueError, match=r"w4-m20 of .* is another run"):
+            collected(c, other)
 
 
-def test_the_curves_of_many_workdirs_are_in_one_table(measured, workdir, tmp_path):
-    other = Workdir(epath.Path(tmp_path / "other"))
-    measured({"a": [3.0], "b": []})
-    measured({"c": [3.5], "d": [3.25]}, workdir=other)
-    other.record("d").unlink()
-    collecting.collect([workdir, other], tmp_path / "t.csv", lambda line: None, curves=True)
-    assert list(Testbed.read_csv(tmp_path / "t.csv").table["run"]) == ["a", "b", "c", "a@5", "c@5", "d@5"]
+def test_a_record_from_before_there_were_identities_is_read_and_counts_once(written, collected):
+    a = written("a", _record("w4-m20"))
+    old = json.loads(a.record("w4-m20").read_text())
+    del old["identity"]
+    a.record("w4-m20").write_text(json.dumps(old | {"schema_version": 1}))
+    assert RunRecord.load(a.record("w4-m20")).identity == ""
+    assert list(collected(a, written("b", _record("w4-m20")))[0]) == ["w4-m20"]
 
 
-def test_the_curve_of_a_quarantined_run_is_quarantined(measured, workdir):
-    measured({"a": [3.0]}, quarantine="diverged at step 9")
-    collecting.collect([workdir], workdir.testbed, lambda line: None, curves=True)
-    assert set(Testbed.read_csv(workdir.testbed).table["quarantine"]) == {"diverged at step 9"}
+def test_losses_on_other_data_under_one_name_are_refused(written, collected):
+    a, b = written("a", _record("w4-m20", "1")), written("b", _record("w6-m20", "2", source="t"))
+    with pytest.raises(ValueError, match=r"held_out is other data in \S+b than in \S+a"):
+        collected(a, b)
+    assert len(collected(a, written("c", _record("w8-m20", "3", source="")))[0]) == 2
+
+
+def test_a_run_is_what_the_plan_says_now(written, collected):
+    record = dataclasses.replace(_record("w4-m20", "1"), role="target")
+    assert collected(written("a", record, roles={"w4-m20": "rung"}))[0] == {"w4-m20": "rung"}
+
+
+def test_the_command_writes_the_first_workdirs_table_unless_told_where(written, ladder_, tmp_path):
+    a, b = written("a", _record("w4-m20", "1")), written("b", _record("w6-m20", "2"))
+    ladder_("collect", str(a.root), str(b.root))
+    assert len(Testbed.read_csv(a.testbed).table) == 2 and not b.testbed.exists()
+    ladder_("collect", str(a.root), "--out", str(tmp_path / "one.csv"))
+    assert len(Testbed.read_csv(tmp_path / "one.csv").table) == 1
+    with pytest.raises(SystemExit, match=r"ladder: .*no workdir"):
+        ladder_("collect", str(a.root), str(tmp_path / "absent"))

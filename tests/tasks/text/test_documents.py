@@ -131,3 +131,21 @@ def test_the_first_shards_hold_text_of_every_folder_however_large_the_others_are
     first = [document.split()[0] for read in shards[: len(shards) // 4] for document in read()]
     assert set(first) == {b"arxiv", b"books", b"code"}
     assert len(first) < 2400 / 2
+
+
+def test_a_packed_file_is_unpacked_once_whatever_the_shards_and_their_order(small, tmp_path, monkeypatch):
+    for number in range(3):
+        rows = "".join(json.dumps({"text": f"{number} {row} {row**9}"}) + "\n" for row in range(400))
+        (tmp_path / f"{number}.jsonl.gz").write_bytes(gzip.compress(rows.encode()))
+    begun = []
+    lines = documents._lines
+    monkeypatch.setattr(documents, "_lines", lambda file, *rest: begun.append(file.name) or lines(file, *rest))
+    shards = list(documents.jsonl(str(tmp_path), "text").sample(1).values())
+    assert len(shards) > 5
+    texts = [list(read()) for read in shards]
+    assert sorted(begun) == ["0.jsonl.gz", "1.jsonl.gz", "2.jsonl.gz"]
+    assert [list(read()) for read in reversed(shards)] == texts[::-1]
+    next(shards[3]())  # a reader that goes away in the middle
+    assert [list(read()) for read in shards] == texts
+    monkeypatch.setattr(documents, "OPEN_FILES", 1)
+    assert [list(read()) for read in documents.jsonl(str(tmp_path), "text").sample(1).values()] == texts

@@ -50,18 +50,22 @@ def test_names_are_the_same_wherever_the_corpus_lies(tmp_path):
 
 def test_content_is_another_when_a_byte_is_and_the_same_when_only_a_date_is(tmp_path):
     _write(tmp_path, "a.txt", "b.txt")
-    before = files.content(files.find("text", str(tmp_path)))
+    before = files.content("text", str(tmp_path))
     os.utime(tmp_path / "a.txt", (0, 0))
-    assert files.content(files.find("text", str(tmp_path))) == before
+    assert files.content("text", str(tmp_path)) == before
     (tmp_path / "a.txt").write_text("Text of a.txt")
-    after = files.content(files.find("text", str(tmp_path)))
+    after = files.content("text", str(tmp_path))
     assert after["a.txt"] != before["a.txt"] and after["b.txt"] == before["b.txt"]
 
 
 def test_a_buckets_own_digests_are_taken_and_nothing_is_read(monkeypatch):
+    found = {"gs://b": [File("gs://b/a", "a", 7, "md5 1"), File("gs://b/b", "b", 8, "")]}
+    monkeypatch.setattr(files, "find", lambda kind, path: found[path])
     monkeypatch.setattr(files, "opened", lambda file: pytest.fail("a bucket knows"))
-    known = [File("gs://b/a", "a", 7, "md5 1"), File("gs://b/b", "b", 8, "")]
-    assert files.content(known) == {"a": "7 bytes, md5 1", "b": "8 bytes"}
+    assert files.content("text", "gs://b", {"c": "gs://b"}) == {
+        **{"a": "7 bytes, md5 1", "b": "8 bytes"},
+        **{"c: a": "7 bytes, md5 1", "c: b": "8 bytes"},
+    }
 
 
 corpora = st.lists(st.integers(0, 5 * files.CHUNK_BYTES), min_size=1, max_size=8).map(

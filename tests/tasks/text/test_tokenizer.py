@@ -63,6 +63,36 @@ def test_every_text_comes_back_from_a_trained_tokenizer_as_transformers_has_it(t
     assert vocabulary.decode(ids) == text
 
 
+SPECIAL = "<|endoftext|> and <|padding|></s>"
+
+
+def test_letters_of_a_special_token_are_text_and_end_nothing(trained, tmp_path):
+    vocabulary = vocab.load(str(trained))
+    ids = vocabulary.encode(SPECIAL)
+    assert vocabulary.eos_id not in ids and min(ids) > 1 and vocabulary.decode(ids) == SPECIAL
+    assert vocabulary.encode_tf(tf.constant(SPECIAL)).numpy().tolist() == ids
+    for name in ("bytes", "ascii"):
+        assert vocab.load(name).eos_id not in vocab.load(name).encode(SPECIAL)
+
+
+def test_letters_of_a_special_token_are_text_to_a_sentencepiece_model(tmp_path):
+    import sentencepiece
+
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=(f"{document.decode()} and/or <a|b> padding soxt" for document in _documents()),
+        model_prefix=str(tmp_path / "model"),
+        vocab_size=60,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=2,
+    )
+    vocabulary = vocab.load(str(tmp_path / "model.model"))
+    ids = vocabulary.encode(SPECIAL)
+    assert vocabulary.eos_id not in ids and vocabulary.decode(ids) == SPECIAL
+
+
 def test_a_trained_tokenizer_is_the_same_every_time_and_shortens_its_corpus(trained):
     assert tokenizer.train(_documents(), 300) == trained.read_text()
     vocabulary = vocab.load(str(trained))
