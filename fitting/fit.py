@@ -15,7 +15,8 @@ from fitting.artifacts.fitted import FittedLaw, LawFit, LeftOut, Point, Predicti
 from fitting.laws import catalogue, objectives
 from fitting.laws.law import Law
 from fitting.priors import PUBLISHED, believed
-from fitting.testbeds.testbed import Testbed, suspicions
+from fitting.testbeds.suspicions import suspicions
+from fitting.testbeds.testbed import Testbed
 from fitting.uncertainty import Prior
 
 if typing.TYPE_CHECKING:

@@ -6,11 +6,13 @@ import io
 import math
 import re
 import sys
+import types
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fitting import files
+from fitting.testbeds import gates
 
 if typing.TYPE_CHECKING:
     import numpy as np
@@ -33,6 +35,7 @@ _FRACTIONS = {
 }
 
 
+NOTHING: Mapping[str, Any] = types.MappingProxyType({})
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 _REMARKS = re.compile(r"\A(#[^\n]*\n)+")
 
@@ -109,7 +112,9 @@ class Testbed:
     - `learning_rate`, `batch_size`, `warmup_steps`, `steps`, `tokens_seen`: what the quality gates look at.
     - `loss/<set>` (nats a token), `bpb/<task>` (bits a byte), `error/<task or average>` (fractions, 0 to 1), and
       `loss_stderr/<set>` and so on, their sampling standard errors; an empty cell was not measured.
-    - `quarantine`: empty, or why the run must not be fitted.
+    - `quarantine`: empty, or why the run must not be fitted, to which the quality gates (`fitting.testbeds.gates`) add
+      their reasons. The numbers stay: a quarantined rung is fitted only by a selection that names `quarantine`, a
+      quarantined target is still predicted and scored.
 
     Lines before the header that begin with # are remarks.
     """
@@ -119,11 +124,17 @@ class Testbed:
     table: "pd.DataFrame"
 
     def __post_init__(self):
-        object.__setattr__(self, "table", _checked(self.table))
+        table = _checked(self.table)
+        object.__setattr__(self, "table", table.assign(quarantine=gates.judged(table)))
 
     @classmethod
-    def from_records(cls, records: Sequence[RunRecord]) -> "Testbed":
-        """One row a record, with `error/average`, the mean over tasks, where a run has them all."""
+    def from_records(
+        cls, records: Sequence[RunRecord], settings: Mapping[str, Mapping[str, float]] = NOTHING
+    ) -> "Testbed":
+        """One row a record, with `error/average`, the mean over tasks, where a run has them all.
+
+        `settings` has, by run, what else is known of it: some of the `SETTING_COLUMNS`.
+        """
         import pandas as pd
 
         losses = _names(record.losses for record in records)
@@ -131,7 +142,7 @@ class Testbed:
         in_bytes = _names([n for n, s in record.scores.items() if "bits_per_byte" in s] for record in records)
         rows = []
         for record in records:
-            row = {name: getattr(record, name) for name in COLUMNS}
+            row = {name: getattr(record, name) for name in COLUMNS} | dict(settings.get(record.run, {}))
             row |= _measurements("loss", {name: record.losses.get(name) for name in losses})
             bits = {name: record.scores.get(name, {}).get("bits_per_byte") for name in in_bytes}
             row |= _measurements("bpb", bits)
@@ -193,6 +204,12 @@ class Testbed:
             )
         return full
 
+    @property
+    def quarantined(self) -> dict[str, str]:
+        """Why each run in quarantine is there, by run."""
+        rows = self.table[self.table["quarantine"] != ""]
+        return dict(zip(rows["run"], rows["quarantine"], strict=True))
+
     def stderr_column(self, column: str) -> str:
         """`loss_stderr/c4_val` for `loss/c4_val`; it need not exist."""
         return column.replace("/", "_stderr/", 1)
@@ -215,65 +232,6 @@ class Testbed:
         if rows.empty:
             raise ValueError(f"select {expression!r} holds for none of the {len(self.table)} runs")
         return self.table.index.isin(rows)
-
-
-def gated(testbed: Testbed) -> Testbed:
-    """The testbed with every run that breaks a quality gate in `quarantine`, with the reason or reasons.
-
-    A gate judges the runs whose columns it needs: a batch of one sequence, a warm-up longer than the run, tokens seen
-    that are not those the run is said to have had, a loss no better than guessing. The numbers stay: a quarantined rung
-    is fitted only by a selection that names `quarantine`, a quarantined target is still predicted and scored.
-    """
-    table = testbed.table.copy()
-    for row, why in zip(table.index, table.to_dict("records"), strict=True):
-        reasons = [table.loc[row, "quarantine"], *(reason for gate in _GATES if (reason := gate(why)))]
-        table.loc[row, "quarantine"] = "; ".join(filter(None, reasons))
-    return Testbed(table)
-
-
-def suspicions(testbed: Testbed, column: str) -> list[str]:
-    """What in the table looks as if it were in another unit, a sentence each; `column` is the loss to be fitted."""
-    table, found = testbed.table, []
-    for name in ("params", "tokens"):
-        if (largest := table[name].max()) < 1000:
-            found.append(f"{name} is at most {largest:g}: it is a plain count, not in millions or billions")
-    if "params_non_embedding" in table and (more := table["params_non_embedding"] > table["params"]).any():
-        found.append(f"run {table['run'][more.idxmax()]!r} has more parameters without its embeddings than with them")
-    kind, _, name = column.partition("/")
-    ratio = (table[column] / _usual_nats(table["params"], table["tokens"]))[table["params"] >= 1e7].dropna()
-    if kind == "loss" and len(ratio) and ratio.between(1.33, 1.56).all():
-        found.append(f"{column} is {ratio.median():.2f} times what is usual for text: are these bits, and not nats?")
-    if kind == "loss" and len(ratio) and (ratio < 0.6).all():
-        found.append(f"{column} is low for nats a token: bits a byte are columns named bpb/{name}")
-    return found
-
-
-def _usual_nats(params: Any, tokens: Any) -> Any:
-    """The law of Hoffmann et al. 2022 as Besiroglu et al. 2024 refitted it: web text in a vocabulary of 32,000."""
-    return 1.817 + 482.0 * params**-0.3478 + 2085.4 * tokens**-0.3658
-
-
-def _batch_of_one(run: Mapping[str, Any]) -> str:
-    return "batch of 1 sequence" if run.get("batch_size") == 1 else ""
-
-
-def _warmup_outlasts_run(run: Mapping[str, Any]) -> str:
-    warmup, steps = run.get("warmup_steps", math.nan), run.get("steps", math.nan)
-    return f"warm-up of {warmup:,.0f} steps in a run of {steps:,.0f}" if warmup > steps else ""
-
-
-def _other_tokens(run: Mapping[str, Any]) -> str:
-    seen, tokens = run.get("tokens_seen", math.nan), run["tokens"]
-    return f"tokens do not match: {tokens:.4g} said, {seen:.4g} trained" if abs(seen / tokens - 1) > 0.01 else ""
-
-
-def _diverged(run: Mapping[str, Any]) -> str:
-    worst = max((value for name, value in run.items() if _kind(name) == "loss"), default=0)
-    return f"diverged: a loss of {worst:.4g} nats a token" if worst > _GUESSING_NATS else ""
-
-
-_GUESSING_NATS = math.log(2**18)  # of the largest vocabularies in use: 262,144 tokens, all equally likely
-_GATES = (_batch_of_one, _warmup_outlasts_run, _other_tokens, _diverged)
 
 
 def _names(mappings: Any) -> list[str]:

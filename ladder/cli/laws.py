@@ -30,8 +30,8 @@ def import_(
 
     testbed = importers.read(kind, path)
     testbed.write_csv(epath.Path(out))
-    for row in testbed.table[testbed.table["quarantine"] != ""].to_dict("records"):
-        to_person.print(f"quarantined: {row['run']}, {row['quarantine']}")
+    for run, why in testbed.quarantined.items():
+        to_person.print(f"quarantined: {run}, {why}")
     to_person.print(f"{len(testbed.table)} runs: {out}")
 
 

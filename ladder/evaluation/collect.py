@@ -4,11 +4,12 @@ import json
 from collections.abc import Callable
 
 from fitting.testbeds.testbed import RunRecord, Testbed
+from ladder import spec as specs
 from ladder.spec import Workdir
 
 
 def collect(workdir: Workdir, say: Callable[[str], None]) -> None:
-    """Writes testbed.csv, a row for every run that has a record, and tells which have none.
+    """Writes testbed.csv, a row for every run that has a record; tells which have none, and which are in quarantine.
 
     Raises:
       ValueError: a folder that is no workdir, or one without any record.
@@ -24,4 +25,15 @@ def collect(workdir: Workdir, say: Callable[[str], None]) -> None:
     if missing:
         say(f"not measured yet, so not in the table: {', '.join(missing)}")
     records = [RunRecord.load(workdir.record(run)) for run in runs if run not in missing]
-    Testbed.from_records(records).write_csv(workdir.testbed)
+    testbed = Testbed.from_records(records, {record.run: _settings(workdir, record.run) for record in records})
+    for run, why in testbed.quarantined.items():
+        say(f"quarantined: {run}, {why}")
+    testbed.write_csv(workdir.testbed)
+
+
+def _settings(workdir: Workdir, run: str) -> dict[str, float]:
+    """What the quality gates judge of a run of ours. Its batch is left out: tiny models are well trained on one."""
+    if not workdir.spec(run).exists():
+        return {}
+    spec = specs.load(workdir.spec(run))
+    return {"warmup_steps": spec.hyperparameters.warmup_steps, "steps": spec.steps}

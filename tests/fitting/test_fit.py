@@ -10,7 +10,8 @@ import scipy.optimize
 import gadre2024
 from fitting import fit, predict
 from fitting.laws import catalogue
-from fitting.testbeds.testbed import Testbed, suspicions
+from fitting.testbeds.suspicions import suspicions
+from fitting.testbeds.testbed import Testbed
 
 TRUTH = {"E": 1.2, "a": 150.0, "b": 300.0, "eta": 0.15}
 ERROR_TRUTH = {"eps": 0.8, "k": 2.5, "gamma": 0.8}

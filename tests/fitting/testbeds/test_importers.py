@@ -2,12 +2,11 @@
 
 import json
 
-import pandas as pd
 import pytest
 
 import gadre2024
 from fitting.testbeds import importers
-from fitting.testbeds.testbed import Testbed, gated
+from fitting.testbeds.testbed import Testbed
 
 
 def test_gadre2024_has_104_models_with_8_losses_and_46_errors():
@@ -73,27 +72,6 @@ def test_chinchilla_keeps_240_of_245_points(shared):
 def test_datablations_keeps_unique_tokens(shared):
     table = importers.read("datablations", shared / "testbeds" / "datablations2023" / "points.csv").table
     assert len(table) == 182 and (table["unique_tokens"] <= table["tokens"]).all()
-
-
-def test_a_plain_table_passes_the_same_gates(tmp_path):
-    (tmp_path / "runs.csv").write_text(
-        "# from our cluster\n# two lines\nrun,params,tokens,batch_size,warmup_steps,steps,tokens_seen,loss/web\n"
-        "good,1e8,2e9,256,100,4000,2e9,3.1\nslow,1e8,2e9,256,5000,4000,2e9,3.4\nshort,1e8,2e9,256,100,4000,1e9,3.3\n"
-        "lone,1e8,2e9,1,100,4000,2e9,3.2\nlost,1e8,2e9,256,100,4000,2e9,14\n"
-    )
-    marked = importers.read("csv", tmp_path / "runs.csv").table.set_index("run")["quarantine"]
-    assert marked.to_dict() == {
-        "good": "",
-        "slow": "warm-up of 5,000 steps in a run of 4,000",
-        "short": "tokens do not match: 2e+09 said, 1e+09 trained",
-        "lone": "batch of 1 sequence",
-        "lost": "diverged: a loss of 14 nats a token",
-    }
-
-
-def test_a_gate_adds_to_a_reason_that_is_already_there():
-    table = pd.DataFrame({"run": ["a"], "params": 1e8, "tokens": 1e9, "batch_size": 1, "quarantine": "stopped early"})
-    assert gated(Testbed(table)).table["quarantine"][0] == "stopped early; batch of 1 sequence"
 
 
 @pytest.mark.parametrize(

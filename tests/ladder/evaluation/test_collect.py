@@ -1,0 +1,45 @@
+"""Records become a table whose broken runs are marked, and damage is one line that says what to do."""
+
+import dataclasses
+import json
+
+import pytest
+
+from fitting.testbeds.testbed import Measurement, RunRecord, Testbed
+from ladder import plan as plans
+from ladder.evaluation import collect as collecting
+from ladder.spec import dump, write
+
+
+@pytest.fixture
+def measured(spec, workdir):
+    """A workdir of two measured runs, the second of which ends within its warm-up: their specs."""
+    cut = dataclasses.replace(
+        spec, run="w8-m0.5", hyperparameters=dataclasses.replace(spec.hyperparameters, warmup_steps=26)
+    )
+    for s in (spec, cut):
+        sizes = (s.params, s.params_non_embedding, s.tokens, s.token_multiplier, s.flops)
+        write(workdir.spec(s.run), dump(s))
+        RunRecord(s.run, s.role, "text", s.size, *sizes, {"code": Measurement(2.5)}, {}, {}).save(workdir.record(s.run))
+    write(workdir.plan, json.dumps(plans.as_table([spec, cut])))
+    return spec, cut
+
+
+def test_a_run_of_ours_that_breaks_a_gate_is_told_and_marked(workdir, measured):
+    said = []
+    collecting.collect(workdir, said.append)
+    assert said == ["quarantined: w8-m0.5, warm-up of 26 steps in a run of 25"]
+    assert Testbed.read_csv(workdir.testbed).quarantined == {"w8-m0.5": "warm-up of 26 steps in a run of 25"}
+
+
+def test_a_batch_of_one_sequence_that_a_recipe_chose_is_no_slip(workdir, measured):
+    one = dataclasses.replace(measured[0].hyperparameters, batch_size=1)
+    write(workdir.spec(measured[0].run), dump(dataclasses.replace(measured[0], hyperparameters=one)))
+    collecting.collect(workdir, lambda line: None)
+    assert Testbed.read_csv(workdir.testbed).table["quarantine"][0] == ""
+
+
+def test_a_record_is_collected_without_the_spec_that_made_it(workdir, measured):
+    workdir.spec(measured[1].run).unlink()
+    collecting.collect(workdir, lambda line: None)
+    assert Testbed.read_csv(workdir.testbed).quarantined == {}
