@@ -62,7 +62,7 @@ def load(kind: type[T], path: Any) -> T:
 
     Raises:
       ValueError: no such file, not JSON, another schema version, a key missing or unknown, a value of another type; the
-        message gives the path and the place within it.
+        message gives the path and the place within it. A key with a default may be missing: files of before lack it.
     """
     try:
         raw = json.loads(read_text(path))
@@ -125,12 +125,16 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
 
 def _decode_dataclass(kind: type[T], value: dict, where: str) -> T:
     hints = typing.get_type_hints(kind)
-    names = [field.name for field in dataclasses.fields(kind)]
-    if missing := [name for name in names if name not in value]:
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    if missing := [name for name, field in fields.items() if name not in value and not _has_default(field)]:
         raise ValueError(f"{where}: missing key {', '.join(missing)}")
-    if unknown := [key for key in value if key not in names]:
-        raise ValueError(f"{where}: unknown key {', '.join(unknown)}; the keys are {', '.join(names)}")
-    return kind(**{name: _decode(hints[name], value[name], f"{where}.{name}") for name in names})
+    if unknown := [key for key in value if key not in fields]:
+        raise ValueError(f"{where}: unknown key {', '.join(unknown)}; the keys are {', '.join(fields)}")
+    return kind(**{name: _decode(hints[name], value[name], f"{where}.{name}") for name in fields if name in value})
+
+
+def _has_default(field: dataclasses.Field) -> bool:
+    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
 
 
 def _expect(kind: Any, value: Any, where: str) -> Any:

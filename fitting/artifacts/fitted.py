@@ -148,6 +148,8 @@ class FittedLaw:
       seed: of every random draw.
       select: the row selection that was asked for.
       select_error: the same for the error law; None where it takes the loss law's rows, or there is none.
+      params_column: the column of the table that N is of, in every law and prediction here; `params` counts all
+        parameters, `params_non_embedding` those without the embeddings.
       objective: what the method `best` was told to minimise, a name in `fitting.laws.objectives`; None where it was
         not.
       testbed_sha256: of the table's bytes.
@@ -170,6 +172,7 @@ class FittedLaw:
     created: str
     select_error: str | None = None
     objective: str | None = None
+    params_column: str = "params"
     schema_version: int = SCHEMA_VERSION
 
 

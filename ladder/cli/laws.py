@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from etils import epath
 from tyro.conf import Positional, arg
 
+from fitting import files
 from ladder import storage
 from ladder.cli.arguments import Json, print_json, to_person
 from ladder.spec import Workdir
@@ -83,7 +84,7 @@ def fit(
 def predict(
     law: Annotated[Positional[str], arg(metavar="LAW.json", help="what `ladder fit` wrote")],
     *,
-    params: Annotated[float, arg(metavar="N", help="parameters, embeddings included, such as 1.4e9")],
+    params: Annotated[float, arg(metavar="N", help="parameters as the law counts them, such as 1.4e9")],
     tokens: Annotated[float, arg(metavar="D", help="training tokens, such as 900e9")],
     given: Annotated[
         tuple[str, ...], arg(metavar="NAME=VALUE", help="what else the law is of, such as unique_tokens=100e9")
@@ -96,20 +97,24 @@ def predict(
 ) -> None:
     """Predict the loss and the error of a run from a fitted law."""
     from fitting.artifacts import fitted
-    from fitting.predict import predict
+    from fitting.predict import ladder_of, predict
+    from ladder.cli import tables
 
     path = epath.Path(law)
     fitted_law = fitted.load(path)
     prediction = predict(fitted_law, params, tokens, run, columns=dict(map(_named_number, given)))
+    _warn_of_strays({"params": params, "tokens": tokens, **prediction.columns}, ladder_of(fitted_law))
     if freeze:
         _freeze(fitted_law, path, prediction, epath.Path(freeze))
     if json:
         # Nothing was measured of a run that is only asked about.
         untold = ("run", "measured_loss", "measured_error", "columns")
         told = {f.name: getattr(prediction, f.name) for f in dataclasses.fields(prediction) if f.name not in untold}
-        print_json(told | ({"given": dict(prediction.columns)} if given else {}))
+        told["params_column"] = fitted_law.params_column
+        print_json(files.finite(told | ({"given": dict(prediction.columns)} if given else {})))
     else:
-        _print_predictions([prediction])
+        tables.print_predictions([prediction], to_person)
+        tables.print_what_n_is(fitted_law.params_column, to_person)
 
 
 def score(
@@ -127,11 +132,14 @@ def score(
     table = epath.Path(testbed)
     record = Workdir(table.parent).record(run)
     measured = tables.iso_time(record.stat().mtime) if record.exists() else ""
-    scored = frozen.score(frozen.load(epath.Path(prediction)), Testbed.read_csv(table), run, measured=measured)
+    known, measured_runs = frozen.load(epath.Path(prediction)), Testbed.read_csv(table)
+    scored = frozen.score(known, measured_runs, run, measured=measured)
+    _warn_of_strays(*known.sizes(measured_runs))
     if json:
         print_json(tables.score_as_data(scored))
     else:
-        _print_predictions([scored.prediction])
+        tables.print_predictions([scored.prediction], to_person)
+        tables.print_what_n_is(scored.params_column, to_person)
         to_person.print(tables.when(scored))
 
 
@@ -145,9 +153,12 @@ def advise(
     """Tell what to train for a budget, what over-training costs, and which run to add to the ladder."""
     from fitting.advise import advise
     from fitting.artifacts import fitted
+    from fitting.predict import ladder_of
     from ladder.cli import tables
 
-    advice = advise(fitted.load(epath.Path(law)), budget_flops, served_tokens=served_tokens)
+    fitted_law = fitted.load(epath.Path(law))
+    _warn_of_strays({"flops": budget_flops, "served_tokens": served_tokens}, ladder_of(fitted_law))
+    advice = advise(fitted_law, budget_flops, served_tokens=served_tokens)
     if json:
         print_json(tables.as_data(advice))
     else:
@@ -169,6 +180,7 @@ def fit_table(table: epath.Path, out: epath.Path, **options) -> None:
     from fitting.artifacts import fitted
     from fitting.testbeds import importers
     from fitting.testbeds.testbed import Testbed
+    from ladder.cli import tables
 
     storage.refuse_closed(out)
     command = shlex.join(["ladder", *sys.argv[1:]])
@@ -179,7 +191,8 @@ def fit_table(table: epath.Path, out: epath.Path, **options) -> None:
     for left_out in law.left_out:
         if not left_out.reason.startswith("not selected"):
             to_person.print(f"left out: {left_out.run}, {left_out.reason}")
-    _print_predictions(law.predictions)
+    tables.print_predictions(law.predictions, to_person)
+    tables.print_what_n_is(law.params_column, to_person)
     to_person.print(f"law: {out / 'law.json'}")
 
 
@@ -202,7 +215,8 @@ def _freeze(law, path: epath.Path, prediction, out: epath.Path) -> None:
     to_person.print(f"frozen at {dated.frozen}: {out}\npublish its digest to prove the date: {dated.digest}")
 
 
-def _print_predictions(predictions) -> None:
-    from ladder.cli import tables
+def _warn_of_strays(asked: dict[str, float], ladder: dict[str, list[float]]) -> None:
+    from fitting.predict import strays
 
-    tables.print_predictions(predictions, to_person)
+    for said in strays(asked, ladder):
+        to_person.print(f"warning: {said}")

@@ -59,6 +59,13 @@ def test_nothing_is_left_beside_a_written_file_and_a_failed_write_leaves_the_old
     assert [file.name for file in path.parent.iterdir()] == ["law.json"]
 
 
+def test_a_file_of_before_is_read_with_the_default_of_what_it_lacks(path):
+    raw, whole = json.loads(path.read_text()), repr(fitted.load(path))
+    del raw["params_column"], raw["select_error"]
+    path.write_text(json.dumps(raw))
+    assert repr(fitted.load(path)) == whole
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -321,6 +321,7 @@ def test_n_can_be_counted_without_embeddings():
     law = fit.fit(Testbed(table), loss="x", method="paper", params_column="params_non_embedding")
     assert law.loss.points[0].params == 5e6 and law.predictions[0].params == 2.5e8
     assert law.loss.theta["eta"] == pytest.approx(TRUTH["eta"], rel=1e-4)
+    assert law.params_column == "params_non_embedding" and law.testbed_sha256 == Testbed(table).sha256
     with pytest.raises(ValueError, match="no column 'width'"):
         fit.fit(Testbed(table), loss="x", params_column="width")
 
