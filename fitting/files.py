@@ -82,6 +82,12 @@ def load(kind: type[T], path: Any) -> T:
         raise ValueError(f"{path}: {error}") from None
 
 
+def cut(value: Any, most: int = 80) -> str:
+    """What a message quotes, in one line and no longer than `most` characters: no message holds a document."""
+    line = " ".join(str(value)[: 4 * most].split())
+    return line if len(str(value)) <= most else f"{line[: most - 1]}…"
+
+
 def finite(value: Any) -> Any:
     """The same data, with null for what is not a finite number, as JSON has no other word."""
     if isinstance(value, dict):
@@ -129,7 +135,7 @@ def _decode_dataclass(kind: type[T], value: dict, where: str) -> T:
     if missing := [name for name, field in fields.items() if name not in value and not _has_default(field)]:
         raise ValueError(f"{where}: missing key {', '.join(missing)}")
     if unknown := [key for key in value if key not in fields]:
-        raise ValueError(f"{where}: unknown key {', '.join(unknown)}; the keys are {', '.join(fields)}")
+        raise ValueError(f"{where}: unknown key {cut(', '.join(unknown))}; the keys are {', '.join(fields)}")
     return kind(**{name: _decode(hints[name], value[name], f"{where}.{name}") for name in fields if name in value})
 
 
@@ -140,5 +146,5 @@ def _has_default(field: dataclasses.Field) -> bool:
 def _expect(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         names = {dict: "an object", list: "a list", str: "text", int: "a whole number", bool: "true or false"}
-        raise ValueError(f"{where}: expected {names.get(kind, 'a number')} but found {json.dumps(value)[:60]}")
+        raise ValueError(f"{where}: expected {names.get(kind, 'a number')} but found {cut(json.dumps(value))}")
     return value

@@ -140,7 +140,7 @@ def fit(
         raise ValueError(f"level is {level}: the coverage of an interval lies between 0 and 1, such as 0.95")
     loss_column = testbed.column(loss, "loss")
     error_column = None if error is None else testbed.column(error, "error")
-    for suspicion in suspicions(testbed, loss_column):
+    for suspicion in suspicions(testbed, loss_column, error_column):
         warnings.warn(suspicion, stacklevel=2)
     sha256, testbed = testbed.sha256, choice.counted(testbed, params_column)
     loss_rows, loss_left_out = choice.chosen(testbed, select, (loss_column,))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fitting import files
+from fitting.testbeds import cells
 from fitting.testbeds.testbed import Testbed
 
 if typing.TYPE_CHECKING:
@@ -235,17 +236,22 @@ def _json(path: Any) -> Any:
 
 
 def _csv(path: Any, *required: str) -> "pd.DataFrame":
-    import pandas as pd
-
     if path.is_dir():
         raise ValueError(f"{path} is a folder; give the CSV file of runs in it")
-    try:
-        table = pd.read_csv(path, skipinitialspace=True)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a table of comma-separated values: {str(error).strip()}") from None
+    table = cells.read(path)
     if missing := [name for name in required if name not in table]:
-        raise ValueError(f"{path}: missing column {', '.join(missing)}; columns are {', '.join(map(str, table))}")
-    return table
+        raise ValueError(f"{path}: missing column {', '.join(missing)}; columns are {files.cut(', '.join(table))}")
+    return table.apply(_typed)
+
+
+def _typed(column: "pd.Series") -> "pd.Series":
+    """A column as numbers where all its cells are, an empty one as NaN; else as it is."""
+    import pandas as pd
+
+    try:
+        return pd.to_numeric(column.replace("", math.nan))
+    except ValueError:
+        return column
 
 
 def _table(rows: list[dict[str, Any]]) -> Testbed:

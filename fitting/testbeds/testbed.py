@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import io
 import math
 import re
 import sys
@@ -12,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fitting import files
-from fitting.testbeds import gates
+from fitting.testbeds import cells, gates
 
 if typing.TYPE_CHECKING:
     import numpy as np
@@ -30,14 +29,13 @@ ROLES = ("rung", "target", "checkpoint")
 LOSS_KINDS = ("loss", "bpb")
 _LARGEST = sys.float_info.max
 _FRACTIONS = {
-    "error": (1, "an error is a fraction, 0 to 1, not percent"),
+    "error": (1, "an error is a fraction, 0 to 1, not percent: divide by 100"),
     "error_stderr": (0.5, "the standard error of a fraction is at most 0.5: is this in percent?"),
 }
 
 
 NOTHING: Mapping[str, Any] = types.MappingProxyType({})
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
-_REMARKS = re.compile(r"\A(#[^\n]*\n)+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,16 +161,9 @@ class Testbed:
           ValueError: no such file, not a table, a required column missing, a cell that is not a number, a run named
             twice, sizes or losses that are not positive, errors outside 0 to 1.
         """
-        import pandas as pd
-
-        text = files.read_text(path)
+        table = cells.read(path)
         try:
-            table = io.StringIO(_REMARKS.sub("", text, count=1))
-            cells = pd.read_csv(table, dtype=str, keep_default_na=False, skipinitialspace=True)
-        except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-            raise ValueError(f"{path}: not a table of comma-separated values: {str(error).strip()}") from None
-        try:
-            return cls(cells)
+            return cls(table)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
 
@@ -282,7 +273,12 @@ def _checked(table: "pd.DataFrame") -> "pd.DataFrame":
     for name in numeric:
         kind = _kind(name)
         if kind in LOSS_KINDS:
-            _refuse(table, name, ~(_positive(table[name]) | table[name].isna()), "a loss must be positive and finite")
+            _refuse(
+                table,
+                name,
+                ~(_positive(table[name]) | table[name].isna()),
+                "a loss must be positive and finite; it is minus a log likelihood",
+            )
         elif kind:
             most, what = _FRACTIONS.get(kind, (_LARGEST, "a standard error is finite and not negative"))
             _refuse(table, name, ~(table[name].between(0, most) | table[name].isna()), what)
@@ -299,16 +295,17 @@ def _numbers(table: "pd.DataFrame", name: str) -> "pd.Series":
     """A column as whole numbers where all are, else as floats read to the last bit; an empty cell is NaN."""
     import pandas as pd
 
-    cells = table[name]
-    if not pd.api.types.is_numeric_dtype(cells):
-        for number in (int, float):
-            try:
-                return pd.Series([number(cell) if cell != "" else math.nan for cell in cells], index=cells.index)
-            except (TypeError, ValueError):
-                continue
-        bad = next(i for i, cell in cells.items() if not _is_number(cell))
-        raise ValueError(f"column {name}, run {table['run'][bad]!r}: {cells[bad]!r} is not a number")
-    return cells
+    column = table[name]
+    if pd.api.types.is_numeric_dtype(column):
+        return column
+    for number in (int, float):
+        try:
+            return pd.Series([number(cell) if cell != "" else math.nan for cell in column], index=column.index)
+        except (TypeError, ValueError):
+            continue
+    bad = next(i for i, cell in column.items() if not _is_number(cell))
+    run, cell = files.cut(table["run"][bad]), files.cut(column[bad])
+    raise ValueError(f"column {name}, run {run!r}: {cell!r} is not a number{_remedy(cell)}")
 
 
 def _is_number(cell: Any) -> bool:
@@ -317,6 +314,14 @@ def _is_number(cell: Any) -> bool:
         return True
     except (TypeError, ValueError):
         return False
+
+
+def _remedy(cell: str) -> str:
+    if re.fullmatch(r"[-+]?\d[\d.,\s'’_]*", cell):
+        return ": write it without thousands separators and with a decimal point, such as 1000000 or 2.5"
+    if re.fullmatch(r"[-+]?\d[\d.,]*\s*[kmbgt]\w*", cell, re.IGNORECASE):
+        return ": write it out, such as 400e6"
+    return ": write a fraction, such as 0.45" if cell.endswith("%") else ""
 
 
 def _positive(column: "pd.Series") -> "pd.Series":
