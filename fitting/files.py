@@ -57,8 +57,8 @@ def save(artifact: Any, path: Any) -> None:
     write_text(path, text + "\n")
 
 
-def load(kind: type[T], path: Any) -> T:
-    """Reads a dataclass that `save` wrote.
+def load(kind: type[T], path: Any, *, remedy: str = "make it again") -> T:
+    """Reads a dataclass that `save` wrote; the remedy is told where the file is damaged.
 
     Raises:
       ValueError: no such file, not JSON, another schema version, a key missing or unknown, a value of another type; the
@@ -67,9 +67,10 @@ def load(kind: type[T], path: Any) -> T:
     try:
         raw = json.loads(read_text(path))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not valid JSON ({error}); write it again") from None
+        raise ValueError(f"{path}: not valid JSON ({error}); {remedy}") from None
     if not isinstance(raw, dict):
-        raise ValueError(f"{path}: expected a {kind.__name__}, a JSON object, but found {type(raw).__name__}")
+        found = type(raw).__name__
+        raise ValueError(f"{path}: expected a {kind.__name__}, a JSON object, but found {found}; {remedy}")
     version = next(f.default for f in dataclasses.fields(kind) if f.name == "schema_version")
     if raw.get("schema_version") != version:
         raise ValueError(
@@ -79,13 +80,13 @@ def load(kind: type[T], path: Any) -> T:
     try:
         return _decode(kind, raw, kind.__name__)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{path}: {error}; {remedy}") from None
 
 
 def cut(value: Any, most: int = 80) -> str:
-    """What a message quotes, in one line and no longer than `most` characters: no message holds a document."""
-    line = " ".join(str(value)[: 4 * most].split())
-    return line if len(str(value)) <= most else f"{line[: most - 1]}…"
+    """What a message quotes, no longer than `most` characters: no message holds a document."""
+    text = str(value)
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def finite(value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pydantic
 import yaml
 
-from ladder import config_tree
+from ladder import config_tree, storage
 from ladder.recipe import RECIPES
 from tasks.text.published import PAPER
 
@@ -279,6 +279,7 @@ def load_evaluation(path: str, overrides: Sequence[str] = ()) -> Evaluation:
     if set(tree) != {"evaluation"}:
         return load(path, overrides).evaluation
     evaluation = _checked(tree["evaluation"], Evaluation, f"{path}: evaluation")
+    _refuse_misplaced(tree, path)
     _refuse_unknown_sets(evaluation, path)
     return evaluation
 
@@ -318,11 +319,21 @@ def _refuse_unknown_sets(evaluation: Evaluation, path: str) -> None:
         )
 
 
+def _refuse_misplaced(tree: Any, path: str, key: str = "") -> None:
+    """Every text that names a place must name one that can be read and written."""
+    if isinstance(tree, dict | list):
+        for name, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+            _refuse_misplaced(value, path, f"{key}.{name}" if key else str(name))
+    elif isinstance(tree, str) and not tree.startswith("tfds:") and (why := storage.misplaced(tree)):
+        raise ValueError(f"{path}: {key}: {why}")
+
+
 def _refuse_impossible(config: LadderConfig, path: str) -> None:
     def refuse(key: str, why: str) -> None:
         raise ValueError(f"{path}: {key}: {why}")
 
     _refuse_unknown_sets(config.evaluation, path)
+    _refuse_misplaced(as_tree(config), path)
     if config.recipe.name not in RECIPES:
         refuse("recipe.name", f"no recipe is named {config.recipe.name!r}; there are {', '.join(RECIPES)}")
     if not config.recipe.learning_rate_scale > 0:

@@ -7,6 +7,9 @@ from typing import Any
 import yaml
 from etils import epath
 
+from fitting.files import cut
+from ladder import storage
+
 
 def read(path: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Gives a file's tree over that of its `base`, a file named from where it lies itself, with overrides.
@@ -18,7 +21,7 @@ def read(path: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     Raises:
       ValueError: naming the file or the override, and what is wrong with it.
     """
-    file = epath.Path(path)
+    file = storage.place(path)
     tree = _read(file)
     bases = [override for override in overrides if override.startswith("base=")]
     for override in bases:
@@ -43,7 +46,7 @@ def _read(file: epath.Path) -> dict[str, Any]:
     try:
         tree = yaml.load(file.read_text(), _Loader)
     except yaml.YAMLError as e:
-        raise ValueError(f"{file} is not YAML: {e}") from e
+        raise ValueError(f"{file} is not YAML: {cut(' '.join(str(e).split()), 300)}") from e
     if not isinstance(tree, dict):
         raise ValueError(f"{file} must hold a mapping of keys, as configs/demo.yaml does")
     return tree
@@ -53,6 +56,7 @@ def _on_its_base(tree: dict[str, Any], file: epath.Path, below: tuple[str, ...] 
     """The tree over that of its `base`, a file named from where it lies itself, if it has one."""
     if "base" not in tree:
         return tree
+    storage.place(str(tree["base"]))
     base = file.parent / str(tree["base"])
     if str(base) in below:
         raise ValueError(f"{file}: base: {tree['base']} is based on this file")

@@ -3,7 +3,6 @@
 import shlex
 from typing import Annotated
 
-from etils import epath
 from tyro.conf import arg
 
 from ladder import config as configs
@@ -26,7 +25,7 @@ def cache(
     from ladder.engines.progress import Caching
 
     c = configs.load(config, overrides)
-    storage.refuse_closed(epath.Path(c.corpus.cache))
+    storage.refuse_closed(storage.place(c.corpus.cache))
     flags = None if beam is None else shlex.split(beam)
     for part, records in caching.cache(c, Caching(to_person.print), processes=processes, beam=flags).items():
         tokens = len(records) * (records.width - 1)
@@ -43,5 +42,5 @@ def tokenizer(
     """Train a tokenizer on a ladder's corpus, to be its corpus.vocabulary."""
     from ladder.corpus import prepare
 
-    prepare.train_tokenizer(configs.load(config, overrides), size, epath.Path(out).expanduser())
+    prepare.train_tokenizer(configs.load(config, overrides), size, storage.place(out))
     to_person.print(f"tokenizer: {out}; train with it by --set corpus.vocabulary={out}")

@@ -29,8 +29,9 @@ def import_(
     """Read a published testbed into a table of runs; broken records are marked in its column `quarantine`."""
     from fitting.testbeds import importers
 
-    testbed = importers.read(kind, path)
-    testbed.write_csv(epath.Path(out))
+    to = storage.place(out)
+    testbed = importers.read(kind, storage.place(path))
+    testbed.write_csv(to)
     for run, why in testbed.quarantined.items():
         to_person.print(f"quarantined: {run}, {why}")
     to_person.print(f"{len(testbed.table)} runs: {out}")
@@ -65,8 +66,8 @@ def fit(
 ) -> None:
     """Fit a loss law, and an error law on top of it, to a table of runs."""
     fit_table(
-        epath.Path(testbed),
-        epath.Path(out),
+        storage.place(testbed),
+        storage.place(out),
         loss=loss,
         error=error,
         select=select,
@@ -100,12 +101,12 @@ def predict(
     from fitting.predict import ladder_of, predict
     from ladder.cli import tables
 
-    path = epath.Path(law)
+    path, freeze_to = storage.place(law), storage.place(freeze) if freeze else None
     fitted_law = fitted.load(path)
     prediction = predict(fitted_law, params, tokens, run, columns=dict(map(_named_number, given)))
     _warn_of_strays({"params": params, "tokens": tokens, **prediction.columns}, ladder_of(fitted_law))
-    if freeze:
-        _freeze(fitted_law, path, prediction, epath.Path(freeze))
+    if freeze_to:
+        _freeze(fitted_law, path, prediction, freeze_to)
     if json:
         # Nothing was measured of a run that is only asked about.
         untold = ("run", "measured_loss", "measured_error", "columns")
@@ -129,10 +130,10 @@ def score(
     from fitting.testbeds.testbed import Testbed
     from ladder.cli import tables
 
-    table = epath.Path(testbed)
+    table = storage.place(testbed)
     record = Workdir(table.parent).record(run)
     measured = tables.iso_time(record.stat().mtime) if record.exists() else ""
-    known, measured_runs = frozen.load(epath.Path(prediction)), Testbed.read_csv(table)
+    known, measured_runs = frozen.load(storage.place(prediction)), Testbed.read_csv(table)
     scored = frozen.score(known, measured_runs, run, measured=measured)
     _warn_of_strays(*known.sizes(measured_runs))
     if json:
@@ -156,7 +157,7 @@ def advise(
     from fitting.predict import ladder_of
     from ladder.cli import tables
 
-    fitted_law = fitted.load(epath.Path(law))
+    fitted_law = fitted.load(storage.place(law))
     _warn_of_strays({"flops": budget_flops, "served_tokens": served_tokens}, ladder_of(fitted_law))
     advice = advise(fitted_law, budget_flops, served_tokens=served_tokens)
     if json:
@@ -169,7 +170,7 @@ def report(folder: Annotated[Positional[str], arg(metavar="DIR", help="folder of
     """Write the report of a fitted law: HTML, Markdown, LaTeX, JSON, CSV, figures as SVG and PDF."""
     from ladder.evaluation import report as reporting
 
-    path = epath.Path(folder)
+    path = storage.place(folder)
     storage.refuse_closed(path)
     reporting.report(path if (path / "law.json").exists() else Workdir(path).fit(), to_person.print)
 

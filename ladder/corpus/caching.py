@@ -43,7 +43,7 @@ def cache(
     if processes < 1:
         raise ValueError(f"--processes {processes} must be at least 1")
     quiet.import_tensorflow()
-    corpus, root = _built(config.corpus), epath.Path(config.corpus.cache).expanduser()
+    corpus, root = _built(config.corpus), storage.place(config.corpus.cache)
     if processes > 1 or beam is not None:
         todo = list(_missing(config, corpus, root))
         if beam is not None:

@@ -8,13 +8,13 @@ from etils import epath
 
 from ladder import config as configs
 from ladder import plan as plans
-from ladder import quiet
+from ladder import quiet, storage
 from ladder import spec as specs_
 from ladder.config import LadderConfig
 from ladder.corpus import caching
 from ladder.evaluation import record as runs
 from ladder.events import Cached
-from ladder.spec import RunSpec, Workdir, write
+from ladder.spec import CORPUS_REMEDY, RunSpec, Workdir, write
 from ladder.training import data
 from ladder.training.order import Mixing
 
@@ -50,7 +50,7 @@ def prepare(
         _refuse_other_plan(specs, workdir)
     if not (claimed and workdir.corpus.exists()):
         _write_corpus(config, specs, workdir, say, report)
-    summary = json.loads(workdir.corpus.read_text())
+    summary = storage.read_json(workdir.corpus, CORPUS_REMEDY, "train_tokens", "train_rates", "validation_tokens")
     _refuse_unaskable(config, summary)
     _write_validation(config, workdir, say)
     _refuse_repetition(config, specs, summary)
@@ -91,7 +91,7 @@ def _write_corpus(
     length = config.model.sequence_length
     corpus = corpora.build(config.corpus.kind, vocab.load(config.corpus.vocabulary), **config.corpus.options)
     shared = config.corpus.cache
-    root = epath.Path(shared).expanduser() if shared else workdir.train_records
+    root = storage.place(shared) if shared else workdir.train_records
     rates = {part: rate for part, (_, rate) in corpus.parts.items()}
     drawn = _drawn(config, specs, rates)
     limit = None if shared else drawn

@@ -1,11 +1,12 @@
 """Records of a workdir's runs → testbed.csv."""
 
-import json
 from collections.abc import Callable
 
-from fitting.testbeds.testbed import RunRecord, Testbed
+from fitting.testbeds.testbed import Testbed
 from ladder import spec as specs
-from ladder.spec import Workdir
+from ladder import storage
+from ladder.evaluation import record as records
+from ladder.spec import PLAN_REMEDY, Workdir
 
 
 def collect(workdir: Workdir, say: Callable[[str], None]) -> None:
@@ -18,14 +19,14 @@ def collect(workdir: Workdir, say: Callable[[str], None]) -> None:
         raise ValueError(
             f"{workdir.root} is no workdir: it has no plan.json; make one with `ladder run CONFIG --workdir DIR`"
         )
-    runs = [row["run"] for row in json.loads(workdir.plan.read_text())["runs"]]
+    runs = [row["run"] for row in storage.read_json(workdir.plan, PLAN_REMEDY, "runs")["runs"]]
     missing = [run for run in runs if not workdir.record(run).exists()]
     if len(missing) == len(runs):
         raise ValueError(f"no run of {workdir.root} has a record.json yet; train and evaluate some first")
     if missing:
         say(f"not measured yet, so not in the table: {', '.join(missing)}")
-    records = [RunRecord.load(workdir.record(run)) for run in runs if run not in missing]
-    testbed = Testbed.from_records(records, {record.run: _settings(workdir, record.run) for record in records})
+    measured = [records.load(workdir.record(run)) for run in runs if run not in missing]
+    testbed = Testbed.from_records(measured, {record.run: _settings(workdir, record.run) for record in measured})
     for run, why in testbed.quarantined.items():
         say(f"quarantined: {run}, {why}")
     testbed.write_csv(workdir.testbed)

@@ -10,7 +10,8 @@ import numpy as np
 from etils import epath
 from jax.sharding import Sharding
 
-from ladder.spec import Workdir, write
+from ladder import storage
+from ladder.spec import CORPUS_REMEDY, Workdir, write
 from ladder.training import order
 from tasks.questions import validation
 from tasks.store import Records
@@ -29,7 +30,7 @@ class Batches:
     """
 
     def __init__(self, folder: epath.Path, batch_size: int, seed: int):
-        parts = json.loads((folder / MIXTURE).read_text())["parts"]
+        parts = storage.read_json(folder / MIXTURE, CORPUS_REMEDY, "parts")["parts"]
         self._records = [Records(_at(folder, part["records"])) for part in parts]
         self._mixing = order.Mixing([part["rate"] for part in parts], seed)
         self._batch_size = batch_size
@@ -80,11 +81,12 @@ def validation_set(workdir: Workdir, name: str) -> validation.ValidationSet:
         return validation.load(own)
     with workdir.validation_records(name).open("rb") as file:
         record_RxT = np.load(file)
-    bytes_per_token = json.loads(workdir.corpus.read_text()).get("validation_bytes_per_token", {}).get(name, 0)
+    summary = storage.read_json(workdir.corpus, CORPUS_REMEDY)
+    bytes_per_token = summary.get("validation_bytes_per_token", {}).get(name, 0)
     tokens, length = record_RxT.size, record_RxT.shape[1] - 1
     return validation.ValidationSet(record_RxT.reshape(-1), length, round(tokens * bytes_per_token))
 
 
 def validation_sets(workdir: Workdir) -> list[str]:
     """Names of the validation sets that the workdir's corpus holds."""
-    return list(json.loads(workdir.corpus.read_text())["validation_tokens"])
+    return list(storage.read_json(workdir.corpus, CORPUS_REMEDY, "validation_tokens")["validation_tokens"])

@@ -43,3 +43,33 @@ def test_a_record_is_collected_without_the_spec_that_made_it(workdir, measured):
     workdir.spec(measured[1].run).unlink()
     collecting.collect(workdir, lambda line: None)
     assert Testbed.read_csv(workdir.testbed).quarantined == {}
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ('{"runs": [{"ru', "plan.json: not valid JSON .*; remove it, and `ladder run` writes it again"),
+        ("[]", "plan.json is damaged: it is no JSON object; remove it"),
+        ("{}", "plan.json is damaged: it lacks runs; remove it"),
+    ],
+)
+def test_a_damaged_plan_is_one_line_with_the_remedy(workdir, measured, damage, said):
+    workdir.plan.write_text(damage)
+    with pytest.raises(ValueError, match=said):
+        collecting.collect(workdir, lambda line: None)
+
+
+@pytest.mark.parametrize("damage", ['{"run": "w8', "[]", '{"run": "w8-m1", "schema_version": 1}'])
+def test_a_damaged_record_is_one_line_with_the_remedy(workdir, measured, damage):
+    workdir.record(measured[0].run).write_text(damage)
+    with pytest.raises(
+        ValueError, match=r"w8-m1/record.json: .*; remove it, and `ladder evaluate` measures the run again"
+    ):
+        collecting.collect(workdir, lambda line: None)
+
+
+def test_a_damaged_spec_is_one_line_with_the_remedy(workdir, measured):
+    workdir.spec(measured[0].run).write_text('{"run": "' + "x" * 10_000)
+    with pytest.raises(ValueError, match=r"w8-m1/spec.json is no spec.json: .*; remove it, and `ladder run`") as told:
+        collecting.collect(workdir, lambda line: None)
+    assert len(str(told.value)) < 1000 and "\n" not in str(told.value)
