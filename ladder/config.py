@@ -8,9 +8,12 @@ from typing import Any, Literal
 import pydantic
 import yaml
 
+from fitting.files import cut
 from ladder import config_tree, storage
 from ladder.recipe import RECIPES
 from tasks.text.published import PAPER
+
+MOST_PROBLEMS = 10  # that one message names
 
 # Without this, pydantic reads a dataclass with an unknown key as if the key were not there.
 strict = pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config={"extra": "forbid", "strict": True})
@@ -298,8 +301,9 @@ def _checked(tree: Any, kind: type, path: str) -> Any:
     try:
         return pydantic.TypeAdapter(kind).validate_json(_as_json(tree))
     except pydantic.ValidationError as e:
-        problems = "; ".join(f"{'.'.join(map(str, p['loc'])) or 'config'}: {_what(p)}" for p in e.errors())
-        raise ValueError(f"{path}: {problems}") from e
+        problems = [f"{cut('.'.join(map(str, p['loc']))) or 'config'}: {_what(p)}" for p in e.errors()]
+        more = [f"and {len(problems) - MOST_PROBLEMS} more"] if len(problems) > MOST_PROBLEMS else []
+        raise ValueError(f"{path}: {'; '.join(problems[:MOST_PROBLEMS] + more)}") from e
 
 
 def _what(problem: Any) -> str:
@@ -340,7 +344,7 @@ def _refuse_impossible(config: LadderConfig, path: str) -> None:
         refuse("recipe.learning_rate_scale", f"{config.recipe.learning_rate_scale} must be more than 0")
     for size in config.sizes:
         if not re.fullmatch(r"[A-Za-z0-9=_.-]+", size):
-            refuse("sizes", f"{size!r} names a folder: use letters, digits and = _ . - only")
+            refuse("sizes", f"{cut(repr(size))} names a folder: use letters, digits and = _ . - only")
     if not config.rungs:
         refuse("rungs", "a ladder needs at least one grid of rungs")
     if not 0 <= config.seed < 2**32:

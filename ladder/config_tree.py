@@ -74,11 +74,11 @@ def _set(tree: dict[str, Any], override: str) -> None:
     path, equals, value = override.partition("=")
     *parents, leaf = path.split(".")
     if not equals or not all([*parents, leaf]):
-        raise ValueError(f"--set {override}: write it as path.to.key=value")
+        raise ValueError(f"--set {cut(override)}: write it as path.to.key=value")
     try:
         parsed = yaml.load(value, _Loader)
     except yaml.YAMLError:
-        raise ValueError(f"--set {override}: {value!r} is not YAML; quote it") from None
+        raise ValueError(f"--set {cut(override)}: {cut(repr(value))} is not YAML; quote it") from None
     for key in parents:
         tree = _item(tree, key, override)
     if isinstance(tree, list):
@@ -87,14 +87,14 @@ def _set(tree: dict[str, Any], override: str) -> None:
     elif isinstance(tree, dict):
         tree[leaf] = parsed
     else:
-        raise ValueError(f"--set {override}: there is nothing below {'.'.join(parents)}")
+        raise ValueError(f"--set {cut(override)}: there is nothing below {'.'.join(parents)}")
 
 
 def _item(tree: Any, key: str, override: str) -> Any:
     if isinstance(tree, list):
         if not key.isdigit() or int(key) >= len(tree):
-            raise ValueError(f"--set {override}: {key} must be one of 0 to {len(tree) - 1}")
+            raise ValueError(f"--set {cut(override)}: {key} must be one of 0 to {len(tree) - 1}")
         return tree[int(key)]
     if not isinstance(tree, dict):
-        raise ValueError(f"--set {override}: there is nothing below {key}")
+        raise ValueError(f"--set {cut(override)}: there is nothing below {cut(key)}")
     return tree.setdefault(key, {})

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from fitting.files import cut
 from ladder.config import Grid, LadderConfig
 from ladder.recipe import RECIPES
 from ladder.spec import RunSpec, run_name
@@ -66,7 +67,7 @@ def find(specs: Sequence[RunSpec], run: str) -> RunSpec:
     for spec in specs:
         if spec.run == run:
             return spec
-    raise ValueError(f"no run is named {run!r}; there are {', '.join(spec.run for spec in specs)}")
+    raise ValueError(f"no run is named {cut(repr(run))}; there are {', '.join(spec.run for spec in specs)}")
 
 
 def as_table(specs: Sequence[RunSpec], chip_hours: Mapping[str, Mapping[str, float]] | None = None) -> dict[str, Any]:

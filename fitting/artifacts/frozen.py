@@ -14,6 +14,7 @@ from typing import Any
 
 from fitting import files
 from fitting.artifacts.fitted import FittedLaw, Prediction
+from fitting.files import cut
 from fitting.testbeds.testbed import Testbed
 
 _SAME_SIZE = 0.01  # relative difference of N, or of D, that still is the run meant: targets end on a whole step
@@ -128,7 +129,7 @@ def score(frozen: FrozenPrediction, testbed: Testbed, run: str, *, measured: str
     """
     rows = testbed.table[testbed.table["run"] == run]
     if rows.empty:
-        raise ValueError(f"the testbed has no run {run!r}; it has {', '.join(testbed.table['run'])}")
+        raise ValueError(f"the testbed has no run {cut(repr(run))}; it has {cut(', '.join(testbed.table['run']), 400)}")
     row = rows.iloc[0].to_dict()
     prediction, params_column = frozen.prediction, frozen.params_column
     if prediction.run not in ("", run):
@@ -172,5 +173,7 @@ def _time(text: str) -> datetime.datetime:
     try:
         time = datetime.datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"measured: {text!r} is no ISO 8601 time, such as 2026-11-24T15:00:00+00:00") from None
+        raise ValueError(
+            f"measured: {cut(repr(text))} is no ISO 8601 time, such as 2026-11-24T15:00:00+00:00"
+        ) from None
     return time if time.tzinfo else time.replace(tzinfo=datetime.UTC)

@@ -7,6 +7,7 @@ import typing
 from typing import Any
 
 from fitting import files
+from fitting.files import cut
 
 if typing.TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +41,7 @@ def read(path: Any) -> "pd.DataFrame":
     if len(header) == 1 and (other := next((mark for mark in ";\t|" if mark in header[0]), None)):
         raise ValueError(f"{path}: its columns are separated by {other!r}: write commas, and numbers with a point")
     if twice := [name for i, name in enumerate(header) if name and name in header[:i]]:
-        raise ValueError(f"{path}: column {files.cut(twice[0])} is there twice; keep one of them")
+        raise ValueError(f"{path}: column {cut(twice[0])} is there twice; keep one of them")
     for line, row in rows:
         if row == header:
             raise ValueError(f"{path}: line {line} is the header again; remove it")

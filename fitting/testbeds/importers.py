@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fitting import files
+from fitting.files import cut
 from fitting.testbeds import cells
 from fitting.testbeds.testbed import Testbed
 
@@ -131,7 +132,7 @@ class _Record:
         value = self[way]
         if isinstance(value, bool) or not isinstance(value, int | float):
             where = ".".join(map(str, way))
-            raise ValueError(f"{self.path}: {where}: expected a number but found {files.cut(json.dumps(value))}")
+            raise ValueError(f"{self.path}: {where}: expected a number but found {cut(json.dumps(value))}")
         return value
 
     def several(self, *way: Any, kind: type) -> Any:
@@ -139,7 +140,7 @@ class _Record:
         if not isinstance(value := self[way], kind):
             what = {list: "a list", dict: "an object"}[kind]
             where = ".".join(map(str, way))
-            raise ValueError(f"{self.path}: {where}: expected {what} but found {files.cut(json.dumps(value))}")
+            raise ValueError(f"{self.path}: {where}: expected {what} but found {cut(json.dumps(value))}")
         return value
 
     def maybe(self, *way_and_default: Any) -> Any:
@@ -313,7 +314,7 @@ def _csv(path: Any, *required: str) -> "pd.DataFrame":
     if table.empty:
         raise ValueError(f"{path}: no rows")
     if missing := [name for name in required if name not in table]:
-        raise ValueError(f"{path}: missing column {', '.join(missing)}; columns are {files.cut(', '.join(table))}")
+        raise ValueError(f"{path}: missing column {', '.join(missing)}; columns are {cut(', '.join(table))}")
     return table.apply(_typed)
 
 
@@ -324,7 +325,7 @@ def _refuse_words(path: Any, table: "pd.DataFrame", *columns: str) -> None:
     for column in columns:
         if not pd.api.types.is_numeric_dtype(table[column]):
             bad = table[column][pd.to_numeric(table[column], errors="coerce").isna() & (table[column] != "")].iloc[0]
-            raise ValueError(f"{path}: column {column}: {files.cut(bad)!r} is not a number")
+            raise ValueError(f"{path}: column {column}: {cut(bad)!r} is not a number")
 
 
 def _typed(column: "pd.Series") -> "pd.Series":

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fitting import files
+from fitting.files import cut
 from fitting.testbeds import cells, gates
 
 if typing.TYPE_CHECKING:
@@ -190,9 +191,8 @@ class Testbed:
         if full not in self.table:
             there = [column for column in self.table if column.startswith(f"{kind}/")]
             rename = f"; rename its column {name!r} to {full!r}" if name in self.table else ""
-            raise ValueError(
-                f"no column {full!r} in the testbed; it has {', '.join(there) or f'no {kind} columns'}{rename}"
-            )
+            has = cut(", ".join(there), 400) or f"no {kind} columns"
+            raise ValueError(f"no column {cut(repr(full))} in the testbed; it has {has}{rename}")
         return full
 
     @property
@@ -212,16 +212,18 @@ class Testbed:
           ValueError: a malformed expression, or one that no row satisfies.
         """
         if "@" in _QUOTED.sub("", expression):
-            raise ValueError(f"select {expression!r}: variables (@) cannot be used; compare columns with values")
+            raise ValueError(
+                f"select {cut(repr(expression))}: variables (@) cannot be used; compare columns with values"
+            )
         try:
             rows = self.table.query(expression, engine="python").index
         except Exception as error:  # pandas raises whatever Python's parser and its operators do
             raise ValueError(
-                f"select {expression!r} is not a valid row selection ({error}); write, for instance, "
-                f"\"role == 'rung' and token_multiplier <= 320\"; columns are {', '.join(self.table)}"
+                f"select {cut(repr(expression))} is not a valid row selection ({cut(error)}); write, for instance, "
+                f"\"role == 'rung' and token_multiplier <= 320\"; columns are {cut(', '.join(self.table), 400)}"
             ) from None
         if rows.empty:
-            raise ValueError(f"select {expression!r} holds for none of the {len(self.table)} runs")
+            raise ValueError(f"select {cut(repr(expression))} holds for none of the {len(self.table)} runs")
         return self.table.index.isin(rows)
 
 
@@ -247,7 +249,9 @@ def _average(measured: Sequence[Measurement | None]) -> Measurement | None:
 def _checked(table: "pd.DataFrame") -> "pd.DataFrame":
     """The table with its columns typed, completed and in order; ValueError where a value cannot be."""
     if missing := [name for name in ("run", "params", "tokens") if name not in table]:
-        raise ValueError(f"missing column {', '.join(missing)}; columns are {', '.join(map(str, table)) or '(none)'}")
+        raise ValueError(
+            f"missing column {', '.join(missing)}; columns are {cut(', '.join(map(str, table))) or '(none)'}"
+        )
     if table.empty:
         raise ValueError("the table has no runs")
     table = table.reset_index(drop=True)
@@ -256,10 +260,10 @@ def _checked(table: "pd.DataFrame") -> "pd.DataFrame":
         if name in table or name in defaults:
             table[name] = table[name].fillna("").astype(str) if name in table else defaults[name]
     if (twice := table["run"][table["run"].duplicated()].unique()).size:
-        raise ValueError(f"run named twice: {', '.join(twice)}; a run has one row")
+        raise ValueError(f"run named twice: {cut(', '.join(twice))}; a run has one row")
     if odd := sorted(set(table["role"]) - set(ROLES)):
         run = table["run"][table["role"] == odd[0]].iloc[0]
-        raise ValueError(f"role {odd[0]!r} of run {run!r}: it is rung, target or checkpoint")
+        raise ValueError(f"role {cut(repr(odd[0]))} of run {cut(repr(run))}: it is rung, target or checkpoint")
 
     numeric = [name for name in table if name in (*SIZE_COLUMNS, *SETTING_COLUMNS) or _kind(name)]
     for name in numeric:
@@ -304,7 +308,7 @@ def _numbers(table: "pd.DataFrame", name: str) -> "pd.Series":
         except (TypeError, ValueError):
             continue
     bad = next(i for i, cell in column.items() if not _is_number(cell))
-    run, cell = files.cut(table["run"][bad]), files.cut(column[bad])
+    run, cell = cut(table["run"][bad]), cut(column[bad])
     raise ValueError(f"column {name}, run {run!r}: {cell!r} is not a number{_remedy(cell)}")
 
 
@@ -331,4 +335,4 @@ def _positive(column: "pd.Series") -> "pd.Series":
 def _refuse(table: "pd.DataFrame", name: str, bad: "pd.Series", why: str) -> None:
     if bad.any():
         row = bad.idxmax()
-        raise ValueError(f"column {name}, run {table['run'][row]!r}: {table[name][row]:g}: {why}")
+        raise ValueError(f"column {name}, run {cut(repr(table['run'][row]))}: {table[name][row]:g}: {why}")

@@ -9,6 +9,7 @@ from etils import epath
 from tyro.conf import Positional, arg
 
 from fitting import files
+from fitting.files import cut
 from ladder import storage
 from ladder.cli.arguments import Json, print_json, to_person
 from ladder.spec import Workdir
@@ -202,7 +203,7 @@ def _named_number(text: str) -> tuple[str, float]:
     try:
         return name, float(value)
     except ValueError:
-        raise ValueError(f"{text!r}: write NAME=VALUE, such as unique_tokens=100e9") from None
+        raise ValueError(f"{cut(repr(text))}: write NAME=VALUE, such as unique_tokens=100e9") from None
 
 
 def _freeze(law, path: epath.Path, prediction, out: epath.Path) -> None:

@@ -14,6 +14,8 @@ import seqio
 import tensorflow as tf
 from etils import epath
 
+from tasks.messages import cut
+
 FEW_FILES = 20
 PIECE_BYTES = 16_384
 SHARD_BYTES = 2**26
@@ -109,7 +111,8 @@ def jsonl(paths: Sequence[str], field: str) -> Iterator[bytes]:
                     value = json.loads(line)[field]
                 except (ValueError, KeyError, TypeError) as error:
                     raise ValueError(
-                        f"{path}, line {number}: no JSON object with a field {field!r} ({error!r})"
+                        f"{path}, line {number}: no JSON object with a field {field!r} "
+                        f"({type(error).__name__}: {cut(error)})"
                     ) from None
                 if not isinstance(value, str):
                     raise ValueError(f"{path}, line {number}: field {field!r} holds {type(value).__name__}, not text")
@@ -137,7 +140,7 @@ def parquet(paths: Sequence[str], field: str) -> Iterator[bytes]:
             except pyarrow.ArrowException as error:
                 raise ValueError(f"{path}: not a Parquet file ({error})") from None
             if field not in table.schema_arrow.names:
-                raise ValueError(f"{path}: no column {field!r}; it has {', '.join(table.schema_arrow.names)}")
+                raise ValueError(f"{path}: no column {field!r}; it has {cut(', '.join(table.schema_arrow.names))}")
             values = (value for batch in table.iter_batches(columns=[field]) for value in batch.column(0).to_pylist())
             for number, value in enumerate(values, start=1):
                 if not isinstance(value, str):

@@ -164,6 +164,31 @@ def test_what_is_no_testbed_is_refused(tmp_path, text, message):
     assert message in str(error.value) and "testbed.csv" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "run,params,tokens\na,{long},2\n",
+        "run,params,tokens,loss/x\n{long},1,2,-3\n",
+        "run,params,tokens\n{long},1,2\n{long},1,2\n",
+        "run,role,params,tokens\n{long},{long},1,2\n",
+        "{long}\na\n",
+        "{long},{long}\n1,2\n",
+    ],
+)
+def test_a_table_that_is_refused_is_not_printed_whole(tmp_path, text):
+    path = _csv(tmp_path, text.format(long="word " * 20_000))
+    with pytest.raises(ValueError) as error:
+        Testbed.read_csv(path)
+    assert len(str(error.value)) < 400 + len(str(path)) and "\n" not in str(error.value)
+
+
+def test_a_selection_that_is_refused_is_not_printed_whole():
+    for expression in ("params > " + "9" * 100_000, "word " * 50_000, "@" * 50_000):
+        with pytest.raises(ValueError) as error:
+            Testbed.from_records([_record()]).select(expression)
+        assert len(str(error.value)) < 800
+
+
 def test_no_file_is_one_clear_error(tmp_path):
     with pytest.raises(ValueError, match="no such file"):
         Testbed.read_csv(tmp_path / "absent.csv")
