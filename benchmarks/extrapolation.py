@@ -11,7 +11,7 @@ that it is scored on.
 Not all of it is blind. Chosen while looking at how these very targets were predicted and covered:
 - the noise of 1 %, its width, and how many runs count as independent evidence (`fitting.uncertainty`);
 - that noise grows as a power of the loss, an error's too, and the powers that may be (`fitting.uncertainty`);
-- to pool losses by the median (`fitting.predict.pooled_error`);
+- to pool losses by the median (`fitting.prediction.pooled_error`);
 - the logistic law for single tasks, and its scales (`fitting.laws.catalogue`);
 - to share the error law's sixth run with the loss law, the fourth method below.
 So the means and the coverage of all but the paper's method are somewhat optimistic: expect a little less of a new
@@ -23,7 +23,7 @@ testbed. `paper` has no such choice in it.
 - `published, error's runs`: the same with the loss law too on the runs that the error law is given, which on Gadre et
   al. 2024 is one more, 5 to 10 times as dear as the largest of the others. No fair match for the others on the loss; on
   the error it is, because every method pays for that run to predict an error.
-- `pooled`: an error predicted by `published` through every loss of the testbed at once (`predict.pooled_error`).
+- `pooled`: an error predicted by `published` through every loss of the testbed at once (`pooled_error`).
 
 Loss to loss (Brandfonbrener et al. 2024), every loss as a power of C4's, was tried too: it misses more than `published`
 does of Gadre et al.'s losses and more than `default` of OLMo-ladder's, so it is not shown.
@@ -49,9 +49,11 @@ import scipy.optimize
 from rich.console import Console
 from rich.table import Table
 
-from fitting import fit, predict, priors, uncertainty
+from fitting import priors, uncertainty
 from fitting.artifacts.fitted import FittedLaw, Prediction
 from fitting.laws import catalogue
+from fitting.methods import fit
+from fitting.prediction import pooled_error
 from fitting.testbeds import published
 from fitting.testbeds.published import Ladder
 from fitting.uncertainty import Prior
@@ -131,7 +133,7 @@ def learn(ladders: Sequence[Ladder]) -> Mapping[str, Prior]:
 
 def fitted_law(ladder: Ladder, error: str | None, learned: Mapping[str, Prior], method: str) -> FittedLaw:
     """One method's laws of one ladder, and its predictions of the targets."""
-    return fit.fit(
+    return fit(
         ladder.testbed,
         loss=ladder.loss,
         error=error,
@@ -158,7 +160,7 @@ def _errors(ladder: Ladder, method: str, law: FittedLaw) -> Iterable[Miss]:
 def _pooled(corpus: str, column: str, some: Sequence[FittedLaw]) -> Iterable[Miss]:
     if len(some) > 1:
         for p in some[0].predictions:
-            yield _error(corpus, "pooled", column, "all", p, *predict.pooled_error(some, p.params, p.tokens))
+            yield _error(corpus, "pooled", column, "all", p, *pooled_error(some, p.params, p.tokens))
 
 
 def _error(

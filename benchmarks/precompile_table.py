@@ -3,9 +3,9 @@
     python benchmarks/precompile_table.py [WORD ...]
 
 compiles what no earlier call has (minutes each, and a call that is stopped goes on where it was), only rows that have
-all the WORDs in their names where any are given, writes those rows into the table and prints one JSON line: what fits, and
-the compiler's seconds of a step over MaxText's, compiled the same way (same sizes, batch, topology and precision). `known`
-as a WORD compiles nothing. Needs pip install 'scaling-ladder[train,tpu]'.
+all the WORDs in their names where any are given, writes those rows into the table and prints one JSON line: what fits,
+and the compiler's seconds of a step over MaxText's, compiled the same way (same sizes, batch, topology and precision).
+`known` as a WORD compiles nothing. Needs pip install 'scaling-ladder[train,tpu]'.
 """
 
 import dataclasses

@@ -94,7 +94,7 @@ def mapped_alone(path: epath.Path) -> np.ndarray:
 
 def write(root: epath.Path, records: int) -> None:
     """Records of random tokens, a folder a part."""
-    from ladder.training.data import write_mixture
+    from ladder.training.pool import Part, write_mixture
     from tasks import store
 
     rng = np.random.default_rng(0)
@@ -106,12 +106,12 @@ def write(root: epath.Path, records: int) -> None:
                 store.write_header(file, own, TOKENS, np.uint16)
                 file.write(rng.integers(0, 50_277, (own, TOKENS)).astype(np.uint16).tobytes())
         store.finish(root / part, paths)
-    write_mixture(root, [(rate, part) for part, rate in PARTS])
+    write_mixture(root, [Part(rate, part) for part, rate in PARTS])
 
 
 def write_holes(root: epath.Path) -> None:
     """A trillion tokens that take no room: shards whose headers alone are written."""
-    from ladder.training.data import write_mixture
+    from ladder.training.pool import Part, write_mixture
     from tasks import store
 
     shards = 16 * SHARDS
@@ -123,7 +123,7 @@ def write_holes(root: epath.Path) -> None:
                 store.write_header(file, own, TOKENS, np.uint16)
                 file.truncate(store.HEADER_BYTES + own * TOKENS * 2)
         store.finish(root / part, paths)
-    write_mixture(root, [(rate, part) for part, rate in PARTS])
+    write_mixture(root, [Part(rate, part) for part, rate in PARTS])
 
 
 def forget(folder: pathlib.Path) -> None:

@@ -93,16 +93,16 @@ def train(workdir: str, environment: dict[str, str], checkpoint_every_steps: int
 
     from ladder.config import Training
     from ladder.spec import Workdir
-    from ladder.training import data
+    from ladder.training import pool
     from ladder.training.checkpoint import fingerprint
     from ladder.training.train import train as train_run
     from tasks import store
 
     w, spec = Workdir.at(workdir), _spec()
-    if not (w.train_records / data.MIXTURE).exists():
+    if not (w.train_records / pool.MIXTURE).exists():
         start_R = np.random.default_rng(0).integers(0, 97, 300)
         store.write(w.train_records / "text", ((start_R[:, None] + 7 * np.arange(17)) % 97).astype(np.uint16))
-        data.write_mixture(w.train_records, [(1.0, "text")])
+        pool.write_mixture(w.train_records, [pool.Part(1.0, "text")])
     config = types.SimpleNamespace(training=Training(log_every_steps=1, checkpoint_every_steps=checkpoint_every_steps))
     train_run(config, spec, w, lambda event: pipe.send(event.step))
     restored = ocp.StandardCheckpointer().restore(w.checkpoints(spec.run) / str(spec.steps) / "default")

@@ -1,7 +1,7 @@
 """The plain best fit of any law by any objective, and the bootstrap by run: nothing believed beforehand.
 
 For testbeds of many runs, and for saying what others' procedures give. A ladder of five is not that: its best exponent
-follows the scatter (`fitting.fit.Method`).
+follows the scatter (`fitting.methods.Method`).
 """
 
 import dataclasses

@@ -6,8 +6,8 @@ import math
 import numpy as np
 
 from fitting.artifacts.fitted import FittedLaw
-from fitting.fit import METHODS
 from fitting.laws import catalogue
+from fitting.methods import METHODS
 from fitting.uncertainty import Noise
 
 _SIZES, _MULTIPLIERS = 13, 7
@@ -47,9 +47,7 @@ def next_runs(law: FittedLaw, params: float, tokens: float) -> tuple[float, tupl
     for k in np.lexsort((left_K, flops_K)):
         if left_K[k] < 0.995 * (left_K[frontier[-1]] if frontier else 1):
             frontier.append(int(k))
-    return doubt_nats, tuple(
-        NextRun(*candidate_Kx2[k].tolist(), flops=float(flops_K[k]), doubt_left=float(left_K[k])) for k in frontier
-    )
+    return doubt_nats, tuple(NextRun(*map(float, (*candidate_Kx2[k], flops_K[k], left_K[k]))) for k in frontier)
 
 
 def doubt(law: FittedLaw, target: tuple[float, float], candidate_Kx2: np.ndarray) -> tuple[float, np.ndarray]:

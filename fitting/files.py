@@ -7,9 +7,13 @@ import math
 import re
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
-T = TypeVar("T")
+if typing.TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 _NUMBERS = re.compile(r"\[\n[\s\d.,eE+-]*\n\s*\]")  # no string has a bare newline, so this is never inside one
 
@@ -57,12 +61,24 @@ def save(artifact: Any, path: Any) -> None:
     write_text(path, text + "\n")
 
 
-def load(kind: type[T], path: Any, *, remedy: str = "make it again") -> T:
-    """Reads a dataclass that `save` wrote; the remedy is told where the file is damaged.
+def load(
+    kind: type[T],
+    path: Any,
+    added: Mapping[int, Mapping[str, Any]] = types.MappingProxyType({}),
+    *,
+    remedy: str = "make it again",
+) -> T:
+    """Reads a dataclass that `save` wrote.
+
+    Args:
+      kind: the dataclass.
+      path: local or `gs://`.
+      added: of each earlier schema version that is read too, what its files lack.
+      remedy: told where the file is damaged.
 
     Raises:
       ValueError: no such file, not JSON, another schema version, a key missing or unknown, a value of another type; the
-        message gives the path and the place within it. A key with a default may be missing: files of before lack it.
+        message gives the path and the place within it.
     """
     try:
         raw = json.loads(read_text(path))
@@ -72,6 +88,8 @@ def load(kind: type[T], path: Any, *, remedy: str = "make it again") -> T:
         found = type(raw).__name__
         raise ValueError(f"{path}: expected a {kind.__name__}, a JSON object, but found {found}; {remedy}")
     version = next(f.default for f in dataclasses.fields(kind) if f.name == "schema_version")
+    if raw.get("schema_version") in added:
+        raw = {**added[raw["schema_version"]], **raw, "schema_version": version}
     if raw.get("schema_version") != version:
         raise ValueError(
             f"{path}: schema_version is {raw.get('schema_version')!r} but this program reads {kind.__name__} version "
@@ -130,18 +148,14 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
     return _expect(kind, value, where)
 
 
-def _decode_dataclass(kind: type[T], value: dict, where: str) -> T:
+def _decode_dataclass(kind: Any, value: dict, where: str) -> Any:
     hints = typing.get_type_hints(kind)
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    if missing := [name for name, field in fields.items() if name not in value and not _has_default(field)]:
+    names = [field.name for field in dataclasses.fields(kind)]
+    if missing := [name for name in names if name not in value]:
         raise ValueError(f"{where}: missing key {', '.join(missing)}")
-    if unknown := [key for key in value if key not in fields]:
-        raise ValueError(f"{where}: unknown key {cut(', '.join(unknown))}; the keys are {', '.join(fields)}")
-    return kind(**{name: _decode(hints[name], value[name], f"{where}.{name}") for name in fields if name in value})
-
-
-def _has_default(field: dataclasses.Field) -> bool:
-    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+    if unknown := [key for key in value if key not in names]:
+        raise ValueError(f"{where}: unknown key {cut(', '.join(unknown))}; the keys are {', '.join(names)}")
+    return kind(**{name: _decode(hints[name], value[name], f"{where}.{name}") for name in names})
 
 
 def _expect(kind: Any, value: Any, where: str) -> Any:

@@ -9,10 +9,10 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from fitting import fit
 from fitting.artifacts.fitted import FittedLaw, LawFit, Point, Prediction
 from fitting.laws import catalogue
 from fitting.laws.objectives import OBJECTIVES
+from fitting.methods import METHODS, fit
 from fitting.testbeds.testbed import Testbed
 
 if typing.TYPE_CHECKING:
@@ -89,8 +89,8 @@ def _table(law: FittedLaw) -> "pd.DataFrame":
     import pandas as pd
 
     rows: dict[str, dict[str, Any]] = {}
-    for part, fitted in (("loss", law.loss), ("error", law.error)):
-        for point in fitted.points if fitted else ():
+    for part, fitted in law.fits.items():
+        for point in fitted.points:
             row = rows.setdefault(point.run, {**_sizes(point), "role": "rung", "in_loss": 0, "in_error": 0})
             row |= {f"in_{part}": 1, fitted.column: point.measured}
             row[fitted.column.replace("/", "_stderr/", 1)] = point.measured_stderr
@@ -112,19 +112,21 @@ def _sizes(run: Point | Prediction) -> dict[str, Any]:
 def _refit(
     law: FittedLaw, table: "pd.DataFrame", name: str, *, with_error: bool = False, law_name: str = "", **options: Any
 ) -> Refit:
-    with_error = with_error and law.error is not None
+    error_column = law.error.column if law.error and with_error else None
+    error_law = {"error_law": law.error.law} if law.error else {}
+    objective = law.objective if "method" not in options else None
+    options = {**error_law, "method": law.method, "objective": objective, **options}
     try:
-        refitted = fit.fit(
+        refitted = fit(
             Testbed(table),
             loss=law.loss.column,
-            error=law.error.column if with_error else None,
+            error=error_column,
             select=f"in_loss == 1 and {_ANY}",
-            select_error=f"in_error == 1 and {_ANY}" if with_error else None,
+            select_error=f"in_error == 1 and {_ANY}" if error_column else None,
             level=law.level,
             seed=law.seed,
             law=law_name or law.loss.law,
-            **({"error_law": law.error.law} if law.error else {}),
-            **{"method": law.method, "objective": law.objective if "method" not in options else None, **options},
+            **options,
         )
     except ValueError as error:
         return Refit(name, {}, (), str(error))
@@ -178,10 +180,10 @@ def _sensitivity(law: FittedLaw, table: "pd.DataFrame") -> Iterator[Refit]:
             math.isfinite(value) and value > 0 for value in params.values()
         ):
             yield _refit(law, table.assign(params=table["run"].map(params)), name, with_error=True)
-    for method, how in fit.METHODS.items():
+    for method, how in METHODS.items():
         if method != law.method and not how.any_objective:
             yield _refit(law, table, f"method {method}", with_error=True, method=method)
-    best = {"method": "best", "resamples": 0}
+    best: dict[str, Any] = {"method": "best", "resamples": 0}
     for objective in OBJECTIVES.values():
         if objective.name != law.objective and (objective.scale != "noise" or _sampled(law)):
             yield _refit(law, table, f"best fit by {objective.name}", objective=objective.name, **best)

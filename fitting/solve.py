@@ -101,7 +101,7 @@ def minimise(
         ranges_Qx2 = shape_ranges(law)
         for q, name in enumerate(law.shapes):
             ranges_Qx2[q] = (hold[name],) * 2 if name in hold else ranges_Qx2[q]
-        axes = [np.geomspace(*ends, nodes if ends[0] < ends[1] else 1) for ends in ranges_Qx2]
+        axes = [np.geomspace(low, high, nodes if low < high else 1) for low, high in ranges_Qx2]
         nodes_GxQ = np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")], -1) if axes else None
     nodes_GxQ = np.ones((1, 0)) if nodes_GxQ is None else np.asarray(nodes_GxQ, float)
     y_BxN = np.asarray(y_BxN, float)
@@ -176,7 +176,7 @@ class _MajorisedLevenbergMarquardt(jaxopt.base.IterativeSolver):
             return (step.state.error > self.tol) & (step.state.iter_num < self.maxiter)
 
         first = jaxopt.OptStep(init_params, self.init_state(init_params, data))
-        return jax.lax.while_loop(goes_on, lambda step: self.update(*step, data), first)
+        return jax.lax.while_loop(goes_on, lambda step: self.update(step.params, step.state, data), first)
 
     def init_state(self, z_P: jax.Array, data: Any) -> _State:
         """The state before the first step."""

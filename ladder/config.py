@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, dataclass_transform
 
 import pydantic
 import yaml
@@ -14,9 +14,13 @@ from ladder.recipe import RECIPES
 from tasks.text.published import PAPER
 
 MOST_PROBLEMS = 10  # that one message names
+Remat = Literal["none", "full", "attended", "mixed", "mixed+attended"]
 
-# Without this, pydantic reads a dataclass with an unknown key as if the key were not there.
-strict = pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config={"extra": "forbid", "strict": True})
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(dataclasses.field,))
+def strict(kind: Any) -> Any:
+    """Makes a dataclass that refuses unknown keys, which pydantic otherwise reads as if they were not there."""
+    return pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config={"extra": "forbid", "strict": True})(kind)
 
 
 @strict
@@ -79,7 +83,10 @@ class Corpus:
       epochs: how often the corpus, or each part of it, may be repeated; repetition bends the laws, so it must be asked
         for.
       cache: folder of the whole corpus's token records, which ladders share (`ladder cache`); without one, each workdir
-        has records of its own, no more than it needs.
+        has a pool of its own, the same in all of them.
+      pool_tokens: of that pool, a fair sample of the corpus or, where it has no more, all of it. A run that reads more
+        has a larger pool, which begins with this one.
+      seed: of the pool.
     """
 
     kind: str = "python_sources"
@@ -87,6 +94,8 @@ class Corpus:
     vocabulary: str = "bytes"
     epochs: int = 1
     cache: str | None = None
+    pool_tokens: int = 2**28
+    seed: int = 0
 
 
 @strict
@@ -209,7 +218,7 @@ class Training:
     cores_per_run: int = 0
     mesh: Mesh = Mesh()
     scan_layers: bool = False
-    remat: Literal["none", "full", "attended", "mixed", "mixed+attended"] = "none"
+    remat: Remat = "none"
     attention: Literal["plain", "splash"] = "plain"
     loss_chunk_tokens: int = 0
     accumulation_steps: int = 1
@@ -252,6 +261,14 @@ class LadderConfig:
     evaluation: Evaluation = Evaluation()
     training: Training = Training()
     fit: Fit
+
+
+def part_of(corpus: Corpus, part: str) -> tuple[str, dict[str, Any]]:
+    """The kind and the options of one part of a corpus, which is a mixture or one part alone."""
+    if corpus.kind != "mixture":
+        return corpus.kind, corpus.options
+    own = corpus.options["parts"][part]
+    return own["kind"], own.get("options", {})
 
 
 def load(path: str, overrides: Sequence[str] = ()) -> LadderConfig:
@@ -347,8 +364,9 @@ def _refuse_impossible(config: LadderConfig, path: str) -> None:
             refuse("sizes", f"{cut(repr(size))} names a folder: use letters, digits and = _ . - only")
     if not config.rungs:
         refuse("rungs", "a ladder needs at least one grid of rungs")
-    if not 0 <= config.seed < 2**32:
-        refuse("seed", f"{config.seed} must lie between 0 and 2^32 - 1")
+    for key, seed in (("seed", config.seed), ("corpus.seed", config.corpus.seed)):
+        if not 0 <= seed < 2**32:
+            refuse(key, f"{seed} must lie between 0 and 2^32 - 1")
     if not 0 < config.fit.level < 1:
         refuse("fit.level", f"{config.fit.level} must lie between 0 and 1")
     if config.training.cores_per_run < 0:
@@ -361,6 +379,7 @@ def _refuse_impossible(config: LadderConfig, path: str) -> None:
         "model.vocab_size": 1 if config.model.vocab_size is None else config.model.vocab_size,
         "model.vocab_multiple": config.model.vocab_multiple,
         "corpus.epochs": config.corpus.epochs,
+        "corpus.pool_tokens": config.corpus.pool_tokens,
         "evaluation.sequences": config.evaluation.sequences,
         "evaluation.questions": config.evaluation.questions,
         "training.accumulation_steps": config.training.accumulation_steps,

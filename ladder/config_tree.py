@@ -15,13 +15,13 @@ def read(path: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Gives a file's tree over that of its `base`, a file named from where it lies itself, with overrides.
 
     Args:
-      path: the file, local or gs://.
+      path: the file, local or gs://, or the name of a config that ships, such as `demo` or `pods/v5p`.
       overrides: `path.to.key=value` each; the value is read as YAML.
 
     Raises:
       ValueError: naming the file or the override, and what is wrong with it.
     """
-    file = storage.place(path)
+    file = _named(path)
     tree = _read(file)
     bases = [override for override in overrides if override.startswith("base=")]
     for override in bases:
@@ -33,6 +33,19 @@ def read(path: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     return tree
 
 
+def shipped() -> dict[str, epath.Path]:
+    """The configs that ship, by name: those of a checkout, or of a wheel, which keeps them in the package."""
+    here = epath.Path(__file__).parent
+    (folder,) = [folder for folder in (here / "configs", here.parent / "configs") if (folder / "demo.yaml").exists()]
+    files = [*folder.glob("*.yaml"), *folder.glob("*/*.yaml")]
+    return {str(file.relative_to(folder)).removesuffix(".yaml"): file for file in sorted(files)}
+
+
+def _named(path: str) -> epath.Path:
+    file = storage.place(path)
+    return file if file.exists() else shipped().get(path, file)
+
+
 class _Loader(yaml.SafeLoader):
     """YAML whose numbers may be written 1e-3, as everybody does and only YAML 1.2 allows."""
 
@@ -42,7 +55,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\
 
 def _read(file: epath.Path) -> dict[str, Any]:
     if not file.exists():
-        raise ValueError(f"no such config: {file}")
+        raise ValueError(f"no such config: {file}; those that ship are {', '.join(shipped())}")
     try:
         tree = yaml.load(file.read_text(), _Loader)
     except yaml.YAMLError as e:

@@ -40,4 +40,12 @@ class Cached:
     tokens: int | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class LeftOut:
+    """Of a part of a corpus, so many documents had no text and were left out."""
+
+    part: str
+    documents: int
+
+
 Event = Trained | Evaluating | Finished

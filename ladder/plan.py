@@ -3,7 +3,7 @@
 import itertools
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from fitting.files import cut
 from ladder.config import Grid, LadderConfig
@@ -70,10 +70,26 @@ def find(specs: Sequence[RunSpec], run: str) -> RunSpec:
     raise ValueError(f"no run is named {cut(repr(run))}; there are {', '.join(spec.run for spec in specs)}")
 
 
-def as_table(specs: Sequence[RunSpec], chip_hours: Mapping[str, Mapping[str, float]] | None = None) -> dict[str, Any]:
+def pool_shares(config: LadderConfig, specs: Sequence[RunSpec]) -> dict[str, float]:
+    """How often each run sees its pool, before the corpus is read: that it has as much is taken for granted.
+
+    None is known where the pool is a whole corpus in a cache.
+    """
+    if config.corpus.cache:
+        return {}
+    pools = {spec.run: max(config.corpus.pool_tokens, spec.tokens / config.corpus.epochs) for spec in specs}
+    return {spec.run: spec.tokens / pools[spec.run] for spec in specs}
+
+
+def as_table(
+    specs: Sequence[RunSpec],
+    chip_hours: Mapping[str, Mapping[str, float]] | None = None,
+    pool_shares: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
     """What `ladder plan --json` prints: `runs`, one row each, and `totals`.
 
-    `chip_hours` of a run by topology are those that `ladder precompile` has estimated, if it has.
+    `chip_hours` of a run by topology are those that `ladder precompile` has estimated, if it has; `pool_shares` of a
+    run is how often it sees its pool, null where that is not known.
     """
     runs = [
         {
@@ -87,6 +103,7 @@ def as_table(specs: Sequence[RunSpec], chip_hours: Mapping[str, Mapping[str, flo
             "steps": s.steps,
             "batch_size": s.hyperparameters.batch_size,
             "learning_rate": s.hyperparameters.learning_rate,
+            "pool_share": (pool_shares or {}).get(s.run),
             "chip_hours": dict((chip_hours or {}).get(s.run, {})),
         }
         for s in specs
@@ -104,7 +121,7 @@ def as_table(specs: Sequence[RunSpec], chip_hours: Mapping[str, Mapping[str, flo
 
 
 def _runs(
-    config: LadderConfig, role: str, grids: Sequence[Grid], decoders: dict[str, DecoderConfig]
+    config: LadderConfig, role: Literal["rung", "target"], grids: Sequence[Grid], decoders: dict[str, DecoderConfig]
 ) -> Iterator[RunSpec]:
     length = config.model.sequence_length
     for grid in grids:

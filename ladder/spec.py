@@ -1,8 +1,11 @@
 """RunSpec: one run, fully decided; and the workdir's layout, whose paths are made nowhere else."""
 
 import dataclasses
+import hashlib
+import json
 import os
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import pydantic
 from etils import epath
@@ -47,9 +50,14 @@ class RunSpec:
         return accounting.params_non_embedding(self.decoder)
 
     @property
+    def records(self) -> int:
+        """How many records it reads, one a sequence."""
+        return self.steps * self.hyperparameters.batch_size
+
+    @property
     def tokens(self) -> int:
         """D."""
-        return self.steps * self.hyperparameters.batch_size * self.sequence_length
+        return self.records * self.sequence_length
 
     @property
     def token_multiplier(self) -> float:
@@ -60,6 +68,25 @@ class RunSpec:
     def flops(self) -> float:
         """C = 6 N D."""
         return accounting.training_flops(self.params, self.tokens)
+
+
+def identity(spec: RunSpec, pool: Sequence[Mapping[str, Any]]) -> str:
+    """The sha256 of all that determines what a run learns, and of nothing else: runs of one identity are the same run.
+
+    Args:
+      spec: the run; its decoder (with its dtype), hyperparameters, steps, seed and sequence length count, its name, its
+        size's name and its role do not.
+      pool: what it reads, part by part (`ladder.training.pool`).
+    """
+    told = {
+        "decoder": dataclasses.asdict(spec.decoder),
+        "hyperparameters": dataclasses.asdict(spec.hyperparameters),
+        "sequence_length": spec.sequence_length,
+        "steps": spec.steps,
+        "seed": spec.seed,
+        "pool": list(pool),
+    }
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def run_name(size: str, token_multiplier: float) -> str:
@@ -163,6 +190,10 @@ class Workdir:
     def examples(self, run: str, task: str, kind: str) -> epath.Path:
         """One run's answers to one task, question by question, as `jsonl` or `parquet`."""
         return self.root / "runs" / run / "examples" / f"{task}.{kind}"
+
+    def prediction(self, run: str) -> epath.Path:
+        """What the rungs' law said of a target before it was trained, frozen."""
+        return self.root / "predictions" / f"{run}.json"
 
     def fit(self, name: str = "default") -> epath.Path:
         """Folder of one fit: law.json and its report."""

@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Literal
 
+NormKind = Literal["layer", "rms"]
+
 
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
@@ -36,7 +38,7 @@ class DecoderConfig:
     norm_eps: float = 1e-5
     rope_theta: float = 10_000.0
     dtype: str = "float32"
-    norm: Literal["layer", "rms"] = "layer"
+    norm: NormKind = "layer"
     qk_norm_per_head: bool = False
     head_dim: int | None = None
     key_heads: int | None = None

@@ -16,7 +16,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from models.cache import Cache
 from models.config import DecoderConfig
-from models.execution import HERE, REMAT, Execution
+from models.execution import HERE, Execution
 
 # What hides a score. Finite, so that a padded query, which sees nothing, mixes everything rather than making NaNs.
 HIDDEN = -1e30
@@ -112,7 +112,7 @@ class Norm(nn.Module):
         """Normalises, and gives the config's type."""
         c = self.config
         width = x.shape[-1] * (x.shape[1] if self.heads else 1)
-        gain = self.param("gain", nn.with_logical_partitioning(nn.initializers.ones, ("norm",)), (width,))
+        gain: Any = self.param("gain", nn.with_logical_partitioning(nn.initializers.ones, ("norm",)), (width,))
         gain = gain.reshape(x.shape[1], 1, -1) if self.heads else gain
 
         def mean(y: jax.Array) -> jax.Array:
@@ -266,7 +266,7 @@ class Decoder(nn.Module):
             x_BxLxD = self._scanned(x_BxLxD)
         else:
             block = Block
-            if cache is None and REMAT[self.execution.remat] is not None:
+            if cache is None and self.execution.saved is not None:
                 block = nn.remat(Block, policy=self.execution.saved)
             for depth in range(c.layers):
                 x_BxLxD, cache = block(c, depth, self.execution, name=f"block_{depth}")(x_BxLxD, cache)
@@ -286,6 +286,6 @@ class Decoder(nn.Module):
             x_BxLxD, _ = Block(self.config, 0, self.execution, parent=None).apply({"params": params}, x_BxLxD, None)
             return self.execution.shard(x_BxLxD, ("batch", None, None)), None
 
-        if REMAT[self.execution.remat] is not None:
+        if self.execution.saved is not None:
             block = jax.checkpoint(block, policy=self.execution.saved, prevent_cse=False)
         return jax.lax.scan(block, x_BxLxD, self.get_variable("params", "blocks"))[0]

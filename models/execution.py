@@ -45,10 +45,11 @@ class Execution:
             raise ValueError(f"no remat policy is named {self.remat!r}; there are {', '.join(REMAT)}")
 
     @property
-    def saved(self) -> Callable[..., bool]:
-        """The policy, as `jax.checkpoint` takes it."""
+    def saved(self) -> Callable[..., bool] | None:
+        """The policy, as `jax.checkpoint` takes it; None where nothing is computed anew."""
+        names = REMAT[self.remat]
         # The norms' statistics, a number or two a token, are always kept: each spares a pass over an activation.
-        return jax.checkpoint_policies.save_only_these_names("statistics", *REMAT[self.remat])
+        return None if names is None else jax.checkpoint_policies.save_only_these_names("statistics", *names)
 
 
 HERE = Execution()

@@ -93,8 +93,8 @@ def generate(
 @partial(jax.jit, static_argnames=("c", "slots"))
 def prefill(c: DecoderConfig, slots: int, params: Any, token_BxP: jax.Array, start_B: jax.Array) -> Cache:
     """A cache of so many slots that has read rows of prompts, of which row b begins at `start_B[b]`."""
-    _, cache = Decoder(c).apply({"params": params}, token_BxP, Cache.empty(c, start_B, slots))
-    return cache
+    read: Any = Decoder(c).apply({"params": params}, token_BxP, Cache.empty(c, start_B, slots))
+    return read[1]
 
 
 @partial(jax.jit, static_argnames=("c", "sampling", "end_id"), donate_argnames="cache")

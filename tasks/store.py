@@ -14,14 +14,15 @@ import mmap
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 from etils import epath
 
 ORIGIN, RECORDS = "origin.json", "records.json"
+FILES = "files"  # of an origin: by name, what is known of the content of each
 HEADER_BYTES = 128  # of a .npy file of format 1.0 with two axes
 REQUESTS_AT_ONCE = 32
 
@@ -31,13 +32,16 @@ def shard(folder: os.PathLike | str, index: int, shards: int) -> epath.Path:
     return epath.Path(folder) / f"{index:05d}-of-{shards:05d}.npy"
 
 
-def begin(folder: os.PathLike | str, origin: Mapping[str, Any], *, anew: bool = False) -> None:
+def begin(
+    folder: os.PathLike | str, origin: Mapping[str, Any], *, anew: bool = False, of_late: Collection[str] = ()
+) -> None:
     """Claims a folder for records of this origin, new or begun before.
 
     Args:
       folder: local or gs://.
       origin: what the records are made of, as JSON has it.
       anew: empties a folder of another origin, or of finished records, whose text may have changed since.
+      of_late: keys that folders of before do not tell, and are not compared with where none of them is there.
 
     Raises:
       ValueError: the folder was begun with another origin.
@@ -51,11 +55,34 @@ def begin(folder: os.PathLike | str, origin: Mapping[str, Any], *, anew: bool = 
             file.write((json.dumps(ours, indent=2) + "\n").encode())
         return
     theirs = json.loads(path.read_text())
-    if differing := [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]:
-        told = "; ".join(
-            f"{key} is {_short(theirs.get(key))} there and {_short(ours.get(key))} here" for key in differing
-        )
-        raise ValueError(f"{folder} holds other records: {told}; name another folder or remove this one")
+    if theirs.keys().isdisjoint(of_late):
+        ours = {key: value for key, value in ours.items() if key not in of_late}
+    if told := differences(theirs, ours):
+        raise ValueError(f"{folder} holds other records: {'; '.join(told)}; name another folder or remove this one")
+
+
+def origin(folder: os.PathLike | str) -> dict[str, Any]:
+    """What a folder's records are made of; nothing where it does not tell."""
+    try:
+        return json.loads(_read(f"{os.fspath(folder)}/{ORIGIN}"))
+    except FileNotFoundError:
+        return {}
+
+
+def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """Says in which keys two origins differ and how; of files by name, which are new, missing or changed."""
+    told = []
+    for key in {**theirs, **ours}:
+        there, here = theirs.get(key), ours.get(key)
+        if key == FILES and there and here and there != here:
+            changed = [name for name in there.keys() & here.keys() if there[name] != here[name]]
+            for what, names in (("new", here.keys() - there), ("missing", there.keys() - here), ("changed", changed)):
+                if names:
+                    some = ", ".join(sorted(names)[:3])
+                    told.append(f"{some}{f' and {len(names) - 3:,} more' if len(names) > 3 else ''}: {what}")
+        elif there != here:
+            told.append(f"{key} is {_short(there)} there and {_short(here)} here")
+    return told
 
 
 def finish(folder: os.PathLike | str, paths: Sequence[epath.Path]) -> "Records":
@@ -86,7 +113,7 @@ def write(folder: os.PathLike | str, record_RxT: np.ndarray) -> "Records":
     return finish(folder, [path])
 
 
-def write_header(file: BinaryIO, records: int, width: int, dtype: np.dtype) -> None:
+def write_header(file: IO[bytes], records: int, width: int, dtype: np.dtype) -> None:
     """Writes a shard's header at the start of the file, as long whatever the number of records."""
     file.seek(0)
     descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
@@ -102,7 +129,7 @@ def records_in(path: epath.Path) -> int:
 
 
 @contextlib.contextmanager
-def replaced(path: os.PathLike | str) -> Iterator[BinaryIO]:
+def replaced(path: os.PathLike | str) -> Iterator[IO[bytes]]:
     """Opens a seekable file that becomes `path` only when all is written, in a bucket as on a disk."""
     target = epath.Path(path)
     if _is_remote(path):
@@ -133,7 +160,7 @@ class Records:
 
     def __init__(self, folder: os.PathLike | str):
         self._folder = os.fspath(folder)
-        self._remote = _bucket(self._folder)[0] if _is_remote(folder) else None
+        self._remote: Any = _bucket(self._folder)[0] if _is_remote(folder) else None
         try:
             content = json.loads(_read(f"{self._folder}/{RECORDS}"))
         except FileNotFoundError:
@@ -144,6 +171,8 @@ class Records:
         count_S = np.array(list(content["shards"].values()))
         self._end_S = np.cumsum(count_S)
         self._start_S = self._end_S - count_S
+        # A name ends with how many shards there are in all.
+        self.is_whole = len(self._names) == int(self._names[0].rpartition("-")[2].removesuffix(".npy"))
         self._mapped: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
@@ -196,7 +225,7 @@ def _read(path: str, end: int | None = None) -> bytes:
         return file.read(-1 if end is None else end)
 
 
-def _shape_and_dtype(path: epath.Path) -> tuple[tuple[int, int], np.dtype]:
+def _shape_and_dtype(path: epath.Path) -> tuple[tuple[int, ...], np.dtype]:
     header = io.BytesIO(_read(os.fspath(path), HEADER_BYTES))
     np.lib.format.read_magic(header)
     shape, _, dtype = np.lib.format.read_array_header_1_0(header)

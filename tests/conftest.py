@@ -25,7 +25,7 @@ from ladder import plan as plans
 from ladder.config import Training
 from ladder.recipe import Hyperparameters
 from ladder.spec import RunSpec, Workdir
-from ladder.training import data
+from ladder.training.pool import Part, write_mixture
 from models.config import DecoderConfig
 from tasks import store
 
@@ -133,7 +133,7 @@ def workdir(tmp_path, token_RxT) -> Workdir:
     """A workdir with records to train on, made without TensorFlow."""
     made = Workdir(epath.Path(tmp_path / "workdir"))
     store.write(made.train_records / "text", token_RxT)
-    data.write_mixture(made.train_records, [(1.0, "text")])
+    write_mixture(made.train_records, [Part(1.0, "text")])
     return made
 
 

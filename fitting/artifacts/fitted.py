@@ -9,29 +9,16 @@ import numpy as np
 
 from fitting import files
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 @dataclasses.dataclass(frozen=True)
-class Point:
-    """One run as the law sees it. Losses in nats a token, errors as fractions; NaN where unknown.
-
-    `columns` are the run's other numbers: what the law was given beside `params` and `tokens`, such as an error law's
-    `loss`, the measured one; and what it might have been given in their place, `params_non_embedding` and `flops`.
-    """
+class Run:
+    """A run's name and its size: N = `params`, D = `tokens`."""
 
     run: str
     params: float
     tokens: float
-    measured: float
-    measured_stderr: float
-    fitted: float
-    columns: Mapping[str, float] = dataclasses.field(default_factory=dict)
-
-    @property
-    def loss(self) -> float:
-        """The measured loss that an error law was given; NaN in a loss law."""
-        return self.columns.get("loss", math.nan)
 
     @property
     def token_multiplier(self) -> float:
@@ -42,6 +29,25 @@ class Point:
     def flops(self) -> float:
         """C = 6 N D (Kaplan et al. 2020)."""
         return 6 * self.params * self.tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class Point(Run):
+    """One run as the law sees it. Losses in nats a token, errors as fractions; NaN where unknown.
+
+    `columns` are the run's other numbers: what the law was given beside `params` and `tokens`, such as an error law's
+    `loss`, the measured one; and what it might have been given in their place, `params_non_embedding` and `flops`.
+    """
+
+    measured: float
+    measured_stderr: float
+    fitted: float
+    columns: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def loss(self) -> float:
+        """The measured loss that an error law was given; NaN in a loss law."""
+        return self.columns.get("loss", math.nan)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,16 +110,13 @@ class LeftOut:
 
 
 @dataclasses.dataclass(frozen=True)
-class Prediction:
+class Prediction(Run):
     """What the laws say of a run of `params` parameters and `tokens` tokens, intervals at `level`.
 
     `measured_loss` and `measured_error` are NaN for a projection: a run that does not yet exist. `columns` are the
     run's other numbers, as those of a `Point`, where known.
     """
 
-    run: str
-    params: float
-    tokens: float
     level: float
     loss: float
     loss_interval: tuple[float, float]
@@ -123,23 +126,13 @@ class Prediction:
     measured_error: float
     columns: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
-    @property
-    def token_multiplier(self) -> float:
-        """M = D / N."""
-        return self.tokens / self.params
-
-    @property
-    def flops(self) -> float:
-        """C = 6 N D (Kaplan et al. 2020)."""
-        return 6 * self.params * self.tokens
-
 
 @dataclasses.dataclass(frozen=True)
 class FittedLaw:
     """law.json: a loss law, perhaps an error law on top of it, and everything needed to repeat them.
 
     Attributes:
-      method: how it was fitted, a name in `fitting.fit.METHODS`.
+      method: how it was fitted, a name in `fitting.methods.METHODS`.
       loss: the loss law, L(N, D).
       error: the error law, Err(L), or None.
       left_out: rows of the testbed that were not fitted, each with the reason.
@@ -175,6 +168,11 @@ class FittedLaw:
     params_column: str = "params"
     schema_version: int = SCHEMA_VERSION
 
+    @property
+    def fits(self) -> dict[str, LawFit]:
+        """The laws by the part they fit: `loss`, and `error` where there is one."""
+        return {"loss": self.loss} | ({"error": self.error} if self.error else {})
+
 
 def save(law: FittedLaw, path: Any) -> None:
     """Writes law.json, whole or not at all. `path` may be on `gs://`."""
@@ -182,5 +180,5 @@ def save(law: FittedLaw, path: Any) -> None:
 
 
 def load(path: Any) -> FittedLaw:
-    """Reads law.json. Raises ValueError where there is no such file, or it is not exactly what `save` writes."""
-    return files.load(FittedLaw, path)
+    """Reads law.json, of this version or the one before. Raises ValueError where it is not what `save` writes."""
+    return files.load(FittedLaw, path, added={3: {"params_column": "params"}})

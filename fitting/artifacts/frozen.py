@@ -81,8 +81,7 @@ def freeze(law: FittedLaw, law_sha256: str, prediction: Prediction, *, command: 
     Raises:
       ValueError: the run was measured before the law was fitted.
     """
-    columns = {"loss": law.loss.column} | ({"error": law.error.column} if law.error else {})
-    columns["params"] = law.params_column
+    columns = {part: fit.column for part, fit in law.fits.items()} | {"params": law.params_column}
     measured = [p.run for p in law.predictions if math.isfinite(p.measured_loss) or math.isfinite(p.measured_error)]
     fitted = [point.run for part in (law.loss, law.error) if part for point in part.points]
     frozen = FrozenPrediction(
@@ -149,9 +148,9 @@ def score(frozen: FrozenPrediction, testbed: Testbed, run: str, *, measured: str
     measured = measured or str(row.get("measured", ""))
     if measured and _time(measured) <= _time(frozen.frozen):
         raise ValueError(f"{run} was measured at {measured}, before the prediction was frozen at {frozen.frozen}")
-    measured_values = {f"measured_{part}": value for part, value in found.items()}
+    error = found.get("error", prediction.measured_error)
     return Score(
-        prediction=dataclasses.replace(prediction, run=run, **measured_values),
+        prediction=dataclasses.replace(prediction, run=run, measured_loss=found["loss"], measured_error=error),
         frozen=frozen.frozen,
         measured=measured,
         digest=frozen.digest,

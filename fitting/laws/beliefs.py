@@ -1,5 +1,7 @@
 """What is believed beforehand of shapes that many laws share."""
 
+from collections.abc import Mapping
+
 from fitting.laws.law import Shape
 
 CHINCHILLA = (
@@ -12,3 +14,7 @@ SCALE_ONLY = "a scale, nothing more"
 def exponent(median: float, source: str, log_sd: float = 0.5) -> Shape:
     """An exponent of a power law."""
     return Shape(low=0.01, high=2.0, median=median, log_sd=log_sd, source=source)
+
+
+EXPONENTS: Mapping[str, Shape] = {"alpha": exponent(0.34, CHINCHILLA), "beta": exponent(0.34, CHINCHILLA)}
+COEFFICIENTS: Mapping[str, Shape] = {name: Shape(1e-6, 10.0, 0.3, 2.3, SIZE_ONLY) for name in ("A", "B")}

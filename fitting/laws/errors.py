@@ -38,6 +38,9 @@ def _loss_to_loss_units(shape: Sequence[Any], other_loss: Any, loss: Any) -> Map
     return {"E_x": loss}
 
 
+_BHAGIA = f"the start of Bhagia et al. 2024: {SCALE_ONLY}"
+_SIGMOID = {"k": Shape(0.05, 500.0, 3.0, 1.0, _BHAGIA), "L_0": Shape(0.02, 20.0, 0.9, 1.0, _BHAGIA)}
+
 LAWS = (
     Law(
         name="exponential_decay",
@@ -60,10 +63,7 @@ LAWS = (
         name="sigmoid",
         inputs=("loss",),
         linear=("eps", "a"),
-        shapes={
-            "k": Shape(0.05, 500.0, 3.0, 1.0, f"the start of Bhagia et al. 2024: {SCALE_ONLY}"),
-            "L_0": Shape(0.02, 20.0, 0.9, 1.0, f"the start of Bhagia et al. 2024: {SCALE_ONLY}"),
-        },
+        shapes=_SIGMOID,
         terms=_sigmoid,
         latex=r"\mathrm{{Err}} = {eps} + {a}\,/\,(1 + e^{{-{k}\,(L - {L_0})}})",
         citation="Bhagia et al. 2024, arXiv:2412.04403, Eq. 3: Acc = 1 - Err",
@@ -85,10 +85,7 @@ LAWS = (
         name="log_sigmoid",
         inputs=("loss",),
         linear=("a",),
-        shapes={
-            "k": Shape(0.05, 500.0, 3.0, 1.0, f"the start of Bhagia et al. 2024: {SCALE_ONLY}"),
-            "L_0": Shape(0.02, 20.0, 0.9, 1.0, f"the start of Bhagia et al. 2024: {SCALE_ONLY}"),
-        },
+        shapes=_SIGMOID,
         terms=_log_sigmoid,
         latex=r"\mathrm{{Err}} = {a}\,\log(1 + e^{{{k}\,(L - {L_0})}})",
         citation="Bhagia et al. 2024, arXiv:2412.04403, its code's log_sigmoid",

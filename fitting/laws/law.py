@@ -5,7 +5,7 @@ The solver and the posterior both live off that (variable projection: Golub & Pe
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -67,12 +67,12 @@ class Law:
         linear = len(self.linear)
         return sum([c * term for c, term in zip(theta, terms[:linear], strict=False)], start=sum(terms[linear:]))
 
-    def evaluate(self, theta: Sequence[Any], *x: Any) -> np.ndarray:
+    def evaluate(self, theta: Iterable[Any], *x: Any) -> np.ndarray:
         """`f` in float64, whatever precision the rest of the program computes in."""
         with jax.enable_x64(True):
             return np.asarray(self.f([jnp.asarray(p) for p in theta], *(jnp.asarray(v) for v in x)))
 
-    def evaluate_terms(self, shapes: Sequence[Any], *x: Any) -> list[np.ndarray]:
+    def evaluate_terms(self, shapes: Iterable[Any], *x: Any) -> list[np.ndarray]:
         """`terms` in float64, whatever precision the rest of the program computes in."""
         with jax.enable_x64(True):
             return [np.asarray(t) for t in self.terms([jnp.asarray(s) for s in shapes], *(jnp.asarray(v) for v in x))]

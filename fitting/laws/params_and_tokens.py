@@ -6,7 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from fitting.laws.beliefs import CHINCHILLA, SIZE_ONLY, exponent
+from fitting.laws.beliefs import CHINCHILLA, COEFFICIENTS, EXPONENTS, SIZE_ONLY, exponent
 from fitting.laws.law import Law, Shape
 
 
@@ -74,7 +74,7 @@ LAWS = (
         name="chinchilla",
         inputs=("params", "tokens"),
         linear=("E", "A", "B"),
-        shapes={"alpha": exponent(0.34, CHINCHILLA), "beta": exponent(0.34, CHINCHILLA)},
+        shapes=EXPONENTS,
         terms=chinchilla,
         latex=r"L = {E} + {A}\,N^{{-{alpha}}} + {B}\,D^{{-{beta}}}",
         citation="Hoffmann et al. 2022, arXiv:2203.15556, Eq. 2",
@@ -108,10 +108,8 @@ LAWS = (
         inputs=("params", "tokens"),
         linear=("E",),
         shapes={
-            "A": Shape(1e-6, 10.0, 0.3, 2.3, SIZE_ONLY),
-            "B": Shape(1e-6, 10.0, 0.3, 2.3, SIZE_ONLY),
-            "alpha": exponent(0.34, CHINCHILLA),
-            "beta": exponent(0.34, CHINCHILLA),
+            **COEFFICIENTS,
+            **EXPONENTS,
             "kappa": Shape(0.1, 10.0, 1.0, 0.5, "1 is Hoffmann et al. 2022, Eq. 2: terms that do not interact"),
         },
         terms=_coupled,

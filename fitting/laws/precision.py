@@ -5,7 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from fitting.laws.beliefs import CHINCHILLA, exponent
+from fitting.laws.beliefs import EXPONENTS
 from fitting.laws.law import Law, Shape
 from fitting.laws.params_and_tokens import chinchilla
 
@@ -21,8 +21,7 @@ LAWS = (
         inputs=("params", "tokens", "weight_bits"),
         linear=("E", "A", "B"),
         shapes={
-            "alpha": exponent(0.34, CHINCHILLA),
-            "beta": exponent(0.34, CHINCHILLA),
+            **EXPONENTS,
             "gamma": Shape(0.1, 30.0, 2.7, 0.7, "2.67 bits (Kumar et al. 2024)"),
         },
         terms=_precision,

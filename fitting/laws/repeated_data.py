@@ -5,7 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from fitting.laws.beliefs import CHINCHILLA, SIZE_ONLY, exponent
+from fitting.laws.beliefs import COEFFICIENTS, EXPONENTS
 from fitting.laws.law import Law, Shape
 from fitting.laws.params_and_tokens import power_units
 
@@ -31,10 +31,8 @@ LAWS = (
         inputs=("params", "tokens", "unique_tokens"),
         linear=("E",),
         shapes={
-            "A": Shape(1e-6, 10.0, 0.3, 2.3, SIZE_ONLY),
-            "B": Shape(1e-6, 10.0, 0.3, 2.3, SIZE_ONLY),
-            "alpha": exponent(0.34, CHINCHILLA),
-            "beta": exponent(0.34, CHINCHILLA),
+            **COEFFICIENTS,
+            **EXPONENTS,
             "R_N": Shape(0.1, 1000.0, 5.3, 1.0, "5.31 (Muennighoff et al. 2023)"),
             "R_D": Shape(0.1, 1000.0, 15.4, 1.0, "15.39 (Muennighoff et al. 2023)"),
         },

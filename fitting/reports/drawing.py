@@ -11,6 +11,7 @@ import math
 import re
 import urllib.parse
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -20,13 +21,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from fitting.artifacts.fitted import FittedLaw, Point, Prediction
+from fitting.artifacts.fitted import FittedLaw, Run
 from fitting.reports.words import short
 
 INK, MUTED, GRID, PAPER = "#1b1f24", "#667080", "#e4e7eb", "#ffffff"
 DARK = {INK: "#e6e9ee", MUTED: "#98a2b0", GRID: "#2a3039", PAPER: "#14171c"}
 DASHES = (0, (4, 2))
-STYLE = {
+STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": MUTED,
     "axes.facecolor": "none",
@@ -99,7 +100,7 @@ def families(law: FittedLaw) -> tuple[Family, ...]:
     )
 
 
-def family_of(run: Point | Prediction, kinds: Sequence[Family]) -> Family:
+def family_of(run: Run, kinds: Sequence[Family]) -> Family:
     """The family that holds `run`'s token multiplier."""
     return next(kind for kind in kinds if kind.low <= run.token_multiplier <= kind.high)
 
@@ -111,13 +112,13 @@ def axes(width_inches: float = 4.6, height_inches: float = 3.7) -> tuple[Figure,
     return figure, figure.add_axes((left, bottom, 1 - left - right, 1 - bottom - top))
 
 
-def rung(panel: Axes, kind: Family, point: Point, x: float, y: float) -> None:
+def rung(panel: Axes, kind: Family, point: Run, x: float, y: float) -> None:
     """Marks a fitted run."""
     (mark,) = panel.plot(x, y, kind.marker, color=kind.colour, ms=6.5, mec=PAPER, mew=0.8, zorder=3)
     tooltip(mark, point.run, _sizes(point))
 
 
-def star(panel: Axes, kind: Family, target: Prediction, x: float, y: float) -> None:
+def star(panel: Axes, kind: Family, target: Run, x: float, y: float) -> None:
     """Marks a measured target; nothing where it is not measured."""
     if math.isfinite(x) and math.isfinite(y):
         (mark,) = panel.plot(x, y, "*", color=kind.colour, ms=15, mec=PAPER, mew=0.8, zorder=4)
@@ -126,7 +127,7 @@ def star(panel: Axes, kind: Family, target: Prediction, x: float, y: float) -> N
 
 def interval(panel: Axes, x: float, y: float, *, x_interval: Sequence[float] = (), y_interval: Sequence[float]) -> None:
     """Marks a predicted point and its intervals, which need not be symmetric."""
-    style = {"color": INK, "lw": 1.1, "ms": 7, "mew": 1.1, "zorder": 5}
+    style: dict[str, Any] = {"color": INK, "lw": 1.1, "ms": 7, "mew": 1.1, "zorder": 5}
     panel.plot((x, x), y_interval, marker="_", **style)
     if x_interval:
         panel.plot(x_interval, (y, y), marker="|", **style)
@@ -136,7 +137,7 @@ def interval(panel: Axes, x: float, y: float, *, x_interval: Sequence[float] = (
 def legend(panel: Axes, law: FittedLaw, *, curves: str) -> None:
     """Tells the marks of a figure of `law`, whose curves are `one`, one `per family`, or `none`."""
     level, line = f"{100 * law.level:.3g} %", "-" if curves == "per family" else ""
-    handles = [
+    handles: list[Artist] = [
         Line2D([], [], color=kind.colour, marker=kind.marker, ls=line, mec=PAPER, ms=6.5, label=kind.label)
         for kind in families(law)
     ]
@@ -208,5 +209,5 @@ def pdf(figure: Figure) -> bytes:
     return out.getvalue()
 
 
-def _sizes(run: Point | Prediction) -> str:
+def _sizes(run: Run) -> str:
     return f"{run.run}: N = {short(run.params)}, D = {short(run.tokens)}, M = {run.token_multiplier:.3g}"

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -99,12 +100,12 @@ def error_against_loss(law: FittedLaw, *, chance_error: float | None = None) -> 
         drawing.rung(panel, drawing.family_of(point, kinds), point, point.loss, point.measured)
     for target in law.predictions:
         drawing.star(panel, drawing.family_of(target, kinds), target, target.measured_loss, target.measured_error)
-        if target.error is not None:
-            ends = {"x_interval": target.loss_interval, "y_interval": target.error_interval}
-            drawing.interval(panel, target.loss, target.error, **ends)
+        if target.error is not None and (ends := target.error_interval):
+            drawing.interval(panel, target.loss, target.error, x_interval=target.loss_interval, y_interval=ends)
     if chance_error is not None:
         panel.axhline(chance_error, color=MUTED, linewidth=1, linestyle=(0, (1, 2)))
-        corner = {"xycoords": panel.get_yaxis_transform(), "xytext": (4, -3), "textcoords": "offset points"}
+        across = panel.get_yaxis_transform()
+        corner: dict[str, Any] = {"xycoords": across, "xytext": (4, -3), "textcoords": "offset points"}
         panel.annotate("chance", (0, chance_error), **corner, color=MUTED, fontsize=8, va="top")
     panel.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g} %")
     drawing.legend(panel, law, curves="one")
@@ -201,4 +202,5 @@ def _thinned(curve_Tx2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     slices = np.digitize(tokens, np.maximum.accumulate(edges))  # which rounding may put out of order, where all are one
     counts = np.bincount(slices)
     full = counts > 0
-    return tuple(np.bincount(slices, values)[full] / counts[full] for values in (tokens, loss))
+    tokens, loss = (np.bincount(slices, values)[full] / counts[full] for values in (tokens, loss))
+    return tokens, loss

@@ -8,19 +8,18 @@ import numpy as np
 
 from fitting.artifacts.fitted import FittedLaw
 from fitting.laws import catalogue
-from fitting.predict import run_scores
+from fitting.prediction import run_scores
 from fitting.reports import javascript
 from fitting.reports.words import flops, percent, short
 
 
 def formulas(law: FittedLaw) -> dict[str, str]:
     """By part, the law as a JavaScript function; empty for a law that a page cannot ask, as of more than N and D."""
-    parts = _parts(law)
     asked = {"loss": ("params", "tokens"), "error": ("loss",)}
-    if any(catalogue.named(fit.law).inputs != asked[part] for part, fit in parts.items()):
+    if any(catalogue.named(fit.law).inputs != asked[part] for part, fit in law.fits.items()):
         return {}
     try:
-        return {part: javascript.function(catalogue.named(fit.law)) for part, fit in parts.items()}
+        return {part: javascript.function(catalogue.named(fit.law)) for part, fit in law.fits.items()}
     except ValueError:
         return {}
 
@@ -41,15 +40,11 @@ def data(law: FittedLaw, summary: Mapping[str, Any]) -> dict[str, Any]:
                 "growth": fit.noise_growth,
                 "lowest": fit.lowest_loss,
             }
-            for part, fit in _parts(law).items()
+            for part, fit in law.fits.items()
         },
         "runs": {row["run"]: _told(row, row.get("loss"), row.get("error")) for row in summary["runs"]}
         | {p["run"]: _told(p, p["loss"], p["error"]) for p in summary["predictions"]},
     }
-
-
-def _parts(law: FittedLaw) -> dict[str, Any]:
-    return {"loss": law.loss} | ({"error": law.error} if law.error else {})
 
 
 def _packed(numbers: Any) -> str:

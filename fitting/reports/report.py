@@ -97,7 +97,7 @@ def _html(law: FittedLaw, summary: Mapping[str, Any], context: Mapping[str, Any]
     return _render(
         "report.html.j2",
         **context,
-        figures={name: _themed(text, colours) for name, text in (drawings | formulas).items()},
+        figures={name: _themed(text, colours) for name, text in {**drawings, **formulas}.items()},
         colours=colours,
         page=page.data(law, summary),
         formulas=page.formulas(law),
@@ -111,7 +111,7 @@ def _draw(law: FittedLaw, curves: Any, chance_error: float | None) -> dict[str, 
     drawn = {"reducible_loss": figures.reducible_loss(law)}
     if law.error:
         drawn["error_against_loss"] = figures.error_against_loss(law, chance_error=chance_error)
-    for part in ("loss", "error") if law.error else ("loss",):
+    for part in law.fits:
         for against in ("params", "tokens", "token_multiplier"):
             drawn[f"{part}_residuals_{against}"] = figures.residuals(law, part, against=against)
     for against in ("tokens", "flops") if curves else ():
@@ -154,8 +154,7 @@ def _on_paper(svg: str) -> str:
 
 def _symbols(law: FittedLaw) -> dict[str, str]:
     """Every parameter as the formulas write it, in LaTeX."""
-    fits = (law.loss, law.error) if law.error else (law.loss,)
-    return {name: latex.symbol(name) for fit in fits for name in fit.theta}
+    return {name: latex.symbol(name) for fit in law.fits.values() for name in fit.theta}
 
 
 def _csv(summary: Mapping[str, Any]) -> str:
@@ -190,7 +189,7 @@ def _csv_rows(summary: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def _render(template: str, **context: Any) -> str:
     import jinja2
 
-    marks = {"block_start_string": "<%", "block_end_string": "%>", "variable_start_string": "<<"}
+    marks: dict[str, Any] = {"block_start_string": "<%", "block_end_string": "%>", "variable_start_string": "<<"}
     marks |= {"variable_end_string": ">>", "comment_start_string": "<#", "comment_end_string": "#>"}
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fitting.reports"),

@@ -41,7 +41,7 @@ def summarise(law: FittedLaw, *, title: str, checks: "Checks | None" = None) -> 
         "n": counted(law.params_column),
         "ladder": ladder,
         "predictions": predictions,
-        "laws": {part: _fit_summary(fit) for part, fit in _fits(law).items()},
+        "laws": {part: _fit_summary(fit) for part, fit in law.fits.items()},
         "runs": _runs(law),
         "left_out": [{"run": row.run, "reason": row.reason} for row in law.left_out],
         "checks": _checks_summary(checks, law) if checks else None,
@@ -65,7 +65,7 @@ def cautions(law: FittedLaw, checks: "Checks | None" = None) -> Iterator[str]:
             f"N is the table’s column {law.params_column} everywhere here, {counted(law.params_column)}: ask for "
             "predictions in that count; M = D/N and C = 6ND are of it."
         )
-    for part, fit in _fits(law).items():
+    for part, fit in law.fits.items():
         for name in fit.at_bound:
             yield f"Parameter {name} of the {part} law lies at its bound: the data do not determine it."
         if fit.degrees_of_freedom <= 2:
@@ -172,10 +172,6 @@ def _refit(refit: "Refit", law: FittedLaw, targets: Sequence[Prediction]) -> dic
     }
 
 
-def _fits(law: FittedLaw) -> dict[str, LawFit]:
-    return {"loss": law.loss} | ({"error": law.error} if law.error else {})
-
-
 def _fit_summary(fit: LawFit) -> dict[str, Any]:
     from fitting.laws import catalogue  # brings jax, which `--help` need not wait for
 
@@ -209,7 +205,7 @@ def _fit_summary(fit: LawFit) -> dict[str, Any]:
 def _runs(law: FittedLaw) -> list[dict[str, Any]]:
     """Each run fitted, once, with what was measured and fitted by either law."""
     rows: dict[str, dict[str, Any]] = {}
-    for part, fit in _fits(law).items():
+    for part, fit in law.fits.items():
         for point in sorted(fit.points, key=lambda point: point.flops):
             row = rows.setdefault(
                 point.run,
@@ -225,7 +221,7 @@ def _runs(law: FittedLaw) -> list[dict[str, Any]]:
 
 
 def _scored(prediction: Prediction, law: FittedLaw, ladder: Mapping[str, Any]) -> dict[str, Any]:
-    scored = {
+    scored: dict[str, Any] = {
         "run": prediction.run,
         "kind": "prediction" if math.isfinite(prediction.measured_loss) else "projection",
         "params": prediction.params,
@@ -238,7 +234,7 @@ def _scored(prediction: Prediction, law: FittedLaw, ladder: Mapping[str, Any]) -
         "inside_hull": is_inside(ladder["hull"], prediction.params, prediction.tokens),
         "error": None,
     }
-    for part, fit in _fits(law).items():
+    for part, fit in law.fits.items():
         value, interval = getattr(prediction, part), getattr(prediction, f"{part}_interval")
         measured = getattr(prediction, f"measured_{part}")
         scored[part] = {

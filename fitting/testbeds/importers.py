@@ -138,7 +138,7 @@ class _Record:
     def several(self, *way: Any, kind: type) -> Any:
         """A list or an object."""
         if not isinstance(value := self[way], kind):
-            what = {list: "a list", dict: "an object"}[kind]
+            what = "a list" if kind is list else "an object"
             where = ".".join(map(str, way))
             raise ValueError(f"{self.path}: {where}: expected {what} but found {cut(json.dumps(value))}")
         return value

@@ -68,6 +68,8 @@ class RunRecord:
       scores: by validation set or task, all that was measured of it, by name (`tasks.questions.scoring`,
         `ladder.evaluation.evaluate`).
       sources: by task or set, the sha256 of the data that it was measured on.
+      identity: the sha256 of all that determines what the run learned (`ladder.spec.identity`), or "" where that is not
+        known.
     """
 
     run: str
@@ -85,16 +87,17 @@ class RunRecord:
     quarantine: str = ""
     scores: Mapping[str, Mapping[str, Measurement]] = dataclasses.field(default_factory=dict)
     sources: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    schema_version: int = 1
+    identity: str = ""
+    schema_version: int = 2
 
     def save(self, path: Any) -> None:
         """Writes record.json, whole or not at all."""
         files.save(self, path)
 
     @classmethod
-    def load(cls, path: Any) -> "RunRecord":
-        """Reads record.json. Raises ValueError where it is not exactly what `save` writes."""
-        return files.load(cls, path)
+    def load(cls, path: Any, remedy: str = "make it again") -> "RunRecord":
+        """Reads record.json, of this version or one before. Raises ValueError where it is not what `save` writes."""
+        return files.load(cls, path, added={1: {"identity": ""}}, remedy=remedy)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -240,10 +243,11 @@ def _measurements(kind: str, measured: Mapping[str, Measurement | None]) -> dict
 
 
 def _average(measured: Sequence[Measurement | None]) -> Measurement | None:
-    if None in measured:
+    found = [m for m in measured if m]
+    if len(found) < len(measured):
         return None
-    stderr = math.sqrt(sum(m.stderr**2 for m in measured)) / len(measured)
-    return Measurement(sum(m.value for m in measured) / len(measured), stderr)
+    stderr = math.sqrt(sum(m.stderr**2 for m in found)) / len(found)
+    return Measurement(sum(m.value for m in found) / len(found), stderr)
 
 
 def _checked(table: "pd.DataFrame") -> "pd.DataFrame":

@@ -7,11 +7,12 @@ from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
 from ladder import config as configs
+from ladder import plan as plans
 from ladder.spec import RunSpec
 
 to_person = Console(stderr=True, highlight=False, soft_wrap=True)
 
-ConfigPath = Annotated[Positional[str], arg(metavar="CONFIG", help="YAML file of a ladder, such as configs/demo.yaml")]
+ConfigPath = Annotated[Positional[str], arg(metavar="CONFIG", help="YAML file, or the name of a shipped one: demo")]
 Run = Annotated[str, arg(metavar="NAME", help="one run, as `ladder plan` names it")]
 WorkdirPath = Annotated[str, arg(metavar="DIR", help="folder of all results, local or gs://bucket/path")]
 Json = Annotated[FlagCreatePairsOff[bool], arg(help="print JSON on stdout")]
@@ -28,7 +29,5 @@ def print_json(value: Any) -> None:
 
 def planned(config: str, overrides: tuple[str, ...]) -> tuple[configs.LadderConfig, tuple[RunSpec, ...]]:
     """A config with its overrides, and the runs of its ladder."""
-    from ladder import plan as plans
-
     c = configs.load(config, overrides)
     return c, plans.plan(c, plans.vocab_size(c))

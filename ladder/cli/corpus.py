@@ -25,7 +25,6 @@ def cache(
     from ladder.engines.progress import Caching
 
     c = configs.load(config, overrides)
-    storage.refuse_closed(storage.place(c.corpus.cache))
     flags = None if beam is None else shlex.split(beam)
     for part, records in caching.cache(c, Caching(to_person.print), processes=processes, beam=flags).items():
         tokens = len(records) * (records.width - 1)

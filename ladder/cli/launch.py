@@ -1,10 +1,13 @@
 """The verb that tells how a ladder is carried out on Cloud TPU."""
 
+import sys
 from typing import Annotated
 
 from tyro.conf import FlagCreatePairsOff, arg
 
+from ladder import config as configs
 from ladder.cli.arguments import ConfigPath, Overrides, planned
+from ladder.pods import cloud
 
 
 def launch(
@@ -24,10 +27,6 @@ def launch(
     overrides: Overrides = (),
 ) -> None:
     """Print the commands that carry out a ladder on Cloud TPU: machines, every run on them, and the fit."""
-    import sys
-
-    from ladder import config as configs
-    from ladder.pods import cloud
 
     if not print:
         raise ValueError("launch starts nothing itself, because machines cost money; add --print and run what it says")

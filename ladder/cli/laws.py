@@ -3,6 +3,7 @@
 import dataclasses
 import shlex
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from etils import epath
@@ -11,8 +12,9 @@ from tyro.conf import Positional, arg
 from fitting import files
 from fitting.files import cut
 from ladder import storage
+from ladder.cli import tables
 from ladder.cli.arguments import Json, print_json, to_person
-from ladder.spec import Workdir
+from ladder.spec import RunSpec, Workdir
 
 
 def import_(
@@ -99,15 +101,15 @@ def predict(
 ) -> None:
     """Predict the loss and the error of a run from a fitted law."""
     from fitting.artifacts import fitted
-    from fitting.predict import ladder_of, predict
-    from ladder.cli import tables
+    from fitting.prediction import ladder_of, predict
 
     path, freeze_to = storage.place(law), storage.place(freeze) if freeze else None
     fitted_law = fitted.load(path)
     prediction = predict(fitted_law, params, tokens, run, columns=dict(map(_named_number, given)))
     _warn_of_strays({"params": params, "tokens": tokens, **prediction.columns}, ladder_of(fitted_law))
     if freeze_to:
-        _freeze(fitted_law, path, prediction, freeze_to)
+        dated = _freeze(fitted_law, path, prediction, freeze_to)
+        to_person.print(f"frozen at {dated.frozen}: {freeze}\npublish its digest to prove the date: {dated.digest}")
     if json:
         # Nothing was measured of a run that is only asked about.
         untold = ("run", "measured_loss", "measured_error", "columns")
@@ -129,7 +131,6 @@ def score(
     """Score a frozen prediction against the run, once it has been measured."""
     from fitting.artifacts import frozen
     from fitting.testbeds.testbed import Testbed
-    from ladder.cli import tables
 
     table = storage.place(testbed)
     record = Workdir(table.parent).record(run)
@@ -153,10 +154,9 @@ def advise(
     json: Json = False,
 ) -> None:
     """Tell what to train for a budget, what over-training costs, and which run to add to the ladder."""
-    from fitting.advise import advise
+    from fitting.advice import advise
     from fitting.artifacts import fitted
-    from fitting.predict import ladder_of
-    from ladder.cli import tables
+    from fitting.prediction import ladder_of
 
     fitted_law = fitted.load(storage.place(law))
     _warn_of_strays({"flops": budget_flops, "served_tokens": served_tokens}, ladder_of(fitted_law))
@@ -178,8 +178,8 @@ def report(folder: Annotated[Positional[str], arg(metavar="DIR", help="folder of
 
 def fit_table(table: epath.Path, out: epath.Path, **options) -> None:
     """Fits the laws to a table of runs, and tells which it left out and how its targets came out."""
-    from fitting import fit
     from fitting.artifacts import fitted
+    from fitting.methods import fit
     from fitting.testbeds import importers
     from fitting.testbeds.testbed import Testbed
     from ladder.cli import tables
@@ -188,7 +188,7 @@ def fit_table(table: epath.Path, out: epath.Path, **options) -> None:
     command = shlex.join(["ladder", *sys.argv[1:]])
     if not table.exists():
         table = importers.shipped(str(table)) or table
-    law = fit.fit(Testbed.read_csv(table), command=command, **options)
+    law = fit(Testbed.read_csv(table), command=command, **options)
     fitted.save(law, out / "law.json")
     for left_out in law.left_out:
         if not left_out.reason.startswith("not selected"):
@@ -196,6 +196,19 @@ def fit_table(table: epath.Path, out: epath.Path, **options) -> None:
     tables.print_predictions(law.predictions, to_person)
     tables.print_what_n_is(law.params_column, to_person)
     to_person.print(f"law: {out / 'law.json'}")
+
+
+def foretell(workdir: Workdir, targets: Sequence[RunSpec]) -> None:
+    """Freezes what a workdir's law says of runs that have not been trained, and tells it."""
+    from fitting.artifacts import fitted
+    from fitting.prediction import predict
+
+    path = workdir.fit() / "law.json"
+    law = fitted.load(path)
+    for spec in targets:
+        prediction, out = predict(law, spec.params, spec.tokens, spec.run), workdir.prediction(spec.run)
+        tables.print_predictions([prediction], to_person)
+        to_person.print(f"frozen at {_freeze(law, path, prediction, out).frozen}, before it is trained: {out}")
 
 
 def _named_number(text: str) -> tuple[str, float]:
@@ -206,7 +219,7 @@ def _named_number(text: str) -> tuple[str, float]:
         raise ValueError(f"{cut(repr(text))}: write NAME=VALUE, such as unique_tokens=100e9") from None
 
 
-def _freeze(law, path: epath.Path, prediction, out: epath.Path) -> None:
+def _freeze(law, path: epath.Path, prediction, out: epath.Path):
     import hashlib
 
     from fitting.artifacts import frozen
@@ -214,11 +227,11 @@ def _freeze(law, path: epath.Path, prediction, out: epath.Path) -> None:
     command = shlex.join(["ladder", *sys.argv[1:]])
     dated = frozen.freeze(law, hashlib.sha256(path.read_bytes()).hexdigest(), prediction, command=command)
     frozen.save(dated, out)
-    to_person.print(f"frozen at {dated.frozen}: {out}\npublish its digest to prove the date: {dated.digest}")
+    return dated
 
 
 def _warn_of_strays(asked: dict[str, float], ladder: dict[str, list[float]]) -> None:
-    from fitting.predict import strays
+    from fitting.prediction import strays
 
     for said in strays(asked, ladder):
         to_person.print(f"warning: {said}")

@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from collections.abc import Callable
 
 import tyro
 
@@ -40,20 +41,12 @@ def main() -> None:
         raise
 
 
-app.command(runs.run)
-app.command(runs.plan)
-app.command(runs.train)
-app.command(runs.evaluate)
-app.command(runs.generate)
-app.command(runs.collect)
-app.command(laws.import_, name="import")
-app.command(laws.fit)
-app.command(laws.predict)
-app.command(laws.score)
-app.command(laws.advise)
-app.command(laws.report)
-app.command(corpus.cache)
-app.command(corpus.tokenizer)
-app.command(launch.launch)
-app.command(precompile.precompile)
+VERBS: tuple[Callable[..., None], ...] = (
+    *(runs.run, runs.plan, runs.train, runs.evaluate, runs.generate, runs.collect),
+    *(laws.fit, laws.predict, laws.score, laws.advise, laws.report),
+    *(corpus.cache, corpus.tokenizer, launch.launch, precompile.precompile),
+)
+for verb in VERBS:
+    app.command(verb)
+app.command(name="import")(laws.import_)
 app.command(convert.app, name="convert", help="Import and export models: open_lm, Hugging Face.")

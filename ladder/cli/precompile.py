@@ -7,7 +7,10 @@ from typing import Annotated
 from tyro.conf import FlagCreatePairsOff, arg
 
 from ladder import config as configs
+from ladder import plan as plans
 from ladder.cli.arguments import ConfigPath, Json, Overrides, to_person
+from ladder.pods import precompiled
+from ladder.pods.topology import Topology
 
 Flag = FlagCreatePairsOff[bool]
 
@@ -25,11 +28,8 @@ def precompile(
     overrides: Overrides = (),
 ) -> None:
     """Compile a run's train step for TPUs, without one: does it fit, how long will it take, what will it cost."""
-    from ladder import plan as plans
-    from ladder.pods import precompiled
     from ladder.pods.fit import fit as fitted
     from ladder.pods.precompile import precompile as compiled
-    from ladder.pods.topology import Topology
 
     if all == (run is not None):
         raise ValueError("name one run with --run, or take every run with --all")
@@ -37,7 +37,7 @@ def precompile(
     c = configs.load(config, overrides)
     specs = plans.plan(c, plans.vocab_size(c))
     reports = []
-    for spec in specs if all else [plans.find(specs, run)]:
+    for spec in specs if run is None else [plans.find(specs, run)]:
         if batch:
             spec = dataclasses.replace(
                 spec,

@@ -7,50 +7,63 @@ from rich.console import Console
 from tyro.conf import Positional, UseAppendAction, arg
 
 from ladder import config as configs
+from ladder import plan as plans
 from ladder import storage
-from ladder.cli import laws
+from ladder.cli import laws, tables
 from ladder.cli.arguments import ConfigPath, Json, Overrides, Run, WorkdirPath, planned, print_json, to_person
+from ladder.engines import local
+from ladder.engines.progress import Caching, Display, Measuring
+from ladder.evaluation import collect as collecting
+from ladder.pods import precompiled
 from ladder.spec import RunSpec, Workdir
+from ladder.training import hosts
 
 
-def run(config: ConfigPath, *, workdir: WorkdirPath, overrides: Overrides = ()) -> None:
-    """Carry out a whole ladder: plan, train, evaluate, collect, fit, report; run again to go on."""
-    from ladder.engines import local
-    from ladder.evaluation import collect as collecting
+def run(
+    config: ConfigPath,
+    *,
+    workdir: WorkdirPath,
+    reuse: Annotated[
+        UseAppendAction[tuple[str, ...]],
+        arg(metavar="DIR", help="workdir whose finished runs are taken where they are the same, as often as you like"),
+    ] = (),
+    overrides: Overrides = (),
+) -> None:
+    """Carry out a whole ladder: plan, train, evaluate, collect, fit, report; run again to go on.
+
+    The rungs come first. What their law says of the targets is frozen, with its date, before a target is trained.
+    """
     from ladder.evaluation import record
-    from ladder.evaluation import report as reporting
-    from ladder.training import hosts
 
     c, specs = planned(config, overrides)
     w = Workdir.at(workdir)
     _print_plan(c, specs)
     _prepare(c, specs, w)
+    _reuse(c, specs, w, reuse)
     todo = [spec for spec in specs if not record.is_finished(c, spec, w)]
     todo.sort(key=lambda spec: -spec.flops)  # the dearest first, so that no core waits long at the end
-    _launch(local.train_and_evaluate, c, specs, todo, w)
-    if not hosts.is_first():
-        return
-    collecting.collect(w, to_person.print)
-    laws.fit_table(w.testbed, w.fit(), loss=c.fit.loss, error=c.fit.error, level=c.fit.level, seed=c.seed)
-    reporting.report(w.fit(), to_person.print)
+    targets = [spec for spec in todo if spec.role == "target"]
+    _launch(local.train_and_evaluate, c, specs, [spec for spec in todo if spec.role == "rung"], w)
+    unforetold = [spec for spec in targets if not w.prediction(spec.run).exists()]
+    if unforetold and hosts.is_first():
+        _fit(c, w)
+        laws.foretell(w, unforetold)
+    _launch(local.train_and_evaluate, c, specs, targets, w)
+    if hosts.is_first():
+        _fit(c, w)
 
 
 def plan(config: ConfigPath, *, json: Json = False, overrides: Overrides = ()) -> None:
     """Show every run of a ladder and what it costs."""
-    from ladder import plan as plans
-    from ladder.pods import precompiled
-
     c, specs = planned(config, overrides)
     if json:
-        print_json(plans.as_table(specs, precompiled.chip_hours(c.training, specs)))
+        print_json(plans.as_table(specs, precompiled.chip_hours(c.training, specs), plans.pool_shares(c, specs)))
     else:
         _print_plan(c, specs)
 
 
 def train(config: ConfigPath, *, run: Run, workdir: WorkdirPath, overrides: Overrides = ()) -> None:
     """Train one run of a ladder to its end, going on from its newest checkpoint."""
-    from ladder.engines import local
-
     _one_run(local.train, config, run, workdir, overrides)
 
 
@@ -65,13 +78,10 @@ def evaluate(
     overrides: Overrides = (),
 ) -> None:
     """Measure one trained run, or any model, on validation sets and tasks, into a record.json."""
-    if (run is None) == (checkpoint is None):
-        raise ValueError("say what to evaluate: either --run or --checkpoint")
-    if checkpoint is None:
-        from ladder.engines import local
-
+    if run is not None and checkpoint is None:
         return _one_run(local.evaluate, config, run, workdir, overrides)
-    from ladder.engines.progress import Measuring
+    if run is not None or checkpoint is None:
+        raise ValueError("say what to evaluate: either --run or --checkpoint")
     from ladder.evaluation.evaluate import evaluate_checkpoint
 
     w = Workdir.at(workdir)
@@ -106,19 +116,22 @@ def generate(
         text.write(prompt, growing_texts, sys.stdout)
 
 
-def collect(workdir: Annotated[Positional[str], arg(metavar="DIR", help="workdir of a ladder")]) -> None:
-    """Gather the records of a workdir's runs into its testbed.csv."""
-    from ladder.evaluation import collect as collecting
-
-    w = Workdir.at(workdir)
-    storage.refuse_closed(w.root)
-    collecting.collect(w, to_person.print)
+def collect(
+    workdirs: Annotated[Positional[tuple[str, ...]], arg(metavar="DIR", help="workdirs of ladders")],
+    *,
+    out: Annotated[str | None, arg(metavar="CSV", help="the first workdir's testbed.csv if not given")] = None,
+) -> None:
+    """Gather the records of the runs of one workdir, or of several, into one testbed.csv; the same run counts once."""
+    if not workdirs:
+        raise ValueError("name the workdir of a ladder, or several")
+    found = [Workdir.at(workdir) for workdir in workdirs]
+    path = storage.place(out) if out else found[0].testbed
+    storage.refuse_closed(path.parent)
+    collecting.collect(found, path, to_person.print)
 
 
 def _prepare(c: configs.LadderConfig, specs: tuple[RunSpec, ...], w: Workdir) -> None:
     from ladder.corpus.prepare import prepare
-    from ladder.engines.progress import Caching
-    from ladder.training import hosts
 
     if not c.training.cores_per_run:
         hosts.join()
@@ -130,9 +143,15 @@ def _prepare(c: configs.LadderConfig, specs: tuple[RunSpec, ...], w: Workdir) ->
         raise ValueError(f"{w.root} is not what process 0 prepared; many hosts need one folder that all of them see")
 
 
-def _one_run(job, config: str, run: str, workdir: str, overrides: tuple[str, ...]) -> None:
-    from ladder import plan as plans
+def _reuse(c: configs.LadderConfig, specs: tuple[RunSpec, ...], w: Workdir, folders: tuple[str, ...]) -> None:
+    from ladder.evaluation.reuse import reuse
 
+    if folders and hosts.is_first():
+        reuse(c, specs, w, [Workdir.at(folder) for folder in folders], to_person.print)
+    hosts.wait("reused")
+
+
+def _one_run(job, config: str, run: str, workdir: str, overrides: tuple[str, ...]) -> None:
     c, specs = planned(config, overrides)
     spec, w = plans.find(specs, run), Workdir.at(workdir)
     _prepare(c, specs, w)
@@ -140,19 +159,20 @@ def _one_run(job, config: str, run: str, workdir: str, overrides: tuple[str, ...
 
 
 def _launch(job, c: configs.LadderConfig, specs, todo, w: Workdir) -> None:
-    from ladder.engines import local
-    from ladder.engines.progress import Display
-    from ladder.training import hosts
-
     if todo:
         console = to_person if hosts.is_first() else Console(quiet=True)
         with Display(specs, done=[spec.run for spec in specs if spec not in todo], console=console) as display:
             local.launch(job, c, todo, w, display)
 
 
-def _print_plan(c: configs.LadderConfig, specs: tuple[RunSpec, ...]) -> None:
-    from ladder import plan as plans
-    from ladder.cli import tables
-    from ladder.pods import precompiled
+def _fit(c: configs.LadderConfig, w: Workdir) -> None:
+    from ladder.evaluation import report as reporting
 
-    tables.print_plan(plans.as_table(specs, precompiled.chip_hours(c.training, specs)), to_person)
+    collecting.collect([w], w.testbed, to_person.print)
+    laws.fit_table(w.testbed, w.fit(), loss=c.fit.loss, error=c.fit.error, level=c.fit.level, seed=c.seed)
+    reporting.report(w.fit(), to_person.print)
+
+
+def _print_plan(c: configs.LadderConfig, specs: tuple[RunSpec, ...]) -> None:
+    table = plans.as_table(specs, precompiled.chip_hours(c.training, specs), plans.pool_shares(c, specs))
+    tables.print_plan(table, to_person)

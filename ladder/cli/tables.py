@@ -16,7 +16,7 @@ from fitting import files
 from fitting.reports.words import counted, flops, percent, short
 
 if typing.TYPE_CHECKING:
-    from fitting.advise import Advice
+    from fitting.advice import Advice
     from fitting.artifacts.fitted import Prediction
     from fitting.artifacts.frozen import Score
 
@@ -26,7 +26,7 @@ def print_plan(plan: Mapping[str, Any], console: Console) -> None:
     table = Table(box=None, pad_edge=False)
     for name in ("run", "role"):
         table.add_column(name)
-    for name in ("N", "N no emb.", "D", "M", "C FLOPs", "steps", "batch", "lr"):
+    for name in ("N", "N no emb.", "D", "M", "C FLOPs", "steps", "batch", "lr", "of pool"):
         table.add_column(name, justify="right")
     for row in plan["runs"]:
         counts = (short(row[key]) for key in ("params", "params_non_embedding", "tokens"))
@@ -39,6 +39,7 @@ def print_plan(plan: Mapping[str, Any], console: Console) -> None:
             f"{row['steps']:,}",
             str(row["batch_size"]),
             f"{row['learning_rate']:.2g}",
+            "" if row["pool_share"] is None else f"{row['pool_share']:.2g}",
         )
     console.print(table, soft_wrap=False)
     for row in plan["runs"]:
@@ -55,7 +56,7 @@ def print_predictions(predictions: Sequence[Prediction], console: Console) -> No
     for p in predictions:
         name = p.run or f"N = {p.params:.4g}, D = {p.tokens:.4g}"
         line = f"{name}: loss {_with_interval(p.loss, p.loss_interval)}{_against(p.measured_loss, p.loss)}"
-        if p.error is not None:
+        if p.error is not None and p.error_interval:
             line += f"; error {_with_interval(p.error, p.error_interval)}{_against(p.measured_error, p.error)}"
         console.print(line)
 
@@ -87,7 +88,7 @@ def score_as_data(score: Score) -> dict[str, Any]:
             ("loss", p.loss, p.loss_interval, p.measured_loss),
             ("error", p.error, p.error_interval, p.measured_error),
         )
-        if predicted is not None and math.isfinite(measured)
+        if predicted is not None and interval and math.isfinite(measured)
     }
     about = {"run": p.run, "params": p.params, "params_column": score.params_column}
     about |= {"tokens": p.tokens, "level": p.level}

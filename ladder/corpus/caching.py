@@ -1,24 +1,27 @@
 """A corpus on disk once, as token records: by this process, by several, or by many machines with Apache Beam."""
 
+import collections
 import dataclasses
 import functools
+import itertools
 import json
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from etils import epath
 
 from ladder import quiet, storage
 from ladder.config import Corpus, LadderConfig
-from ladder.events import Cached
+from ladder.corpus import origins
+from ladder.events import Cached, LeftOut
 from tasks import store
 
 if TYPE_CHECKING:
     from tasks.text import corpora
 
-Report = Callable[[Cached], None]
+Report = Callable[[Cached | LeftOut], None]
 
 
 def cache(
@@ -42,8 +45,10 @@ def cache(
         raise ValueError("the config has no corpus.cache; name a folder, such as --set corpus.cache=gs://bucket/c4")
     if processes < 1:
         raise ValueError(f"--processes {processes} must be at least 1")
+    root = storage.place(config.corpus.cache)
+    storage.refuse_closed(root)
     quiet.import_tensorflow()
-    corpus, root = _built(config.corpus), storage.place(config.corpus.cache)
+    corpus = _built(config.corpus)
     if processes > 1 or beam is not None:
         todo = list(_missing(config, corpus, root))
         if beam is not None:
@@ -58,7 +63,7 @@ def write(
     corpus: "corpora.Corpus",
     root: epath.Path,
     report: Report,
-    max_records: Mapping[str, int] | None = None,
+    enough_records: Mapping[str, int | None] | None = None,
     anew: bool = False,
 ) -> dict[str, store.Records]:
     """Writes a corpus's records below `root`, a folder a part, where they are not there yet, and opens them.
@@ -68,8 +73,11 @@ def write(
       corpus: to write.
       root: local or gs://.
       report: is called now and then.
-      max_records: of each part; all where it is None.
+      enough_records: of each part, which is then a sample of the corpus; all where it is None.
       anew: empties folders that hold other records, or finished ones; see `store.begin`.
+
+    Raises:
+      ValueError: a folder that holds records of other text or another vocabulary; says what differs.
     """
     from tasks.text import corpora, records
 
@@ -82,20 +90,29 @@ def write(
         storage.refuse_closed(root)
     opened = {}
     for part, (task, _) in corpus.parts.items():
-        limit = None if max_records is None else max_records[part]
-        store.begin(root / part, _origin(config, corpus, part, limit), anew=anew)
+        enough = None if enough_records is None else enough_records[part]
+        origins.begin(config, corpus, part, root / part, sampled=enough_records is not None, anew=anew)
         if store.is_finished(root / part):
             opened[part] = store.Records(root / part)
-            continue
+            if enough is None or opened[part].is_whole or len(opened[part]) >= enough:
+                continue
+        without_text = itertools.count()
         opened[part] = records.cache(
             task,
             corpora.TRAIN,
             root / part,
             record_length=length,
-            max_records=limit,
+            enough_records=enough,
             progress=told(part, records.shard_count(task, corpora.TRAIN)),
+            left_out=functools.partial(next, without_text),
         )
+        _tell_left_out(report, part, next(without_text))
     return opened
+
+
+def _tell_left_out(report: Report, part: str, documents: int) -> None:
+    if documents:
+        report(LeftOut(part, documents))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,22 +125,24 @@ class Shard:
     part: str
     index: int
 
-    def write(self) -> "Shard":
-        """Writes it, unless it is there, and gives itself."""
+    def write(self) -> int:
+        """Writes it, unless it is there, and gives how many documents without text were left out."""
         quiet.import_tensorflow()
         from tasks.text import corpora, records
 
         task, _ = _built(self.corpus).parts[self.part]
         folder = epath.Path(self.root) / self.part
-        records.cache_shard(task, corpora.TRAIN, folder, self.index, record_length=self.record_length)
-        return self
+        without_text = itertools.count()
+        count = functools.partial(next, without_text)
+        records.cache_shard(task, corpora.TRAIN, folder, self.index, record_length=self.record_length, left_out=count)
+        return next(without_text)
 
 
 def _missing(config: LadderConfig, corpus: "corpora.Corpus", root: epath.Path) -> Iterator[Shard]:
     from tasks.text import corpora, records
 
     for part, (task, _) in corpus.parts.items():
-        store.begin(root / part, _origin(config, corpus, part, None))
+        origins.begin(config, corpus, part, root / part)
         if not store.is_finished(root / part):
             for index in range(records.shard_count(task, corpora.TRAIN)):
                 yield Shard(config.corpus, config.model.sequence_length, str(root), part, index)
@@ -131,13 +150,18 @@ def _missing(config: LadderConfig, corpus: "corpora.Corpus", root: epath.Path) -
 
 def _write_side_by_side(todo: Sequence[Shard], processes: int, report: Report) -> None:
     context = multiprocessing.get_context("spawn")
+    left_out: collections.Counter[str] = collections.Counter()
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
         try:
-            for done, future in enumerate(as_completed([pool.submit(Shard.write, shard) for shard in todo]), start=1):
-                report(Cached(future.result().part, done, len(todo)))
+            writing = {pool.submit(Shard.write, shard): shard.part for shard in todo}
+            for done, future in enumerate(as_completed(writing), start=1):
+                left_out[writing[future]] += future.result()
+                report(Cached(writing[future], done, len(todo)))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+    for part, documents in left_out.items():
+        _tell_left_out(report, part, documents)
 
 
 def _write_with_beam(todo: Iterable[Shard], flags: Sequence[str]) -> None:
@@ -160,22 +184,4 @@ def _built(corpus: Corpus) -> "corpora.Corpus":
 def _build(kind: str, options: str, vocabulary: str) -> "corpora.Corpus":
     from tasks.text import corpora, vocab
 
-    return corpora.build(kind, vocab.load(vocabulary), **json.loads(options))
-
-
-def _origin(config: LadderConfig, corpus: "corpora.Corpus", part: str, max_records: int | None) -> dict[str, Any]:
-    """What the records are made of. A part's rate is not: mixtures of other rates share its records."""
-    from tasks.text import corpora
-
-    kind, options = config.corpus.kind, config.corpus.options
-    if kind == "mixture":
-        kind, options = options["parts"][part]["kind"], options["parts"][part].get("options", {})
-    task, _ = corpus.parts[part]
-    return {
-        "kind": kind,
-        "options": options,
-        "vocabulary": config.corpus.vocabulary,
-        "record_length": config.model.sequence_length,
-        "max_records": max_records,
-        "shards": list(task.source.list_shards(corpora.TRAIN)),
-    }
+    return corpora.build(kind, vocab.load(vocabulary), None, **json.loads(options))

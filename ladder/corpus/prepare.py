@@ -1,8 +1,10 @@
 """A workdir made ready to train in: claimed by its config, planned, its corpus on disk."""
 
+import dataclasses
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from etils import epath
 
@@ -11,23 +13,19 @@ from ladder import plan as plans
 from ladder import quiet, storage
 from ladder import spec as specs_
 from ladder.config import LadderConfig
-from ladder.corpus import caching
+from ladder.corpus import caching, origins
 from ladder.evaluation import record as runs
-from ladder.events import Cached
 from ladder.spec import CORPUS_REMEDY, RunSpec, Workdir, write
-from ladder.training import data
-from ladder.training.order import Mixing
+from ladder.training.pool import Part, Pool, sizes, write_mixture
+from tasks.store import Records
 
-# What may change between two commands on one workdir: these say how runs are carried out, measured and read, not what
-# they are. Validation sets and tasks may be added when runs are done.
-FREE_TO_CHANGE = (
-    "training.",
-    "fit.",
-    "evaluation.suite",
-    "evaluation.validation.",
-    "evaluation.paper_validation",
-    "evaluation.examples",
-)
+if TYPE_CHECKING:
+    from tasks.text import corpora
+
+# What may not change between two commands on one workdir: its corpus, and what is made of it to measure runs on.
+FIXED = ("corpus.", "model.sequence_length", "evaluation.sequences", "evaluation.tasks", "evaluation.questions")
+# What of the rest says which runs there are, how they are carried out, measured and read, but not what one of them is.
+OF_NO_RUN = ("name", "rungs", "targets", "training.", "fit.", "evaluation.")
 HELD_OUT_SEED = 0
 
 
@@ -36,7 +34,7 @@ def prepare(
     specs: Sequence[RunSpec],
     workdir: Workdir,
     say: Callable[[str], None],
-    report: Callable[[Cached], None],
+    report: caching.Report,
 ) -> None:
     """Writes the corpus, every spec.json, plan.json and ladder.yaml, where they are not there yet.
 
@@ -46,20 +44,31 @@ def prepare(
     """
     claimed = workdir.config.exists()
     if claimed:
-        _refuse_other_config(config, workdir)
-        _refuse_other_plan(specs, workdir)
-    if not (claimed and workdir.corpus.exists()):
+        _refuse_other_corpus(config, workdir)
+    if claimed and workdir.corpus.exists():
+        for part, folder in _folders(config, workdir).items():
+            origins.refuse_changes(config, part, folder)
+        _refuse_other_runs(config, specs, workdir)
+        _grow(config, specs, workdir, say, report)
+    else:
         _write_corpus(config, specs, workdir, say, report)
-    summary = storage.read_json(workdir.corpus, CORPUS_REMEDY, "train_tokens", "train_rates", "validation_tokens")
+    summary, pool = _summary(workdir), Pool(workdir.train_records)
     _refuse_unaskable(config, summary)
     _write_validation(config, workdir, say)
-    _refuse_repetition(config, specs, summary)
+    _refuse_repetition(config, specs, list(summary["train_rates"]), pool)
     _refuse_unmeasured(config, summary)
     for spec in specs:
         write(workdir.spec(spec.run), specs_.dump(spec))
-    write(workdir.plan, json.dumps(plans.as_table(specs), indent=2) + "\n")
+    shares = {spec.run: spec.tokens / (sum(pool.sizes_for(spec)) * spec.sequence_length) for spec in specs}
+    say(f"the runs see {min(shares.values()):.2g} to {max(shares.values()):.2g} times their pool")
+    write(workdir.plan, json.dumps(plans.as_table(specs, pool_shares=shares), indent=2) + "\n")
     # Last: a config that is refused, or stopped on the way here, does not claim the workdir, so it can be put right.
     write(workdir.config, configs.dump(config))
+
+
+def _summary(workdir: Workdir) -> dict[str, Any]:
+    """corpus.json."""
+    return storage.read_json(workdir.corpus, CORPUS_REMEDY, "train_tokens", "train_rates", "validation_tokens")
 
 
 def train_tokenizer(config: LadderConfig, size: int, out: epath.Path) -> None:
@@ -72,7 +81,7 @@ def train_tokenizer(config: LadderConfig, size: int, out: epath.Path) -> None:
 
     if out.exists():
         raise ValueError(f"{out} exists; remove it or choose another file")
-    corpus = corpora.build(config.corpus.kind, vocab.load(vocab.BYTES), **config.corpus.options)
+    corpus = corpora.build(config.corpus.kind, vocab.load(vocab.BYTES), config.corpus.seed, **config.corpus.options)
     write(out, tokenizer.train(corpora.train_texts(corpus), size))
 
 
@@ -81,24 +90,30 @@ def _write_corpus(
     specs: Sequence[RunSpec],
     workdir: Workdir,
     say: Callable[[str], None],
-    report: Callable[[Cached], None],
+    report: caching.Report,
 ) -> None:
     say("reading the corpus")
     quiet.import_tensorflow()
     from tasks.questions import questions, suites
-    from tasks.text import corpora, records, vocab
+    from tasks.text import corpora, records
 
     length = config.model.sequence_length
-    corpus = corpora.build(config.corpus.kind, vocab.load(config.corpus.vocabulary), **config.corpus.options)
-    shared = config.corpus.cache
-    root = storage.place(shared) if shared else workdir.train_records
+    corpus = _corpus(config)
     rates = {part: rate for part, (_, rate) in corpus.parts.items()}
-    drawn = _drawn(config, specs, rates)
-    limit = None if shared else drawn
-    train = caching.write(config, corpus, root, report, max_records=limit, anew=not shared)
-    data.write_mixture(
-        workdir.train_records, [(rate, str(root / part) if shared else part) for part, rate in rates.items()]
-    )
+    pool_tokens = config.corpus.pool_tokens
+    folders = _folders(config, workdir)
+    cache = config.corpus.cache
+    shared = cache is not None
+    parts = [
+        Part(rate, str(folders[part]) if shared else part, None if shared else math.ceil(rate * pool_tokens / length))
+        for part, rate in rates.items()
+    ]
+    if cache is not None:
+        train = caching.write(config, corpus, storage.place(cache), report)
+    else:
+        enough = dict(zip(rates, _enough(specs, parts, config.corpus.epochs), strict=True))
+        train = caching.write(config, corpus, workdir.train_records, report, enough_records=enough, anew=True)
+    write_mixture(workdir.train_records, parts, config.corpus.epochs)
     validation_records = {
         name: records.write_sample(
             task,
@@ -115,7 +130,7 @@ def _write_corpus(
     asked = config.evaluation.questions
     for name, task in suites.build(config.evaluation.tasks, held_out, questions=asked, seed=HELD_OUT_SEED).items():
         questions.save(suites.questions(task, max_tokens=length + 1), workdir.questions(name))
-    summary = {
+    summary: dict[str, Any] = {
         "train_tokens": {part: len(records) * length for part, records in train.items()},
         "train_rates": rates,
         "validation_tokens": {name: count * length for name, count in validation_records.items()},
@@ -124,8 +139,56 @@ def _write_corpus(
         },
     }
     write(workdir.corpus, json.dumps(summary, indent=2) + "\n")
-    tokens = sum(summary["train_tokens"].values())
-    say(f"corpus: {tokens:,} tokens to train on; validation sets: {', '.join(corpus.validation)}")
+    _say_pool(train, say)
+    say(f"validation sets: {', '.join(corpus.validation)}")
+
+
+def _grow(
+    config: LadderConfig,
+    specs: Sequence[RunSpec],
+    workdir: Workdir,
+    say: Callable[[str], None],
+    report: caching.Report,
+) -> None:
+    """Adds to the workdir's records what a larger run needs; those that are there stay as they are."""
+    pool, summary = Pool(workdir.train_records), _summary(workdir)
+    enough = _enough(specs, pool.parts, pool.epochs)
+    if all(size is None or own.is_whole or len(own) >= size for size, own in zip(enough, pool.records, strict=True)):
+        return
+    say("reading more of the corpus")
+    quiet.import_tensorflow()
+    wanted = dict(zip(summary["train_rates"], enough, strict=True))
+    train = caching.write(config, _corpus(config), workdir.train_records, report, enough_records=wanted)
+    summary["train_tokens"] = {part: len(own) * config.model.sequence_length for part, own in train.items()}
+    write(workdir.corpus, json.dumps(summary, indent=2) + "\n")
+    _say_pool(train, say)
+
+
+def _corpus(config: LadderConfig) -> "corpora.Corpus":
+    from tasks.text import corpora, vocab
+
+    seed = None if config.corpus.cache else config.corpus.seed
+    return corpora.build(config.corpus.kind, vocab.load(config.corpus.vocabulary), seed, **config.corpus.options)
+
+
+def _enough(specs: Sequence[RunSpec], parts: Sequence[Part], epochs: int) -> list[int | None]:
+    """How many records of each part the run with the largest pool needs."""
+    by_run = [sizes(parts, epochs, spec.records, spec.seed) for spec in specs]
+    return [None if None in own else max(own) for own in zip(*by_run, strict=True)]
+
+
+def _folders(config: LadderConfig, workdir: Workdir) -> dict[str, epath.Path]:
+    """Where the records of each part are."""
+    corpus = config.corpus
+    parts = corpus.options.get("parts", {}) if corpus.kind == "mixture" else [corpus.kind]
+    root = storage.place(corpus.cache) if corpus.cache else workdir.train_records
+    return {part: root / part for part in parts}
+
+
+def _say_pool(train: Mapping[str, Records], say: Callable[[str], None]) -> None:
+    for part, own in train.items():
+        told = "all of it" if own.is_whole else "a fair sample of it"
+        say(f"corpus {part}: {len(own) * (own.width - 1):,} tokens to train on, {told}")
 
 
 def _write_validation(config: LadderConfig, workdir: Workdir, say: Callable[[str], None]) -> None:
@@ -152,22 +215,15 @@ def _refuse_unaskable(config: LadderConfig, summary: Mapping[str, Any]) -> None:
     runs.refuse_unaskable(config.evaluation, config.corpus.vocabulary, config.model.sequence_length)
 
 
-def _drawn(config: LadderConfig, specs: Sequence[RunSpec], rates: Mapping[str, float]) -> dict[str, int]:
-    """How many records of each part the longest run reads."""
-    longest = max(spec.tokens for spec in specs) // config.model.sequence_length
-    return dict(zip(rates, Mixing(list(rates.values()), config.seed).drawn(longest).tolist(), strict=True))
-
-
-def _refuse_repetition(config: LadderConfig, specs: Sequence[RunSpec], summary: Mapping[str, Any]) -> None:
+def _refuse_repetition(config: LadderConfig, specs: Sequence[RunSpec], parts: Sequence[str], pool: Pool) -> None:
     length, longest = config.model.sequence_length, max(specs, key=lambda spec: spec.tokens)
-    for part, records in _drawn(config, specs, summary["train_rates"]).items():
-        there = summary["train_tokens"][part]
-        epochs = -(-records * length // there)
+    for part, drawn, there in zip(parts, pool.drawn(longest), pool.sizes_for(longest), strict=True):
+        epochs = -(-drawn // there)
         if epochs > config.corpus.epochs:
-            of = "the corpus" if len(summary["train_rates"]) == 1 else f"the corpus's part {part}"
+            of = "the corpus" if len(parts) == 1 else f"the corpus's part {part}"
             raise ValueError(
-                f"{of} has {there:,} tokens and {longest.run} trains on {records * length:,}: give more text, shorten "
-                f"the run, or ask for repetition with --set corpus.epochs={epochs}"
+                f"{of} has {there * length:,} tokens and {longest.run} trains on {drawn * length:,}: give more text, "
+                f"shorten the run, or ask for repetition with --set corpus.epochs={epochs}"
             )
 
 
@@ -182,23 +238,36 @@ def _refuse_unmeasured(config: LadderConfig, summary: Mapping[str, Any]) -> None
             raise ValueError(f"fit.{kind}: {asked!r} is not measured; there are {', '.join(measured) or 'no tasks'}")
 
 
-def _refuse_other_config(config: LadderConfig, workdir: Workdir) -> None:
-    theirs, ours = _flat(configs.as_tree(configs.load(str(workdir.config)))), _flat(configs.as_tree(config))
-    differing = [
-        f"{key} is {theirs.get(key, 'absent')} there and {ours.get(key, 'absent')} here"
-        for key in sorted(theirs.keys() | ours.keys())
-        if theirs.get(key) != ours.get(key) and not key.startswith(FREE_TO_CHANGE)
-    ]
-    if differing:
-        raise ValueError(f"{workdir.root} was made by another config: {'; '.join(differing)}; choose another --workdir")
+def _refuse_other_corpus(config: LadderConfig, workdir: Workdir) -> None:
+    differing = _differing(config, workdir)
+    if any(key.startswith(FIXED) for key in differing):
+        _refuse(workdir, differing)
 
 
-def _refuse_other_plan(specs: Sequence[RunSpec], workdir: Workdir) -> None:
-    # The same config gives other runs where a recipe has changed since; their checkpoints must not be mixed.
+def _refuse_other_runs(config: LadderConfig, specs: Sequence[RunSpec], workdir: Workdir) -> None:
+    # Runs may come and go, and be rungs or targets; but one that stays must be what it was.
     for spec in specs:
         path = workdir.spec(spec.run)
-        if not path.exists() or path.read_bytes() != specs_.dump(spec):
-            raise ValueError(f"{path} was planned by another version of this program; choose another --workdir")
+        if not path.exists() or dataclasses.replace(specs_.load(path), role=spec.role) == spec:
+            continue
+        if differing := _differing(config, workdir):
+            _refuse(workdir, differing)
+        raise ValueError(f"{path} was planned by another version of this program; choose another --workdir")
+
+
+def _differing(config: LadderConfig, workdir: Workdir) -> dict[str, str]:
+    """How the workdir's config says otherwise what runs are, by key."""
+    theirs, ours = _flat(configs.as_tree(configs.load(str(workdir.config)))), _flat(configs.as_tree(config))
+    return {
+        key: f"{key} is {theirs.get(key, 'absent')} there and {ours.get(key, 'absent')} here"
+        for key in sorted(theirs.keys() | ours.keys())
+        if theirs.get(key) != ours.get(key) and (key.startswith(FIXED) or not key.startswith(OF_NO_RUN))
+    }
+
+
+def _refuse(workdir: Workdir, differing: Mapping[str, str]) -> NoReturn:
+    told = "; ".join(differing.values())
+    raise ValueError(f"{workdir.root} was made by another config: {told}; choose another --workdir")
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

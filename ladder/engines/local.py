@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from types import FrameType
+from typing import cast
 
 from ladder import quiet, storage
 from ladder.config import LadderConfig
@@ -113,7 +114,7 @@ def _side_by_side(job: Job, config: LadderConfig, todo: Sequence[RunSpec], workd
             busy[here] = waiting.pop(0)
             _give(busy[here], here)
         while busy:
-            for pipe in wait(list(busy)):
+            for pipe in cast(list[Connection], wait(list(busy))):
                 try:
                     event = pipe.recv()
                 except (EOFError, ConnectionResetError):
@@ -174,7 +175,8 @@ def _work(job: Job, config: LadderConfig, workdir: Workdir, cores: set[int], pip
 
 def _die_with_parent() -> None:
     # An orphan would go on writing into a workdir that a restart of the ladder has taken over.
-    multiprocessing.parent_process().join()
+    if parent := multiprocessing.parent_process():
+        parent.join()
     os._exit(1)
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from ladder.events import Cached, Evaluating, Event, Finished, Trained
+from ladder.events import Cached, Evaluating, Event, Finished, LeftOut, Trained
 from ladder.spec import RunSpec
 
 
@@ -140,8 +140,10 @@ class Caching:
         self._started = time.monotonic()
         self._part, self._tokens_at_start = "", 0
 
-    def __call__(self, event: Cached) -> None:
-        """Tells of one event, unless the last line is not old enough."""
+    def __call__(self, event: Cached | LeftOut) -> None:
+        """Tells of one event, unless it says how far it is and the last line is not old enough."""
+        if isinstance(event, LeftOut):
+            return self._say(f"{event.part}: left out {event.documents:,} documents without text")
         now = time.monotonic()
         if event.part != self._part:
             self._part, self._started, self._tokens_at_start = event.part, now, event.tokens or 0

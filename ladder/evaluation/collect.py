@@ -1,35 +1,52 @@
-"""Records of a workdir's runs → testbed.csv."""
+"""Records of the runs of one workdir, or of several → testbed.csv."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 
-from fitting.testbeds.testbed import Testbed
+from etils import epath
+
+from fitting.testbeds.testbed import RunRecord, Testbed
 from ladder import spec as specs
 from ladder import storage
 from ladder.evaluation import record as records
 from ladder.spec import PLAN_REMEDY, Workdir
 
+Found = tuple[Workdir, RunRecord]
 
-def collect(workdir: Workdir, say: Callable[[str], None]) -> None:
-    """Writes testbed.csv, a row for every run that has a record; tells which have none, and which are in quarantine.
+
+def collect(workdirs: Sequence[Workdir], out: epath.Path, say: Callable[[str], None]) -> None:
+    """Writes a testbed, a row for every run that has a record; tells which have none, and which are in quarantine.
+
+    A run that is in several workdirs, by its identity, is one row.
 
     Raises:
-      ValueError: a folder that is no workdir, or one without any record.
+      ValueError: a folder that is no workdir, or one without any record; two runs of one name; a set or a task that was
+        measured on other data in one workdir than in another.
     """
+    found = [measured for workdir in workdirs for measured in _measured(workdir, say)]
+    once = _once(found, say)
+    settings = {record.run: _settings(workdir, record.run) for workdir, record in once}
+    testbed = Testbed.from_records([record for _, record in once], settings)
+    for run, why in testbed.quarantined.items():
+        say(f"quarantined: {run}, {why}")
+    testbed.write_csv(out)
+
+
+def _measured(workdir: Workdir, say: Callable[[str], None]) -> Iterator[Found]:
     if not workdir.plan.exists():
         raise ValueError(
             f"{workdir.root} is no workdir: it has no plan.json; make one with `ladder run CONFIG --workdir DIR`"
         )
-    runs = [row["run"] for row in storage.read_json(workdir.plan, PLAN_REMEDY, "runs")["runs"]]
-    missing = [run for run in runs if not workdir.record(run).exists()]
-    if len(missing) == len(runs):
+    planned = storage.read_json(workdir.plan, PLAN_REMEDY, "runs")["runs"]
+    roles = {row["run"]: row["role"] for row in planned}
+    missing = [run for run in roles if not workdir.record(run).exists()]
+    if len(missing) == len(roles):
         raise ValueError(f"no run of {workdir.root} has a record.json yet; train and evaluate some first")
     if missing:
         say(f"not measured yet, so not in the table: {', '.join(missing)}")
-    measured = [records.load(workdir.record(run)) for run in runs if run not in missing]
-    testbed = Testbed.from_records(measured, {record.run: _settings(workdir, record.run) for record in measured})
-    for run, why in testbed.quarantined.items():
-        say(f"quarantined: {run}, {why}")
-    testbed.write_csv(workdir.testbed)
+    for run, role in roles.items():
+        if run not in missing:  # a rung may have become a target since it was measured
+            yield workdir, dataclasses.replace(records.load(workdir.record(run)), role=role)
 
 
 def _settings(workdir: Workdir, run: str) -> dict[str, float]:
@@ -38,3 +55,38 @@ def _settings(workdir: Workdir, run: str) -> dict[str, float]:
         return {}
     spec = specs.load(workdir.spec(run))
     return {"warmup_steps": spec.hyperparameters.warmup_steps, "steps": spec.steps}
+
+
+def _once(found: Sequence[Found], say: Callable[[str], None]) -> list[Found]:
+    once: list[Found] = []
+    for workdir, record in found:
+        for other, earlier in once:
+            _refuse_other_data(workdir, record, other, earlier)
+        twin = next(((w, r) for w, r in once if _is_same(r, record)), None)
+        if twin is None:
+            once.append((workdir, record))
+        else:
+            say(f"{record.run} of {workdir.root} is {twin[1].run} of {twin[0].root} and counts once")
+        for other, earlier in once:
+            if earlier.run == record.run and not _is_same(earlier, record):
+                raise ValueError(
+                    f"{record.run} of {workdir.root} is another run than that of {other.root}: their pool, seed, "
+                    "recipe or shape differ; collect them into tables of their own, or name the size differently in "
+                    "one of them"
+                )
+    return once
+
+
+def _is_same(record: RunRecord, other: RunRecord) -> bool:
+    if record.identity or other.identity:
+        return record.identity == other.identity
+    return repr(record) == repr(other)  # unknown stderrs, NaN, are the same too
+
+
+def _refuse_other_data(workdir: Workdir, record: RunRecord, other: Workdir, earlier: RunRecord) -> None:
+    for name in record.sources.keys() & earlier.sources.keys():
+        if record.sources[name] != earlier.sources[name]:
+            raise ValueError(
+                f"{name} is other data in {workdir.root} than in {other.root}, so what was measured on it does not "
+                "compare; evaluate one of them on the data of the other"
+            )

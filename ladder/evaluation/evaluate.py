@@ -59,7 +59,7 @@ def evaluate(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Repo
 
     def own(name: str) -> Asked:
         asked = questions.load(workdir.questions(name))
-        return Asked(asked, 1 - asked.chance_error)
+        return Asked(asked, 1 - asked.chance_error, asked.sha256)
 
     suite = _suite(config.evaluation, config.corpus.vocabulary, spec.sequence_length)
     return _measure(
@@ -159,8 +159,10 @@ def _suite(evaluation: Evaluation, vocabulary: str, sequence_length: int) -> Tas
 
         return vocab.load(vocabulary)
 
+    sources = evaluation.suite.sources if evaluation.suite else ()
+
     def ask(task: Definition) -> Asked:
-        read = rows.read(task, evaluation.suite.sources)
+        read = rows.read(task, sources)
         asked = prompts.ask(task, read.rows, loaded(), sequence_length)
         return Asked(asked, prompts.chance_accuracy(task, read.rows), read.sha256)
 

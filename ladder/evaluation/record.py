@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 from etils import epath
 
-from fitting import files
 from fitting.testbeds.testbed import Measurement, RunRecord
+from ladder import spec as specs
 from ladder.config import Evaluation, LadderConfig
 from ladder.spec import RunSpec, Workdir
 from ladder.training import data, hosts
+from ladder.training.pool import Pool
 from models import accounting
 from models.saved import SavedModel
 from tasks.questions import prompts, rows, suite_files
@@ -31,14 +32,15 @@ def refuse_unaskable(evaluation: Evaluation, vocabulary: str, sequence_length: i
 
         return vocab.load(vocabulary)
 
+    sources = evaluation.suite.sources if evaluation.suite else ()
     for task in suite(evaluation).values():
-        read = rows.read(task, evaluation.suite.sources)
+        read = rows.read(task, sources)
         prompts.refuse_long_answers(task, read.rows, loaded, sequence_length)
 
 
 def load(path: epath.Path) -> RunRecord:
     """Reads a record. Raises ValueError where it is damaged, with the remedy."""
-    return files.load(RunRecord, path, remedy="remove it, and `ladder evaluate` measures the run again")
+    return RunRecord.load(path, remedy="remove it, and `ladder evaluate` measures the run again")
 
 
 def begun(config: LadderConfig, spec: RunSpec, workdir: Workdir) -> RunRecord:
@@ -46,7 +48,7 @@ def begun(config: LadderConfig, spec: RunSpec, workdir: Workdir) -> RunRecord:
     for path in (workdir.partial_record(spec.run), workdir.record(spec.run)):
         if path.exists():
             return load(path)
-    return _blank(config, spec, "")
+    return _blank(config, spec, workdir, "")
 
 
 def begun_checkpoint(name: str, model: SavedModel, workdir: Workdir) -> RunRecord:
@@ -110,7 +112,7 @@ def finish(record: RunRecord, workdir: Workdir) -> RunRecord:
 
 def quarantine(config: LadderConfig, spec: RunSpec, workdir: Workdir, why: str) -> RunRecord:
     """Writes the record of a run that has no measurements and must not be fitted, and why."""
-    return finish(_blank(config, spec, why), workdir)
+    return finish(_blank(config, spec, workdir, why), workdir)
 
 
 def with_set(record: RunRecord, name: str, scores: Mapping[str, Measurement], source: str = "") -> RunRecord:
@@ -137,7 +139,13 @@ def _with_scores(record: RunRecord, name: str, scores: Mapping[str, Measurement]
     return dataclasses.replace(record, scores={**record.scores, name: dict(scores)}, sources=sources)
 
 
-def _blank(config: LadderConfig, spec: RunSpec, quarantine: str) -> RunRecord:
+def identity(spec: RunSpec, workdir: Workdir) -> str:
+    """A run's identity (`ladder.spec.identity`) on the workdir's pool; "" where that is not known by content."""
+    pool = Pool(workdir.train_records).described(spec)
+    return specs.identity(spec, pool) if pool else ""
+
+
+def _blank(config: LadderConfig, spec: RunSpec, workdir: Workdir, quarantine: str) -> RunRecord:
     return RunRecord(
         run=spec.run,
         role=spec.role,
@@ -152,4 +160,5 @@ def _blank(config: LadderConfig, spec: RunSpec, quarantine: str) -> RunRecord:
         errors={},
         chance_errors={},
         quarantine=quarantine,
+        identity=identity(spec, workdir),
     )

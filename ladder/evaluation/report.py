@@ -7,7 +7,7 @@ from etils import epath
 
 from fitting import selection
 from fitting.artifacts import fitted
-from fitting.artifacts.fitted import FittedLaw
+from fitting.artifacts.fitted import FittedLaw, LawFit
 from fitting.reports import report as reports
 from fitting.testbeds.testbed import RunRecord
 from ladder import config as configs
@@ -38,12 +38,12 @@ def _of_workdir(workdir: Workdir, law: FittedLaw) -> dict[str, Any]:
         "settings_yaml": workdir.config.read_text(),
         "title": configs.load(str(workdir.config)).name,
         "curves": {row["run"]: _curve(workdir, row["run"]) for row in runs if workdir.metrics(row["run"]).exists()},
-        "chance_errors": dict(_first_record(workdir, law).chance_errors) if law.error else {},
+        "chance_errors": dict(_first_record(workdir, law.error).chance_errors) if law.error else {},
     }
 
 
-def _first_record(workdir: Workdir, law: FittedLaw) -> RunRecord:
-    return records.load(workdir.record(law.error.points[0].run))
+def _first_record(workdir: Workdir, law: LawFit) -> RunRecord:
+    return records.load(workdir.record(law.points[0].run))
 
 
 def _curve(workdir: Workdir, run: str) -> list[tuple[float, float]]:

@@ -74,7 +74,7 @@ class Scorer:
           questions: read, and so tokenised, in a thread of their own while the devices work.
           progress: called now and then with the number of questions scored.
         """
-        asked, scored, done, pending = [], {}, 0, collections.deque()
+        asked, scored, done, pending = [], {}, 0, collections.deque[tuple[Batch, tuple[jax.Array, jax.Array]]]()
 
         def finish() -> int:
             batch, losses = pending.popleft()
@@ -123,7 +123,7 @@ class Scorer:
             count, shape = count + 1, wider
         return Batch.of(window[:count], self._rows(shape), shape)
 
-    def _rows(self, shape: tuple[int, int, int]) -> int:
+    def _rows(self, shape: tuple[int, ...]) -> int:
         shared, own, choices = shape
         per_device = min(
             self._tokens_per_device // (shared + choices * own), LOGITS_PER_DEVICE // (own * self._config.vocab_size)
@@ -174,7 +174,7 @@ class Packed:
         )
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         """P, S and C of the smallest batch that holds it."""
         own = _bucket(max(map(len, self.own)) - 1, SHORTEST_OWN_TOKENS)
         shared = len(self.shared) and _bucket(len(self.shared), SHORTEST_SHARED_TOKENS, halves=True)
@@ -203,7 +203,7 @@ class Batch:
     own_BxCxT: np.ndarray
 
     @classmethod
-    def of(cls, packed: Sequence[Packed], rows: int, shape: tuple[int, int, int]) -> "Batch":
+    def of(cls, packed: Sequence[Packed], rows: int, shape: tuple[int, ...]) -> "Batch":
         """The batch of these questions, and copies of the last up to so many rows."""
         shared, own, choices = shape
         shared_BxP = np.zeros((rows, shared), np.int32)
@@ -222,11 +222,11 @@ def answer_losses(
     config: DecoderConfig, params: Any, shared_BxP: jax.Array, start_B: jax.Array, own_BxCxT: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Cross-entropy in nats of every token of `own_BxCxT` but the first, and the likeliest in its place: (B, C, S)."""
-    decoder = Decoder(config)
+    apply: Callable[..., Any] = partial(Decoder(config).apply, {"params": params})
     batch, choices, length = own_BxCxT.shape
 
     def losses(own_RxT: jax.Array, cache: Cache | None) -> tuple[jax.Array, jax.Array]:
-        logits = decoder.apply({"params": params}, own_RxT[:, :-1], cache)
+        logits = apply(own_RxT[:, :-1], cache)
         logits_RxSxV = logits if cache is None else logits[0]
         loss_RxS, _ = token_losses(logits_RxSxV, own_RxT[:, 1:])
         return loss_RxS, logits_RxSxV.argmax(-1)
@@ -235,7 +235,7 @@ def answer_losses(
         flat = losses(own_BxCxT.reshape(-1, length), None)
         return jax.tree.map(lambda x: x.reshape(batch, choices, -1), flat)
     cache = Cache.empty(config, start_B, shared_BxP.shape[1] + length - 1)
-    _, cache = decoder.apply({"params": params}, shared_BxP, cache)
+    _, cache = apply(shared_BxP, cache)
     # Choices take turns on the one cache: copies of it for all of them would be most of a large model's memory.
     by_choice = jax.lax.map(partial(losses, cache=cache), own_BxCxT.swapaxes(0, 1))
     return jax.tree.map(lambda x: x.swapaxes(0, 1), by_choice)

@@ -99,13 +99,13 @@ def script(order: Order, specs: Sequence[RunSpec]) -> str:
         raise ValueError(f"--workdir {order.workdir}: many machines need one that all of them see: gs://bucket/path")
     if order.slices < 1:
         raise ValueError(f"--slices {order.slices} must be at least 1")
-    if not order.cluster and GENERATIONS[order.slice.generation].image is None:
-        raise ValueError(f"{order.slice.generation} is to be had on GKE alone: add --gke")
     lines = _on_gke(order, specs) if order.cluster else _on_tpu_vms(order, specs)
     return "".join(f"{line}\n" for line in lines)
 
 
 def _on_tpu_vms(order: Order, specs: Sequence[RunSpec]) -> Iterator[str]:
+    if (image := GENERATIONS[order.slice.generation].image) is None:
+        raise ValueError(f"{order.slice.generation} is to be had on GKE alone: add --gke")
     where = [*_given("--project", order.project), *_given("--zone", order.zone)]
     queue = ["gcloud", "compute", "tpus", "queued-resources"]
     yield from _heading(order)
@@ -115,7 +115,6 @@ def _on_tpu_vms(order: Order, specs: Sequence[RunSpec]) -> Iterator[str]:
     for spec in specs:
         name = _name(spec)
         nodes = ["--node-id", name] if order.slices == 1 else ["--node-count", str(order.slices), "--node-prefix", name]
-        image = GENERATIONS[order.slice.generation].image
         machine = ["--accelerator-type", order.slice.accelerator_type, "--runtime-version", image]
         one = ["gcloud", "compute", "tpus", "tpu-vm", "ssh", name, "--worker", "all"]
         many = [*queue, "ssh", name, "--node", "all", "--worker", "all"]

@@ -4,14 +4,14 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ladder.config import Mesh, Training
+from ladder.config import Mesh, Remat, Training
 from ladder.pods.precompile import precompile
 from ladder.pods.topology import GIB, Topology
 from ladder.spec import RunSpec
 
 LOSS_CHUNK_TOKENS = 512
 # Least computed twice first.
-POLICIES = ("none", "mixed+attended", "attended", "full")
+POLICIES: tuple[Remat, ...] = ("none", "mixed+attended", "attended", "full")
 
 
 def fit(training: Training, spec: RunSpec, topology: Topology, tell: Callable[[str], None]) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def fit(training: Training, spec: RunSpec, topology: Topology, tell: Callable[[s
     return min(fitting, key=lambda report: report["estimated_step_seconds"])
 
 
-def _candidates(training: Training, remat: str, spec: RunSpec, topology: Topology) -> Iterator[Training]:
+def _candidates(training: Training, remat: Remat, spec: RunSpec, topology: Topology) -> Iterator[Training]:
     rows = spec.hyperparameters.batch_size // topology.chips
     chips = topology.chips // topology.slices
     chunk = training.loss_chunk_tokens or (0 if spec.sequence_length % LOSS_CHUNK_TOKENS else LOSS_CHUNK_TOKENS)

@@ -96,7 +96,8 @@ def collectives(text: str) -> dict[str, dict[str, int]]:
 
 
 def _parse(text: str) -> tuple[dict[str, list[re.Match]], str]:
-    computations, entry, name = {}, "", None
+    computations: dict[str, list[re.Match]] = {}
+    entry = name = ""
     for line in text.splitlines():
         if started := _COMPUTATION.match(line):
             name = started["name"]
@@ -128,7 +129,7 @@ def _walk(computations: Mapping[str, list[re.Match]], name: str, times: int, fus
 def _trips(computations: Mapping[str, list[re.Match]], rest: str) -> int:
     if known := _TRIPS.search(rest):
         return int(known[1])
-    condition = re.search(r"condition=%?([\w.-]+)", rest)[1]
+    condition = re.findall(r"condition=%?([\w.-]+)", rest)[0]
     bounds = [
         int(bound[1])
         for match in computations.get(condition, ())
@@ -138,7 +139,7 @@ def _trips(computations: Mapping[str, list[re.Match]], rest: str) -> int:
 
 
 def _bytes(dtype: str, dims: str) -> int:
-    bits = 8 if dtype == "pred" else int(re.search(r"\d+", dtype)[0])
+    bits = 8 if dtype == "pred" else int(re.findall(r"\d+", dtype)[0])
     count = 1
     for dim in filter(None, dims.split(",")):
         count *= int(dim)

@@ -48,9 +48,10 @@ def precompile(training: Training, spec: RunSpec, topology: Topology) -> dict[st
     training = _over(training, topology)
     path = precompiled.file(training, spec, topology)
     if not path.exists():
-        training = training.for_batch(spec.hyperparameters.batch_size // (training.mesh.data * training.mesh.fsdp))
         jax.config.update("jax_platforms", "cpu")
-        program = Program(training, spec, meshes.of(training.mesh, topology.devices()))
+        mesh = meshes.of(training.mesh, topology.devices())
+        training = training.for_batch(spec.hyperparameters.batch_size // meshes.shares(mesh))
+        program = Program(training, spec, mesh)
         found = _described(training, spec, topology, program) | _compiled(training, spec, topology, program)
         write(path, json.dumps(found, indent=2) + "\n")
     return precompiled.read(path, spec)
@@ -91,7 +92,7 @@ def _compiled(training: Training, spec: RunSpec, topology: Topology, program: Pr
     lowered = program.step.lower(program.abstract, program.abstract_batch)
     started = time.monotonic()
     try:
-        compiled = lowered.compile()
+        compiled: Any = lowered.compile()
     except jax.errors.JaxRuntimeError as e:
         needed = hbm_overflow_bytes(str(e), _bytes_per_chip((program.abstract, program.abstract_batch)))
         if needed is None:

@@ -116,7 +116,7 @@ class Topology:
         os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
         os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
         dimensions = (*self.dimensions, 1)[:3]
-        options = {"num_slices": self.slices} if self.slices > 1 else {}
+        options: dict[str, typing.Any] = {"num_slices": self.slices} if self.slices > 1 else {}
         if self.slice.generation == "v4":
             options["chip_config_name"] = "megacore"  # or each chip shows as two
         # Tori close on themselves where they are whole cubes, or a whole pod of the flat ones.

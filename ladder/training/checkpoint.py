@@ -67,7 +67,8 @@ class Checkpoints:
             "state": abstract_state,
             "fingerprint": np.zeros(len(jax.tree.leaves(abstract_state)), np.uint32),
         }
-        read_error, restored, proven = None, None, True
+        restored: Any = None
+        read_error, proven = None, True
         try:
             proven = not with_fingerprint.keys().isdisjoint(handler.metadata(item).tree)
             wanted = with_fingerprint if proven else abstract_state
@@ -132,12 +133,12 @@ def fingerprint(state: Any) -> np.ndarray:
 
 def _fingerprint(leaf: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
     leaf = leaf.reshape(leaf.shape or 1)
-    place, stride = np.uint32([0]), 1
+    place, stride = np.zeros(1, np.uint32), 1
     for axis in reversed(range(leaf.ndim)):
         along = np.arange(leaf.shape[axis], dtype=np.uint32) * np.uint32(stride % 2**32)
         place = place + along.reshape(-1, *(1,) * (leaf.ndim - 1 - axis))
         stride *= leaf.shape[axis]
-    word = leaf.view(f"uint{8 * leaf.dtype.itemsize}").astype(np.uint32) ^ (place * np.uint32(0x9E3779B1))
+    word = leaf.view(f"uint{8 * leaf.dtype.itemsize}").astype("uint32") ^ (place * np.uint32(0x9E3779B1))
     word = (word ^ (word >> 16)) * np.uint32(0x85EBCA6B)
     word = (word ^ (word >> 13)) * np.uint32(0xC2B2AE35)
     return (word ^ (word >> 16)).sum(dtype=np.uint32)

@@ -1,9 +1,8 @@
 """(seed, step) → global batch, as a pure function over fixed-length token records."""
 
 import collections
-import json
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -11,28 +10,29 @@ from etils import epath
 from jax.sharding import Sharding
 
 from ladder import storage
-from ladder.spec import CORPUS_REMEDY, Workdir, write
+from ladder.spec import CORPUS_REMEDY, Workdir
 from ladder.training import order
+from ladder.training.pool import Pool
 from tasks.questions import validation
-from tasks.store import Records
 
-MIXTURE = "mixture.json"
 STEPS_AHEAD = 4
 
 
 class Batches:
-    """Batches by step. Every run of a ladder reads the same records in the same order, if their seeds are one.
+    """Batches by step. Runs on one pool read the same records in the same order, if their seeds are one.
 
     Args:
-      folder: of mixture.json (`write_mixture`).
+      folder: of the pool (`ladder.training.pool`).
       batch_size: records a batch.
       seed: of the order; each pass over the records has an order of its own.
+      steps: of the run, which a pool is large enough for; where it is None, of none that is larger than the others'.
     """
 
-    def __init__(self, folder: epath.Path, batch_size: int, seed: int):
-        parts = storage.read_json(folder / MIXTURE, CORPUS_REMEDY, "parts")["parts"]
-        self._records = [Records(_at(folder, part["records"])) for part in parts]
-        self._mixing = order.Mixing([part["rate"] for part in parts], seed)
+    def __init__(self, folder: epath.Path, batch_size: int, seed: int, steps: int | None = None):
+        pool = Pool(folder)
+        self._records = pool.records
+        self._sizes = pool.sizes(0 if steps is None else steps * batch_size, seed)
+        self._mixing = order.Mixing(pool.rates, seed)
         self._batch_size = batch_size
         self._seed = seed
 
@@ -43,7 +43,7 @@ class Batches:
         token_BxT = np.empty((len(position_B), self._records[0].width), np.int32)
         for part in set(part_B.tolist()):
             here_B, records = part_B == part, self._records[part]
-            token_BxT[here_B] = records[order.record(index_B[here_B], len(records), self._seed, part)]
+            token_BxT[here_B] = records[order.record(index_B[here_B], self._sizes[part], self._seed, part)]
         return token_BxT
 
     def on_mesh(self, steps: Iterable[int], sharding: Sharding) -> Iterator[jax.Array]:
@@ -51,27 +51,17 @@ class Batches:
         shape_BxT = (self._batch_size, self._records[0].width)
 
         def read(step: int) -> jax.Array:
-            return jax.make_array_from_callback(shape_BxT, sharding, lambda index: self(step, index[0]))
+            return jax.make_array_from_callback(shape_BxT, sharding, lambda i: self(step, i[0] if i else slice(None)))
 
         # A bucket takes longer over a read than a small run over a step.
         with ThreadPoolExecutor(STEPS_AHEAD) as pool:
-            reading = collections.deque()
+            reading = collections.deque[Future[jax.Array]]()
             for step in steps:
                 reading.append(pool.submit(read, step))
                 if len(reading) > STEPS_AHEAD:
                     yield reading.popleft().result()
             while reading:
                 yield reading.popleft().result()
-
-
-def write_mixture(folder: epath.Path, parts: Sequence[tuple[float, str]]) -> None:
-    """Writes mixture.json: of each part its rate and where its records are, from the folder on or at a path."""
-    told = [{"rate": rate, "records": records} for rate, records in parts]
-    write(folder / MIXTURE, json.dumps({"parts": told}, indent=2) + "\n")
-
-
-def _at(folder: epath.Path, records: str) -> epath.Path:
-    return epath.Path(records) if "://" in records else folder / records
 
 
 def validation_set(workdir: Workdir, name: str) -> validation.ValidationSet:

@@ -69,7 +69,7 @@ def sharding_of(abstract_tree, mesh: Mesh):
 
 def constrain(mesh: Mesh, x: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
     """Lays an activation over the devices by `RULES`."""
-    return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, nn.logical_to_mesh_axes(axes, RULES)))
+    return jax.lax.with_sharding_constraint(x, nn.logical_to_mesh_sharding(PartitionSpec(*axes), mesh, RULES))
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

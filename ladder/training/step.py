@@ -130,13 +130,14 @@ def train_step(
 
     def objective(params: Any, batch_BxT: jax.Array) -> tuple[jax.Array, jax.Array]:
         token_BxL, target_BxL = batch_BxT[:, :-1], batch_BxT[:, 1:]
+        apply: Callable[..., Any] = partial(decoder.apply, {"params": params}, token_BxL)
         if not loss_chunk:
-            return training_loss(decoder.apply({"params": params}, token_BxL), target_BxL, z_loss)
+            return training_loss(apply(), target_BxL, z_loss)
 
         def readout(x_BxLxD: jax.Array, output_DxV: jax.Array) -> tuple[jax.Array, jax.Array]:
             return chunked_training_loss(x_BxLxD, output_DxV, target_BxL, z_loss, loss_chunk)
 
-        return decoder.apply({"params": params}, token_BxL, readout=readout)
+        return apply(readout=readout)
 
     gradient = jax.value_and_grad(objective, has_aux=True)
     if accumulation == 1:

@@ -41,7 +41,7 @@ def train(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Callabl
       Preempted: this process was told to leave (SIGTERM); the state of the step under way is saved.
     """
     program = Program(config.training, spec, meshes.of(config.training.mesh))
-    batches = Batches(workdir.train_records, spec.hyperparameters.batch_size, spec.seed)
+    batches = Batches(workdir.train_records, spec.hyperparameters.batch_size, spec.seed, spec.steps)
     with (
         Notice() as notice,
         Checkpoints(workdir.checkpoints(spec.run)) as checkpoints,

@@ -60,8 +60,8 @@ class Watch:
         self._rows: list[dict[str, float]] = []
         self._shows: list[Show] = []
         self._good_seconds, self._started, self._written = 0.0, time.time(), time.monotonic()
-        self._window: tuple[float, int] | None = None  # when it began, and the steps done by then
-        self._compiling = True
+        self._window = (0.0, 0)  # when it began, and the steps done by then
+        self._open, self._compiling = False, True
         self._profiler = Profiler(training.profile_steps, workdir.tensorboard(spec.run))
         self._stall = Stall(spec.run)
 
@@ -85,8 +85,8 @@ class Watch:
     def before(self, step: int, state: Any) -> None:
         """To be called before each step, with the state that it starts from."""
         self._profiler.before(step, state)
-        if self._window is None:
-            self._window = (time.monotonic(), step - 1)
+        if not self._open:
+            self._window, self._open = (time.monotonic(), step - 1), True
         elif self._compiling:  # the first step of this process is behind us
             self._window, self._compiling = (time.monotonic(), step - 1), False
 
@@ -96,7 +96,7 @@ class Watch:
         step_seconds = (time.monotonic() - began) / (step - behind)
         self._good_seconds += step_seconds * len(next(iter(values.values())))
         tokens_per_step = spec.hyperparameters.batch_size * spec.sequence_length
-        row = {"step": step, "tokens": step * tokens_per_step}
+        row: dict[str, float] = {"step": step, "tokens": step * tokens_per_step}
         row |= {name: float(of_steps.mean()) for name, of_steps in values.items()}
         row |= {"tokens_per_second": tokens_per_step / step_seconds, "step_seconds": step_seconds}
         device = jax.devices()[0]
@@ -106,7 +106,7 @@ class Watch:
             row["mfu"] = flops_per_second / peak_flops_per_second
         row |= {"goodput": self._good_seconds / (time.time() - self._started), "started": self._started}
         self._rows.append(row)
-        self._window = None
+        self._open = False
         self._stall.expect(step, step_seconds, len(next(iter(values.values()))))
         for show in self._shows:
             show(row)

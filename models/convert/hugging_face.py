@@ -236,12 +236,12 @@ def as_params(tensors: Mapping[str, np.ndarray], c: DecoderConfig) -> dict[str, 
 
     def take(name: str, *shape: int) -> np.ndarray | None:
         expected[name] = shape
-        taken[name] = tensors.get(name)
-        return None if taken[name] is None else taken[name].T if len(shape) == 2 else taken[name]
+        tensor = taken[name] = tensors.get(name)
+        return tensor.T if tensor is not None and len(shape) == 2 else tensor
 
     def block(prefix: str) -> dict[str, Any]:
         q_width, kv_width = c.heads * c.head_width, c.groups * c.head_width
-        attention = {
+        attention: dict[str, Any] = {
             "query": take(f"{prefix}self_attn.q_proj.weight", q_width, c.width),
             "key": take(f"{prefix}self_attn.k_proj.weight", kv_width, c.width),
             "value": take(f"{prefix}self_attn.v_proj.weight", kv_width, c.width),
@@ -271,9 +271,9 @@ def as_params(tensors: Mapping[str, np.ndarray], c: DecoderConfig) -> dict[str, 
         *(f"{name} is missing" for name in expected if taken[name] is None),
         *(f"{name} is unknown" for name in tensors.keys() - expected.keys() - unused),
         *(
-            f"{name} has shape {taken[name].shape} instead of {shape}"
+            f"{name} has shape {tensor.shape} instead of {shape}"
             for name, shape in expected.items()
-            if taken[name] is not None and taken[name].shape != shape
+            if (tensor := taken[name]) is not None and tensor.shape != shape
         ),
     ]
     if problems:

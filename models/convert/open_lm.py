@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import yaml
 
-from models.config import DecoderConfig, ffn_multiple
+from models.config import DecoderConfig, NormKind, ffn_multiple
 from models.convert import torch_file
 
 # What PyTorch's wrappers put into the names: data parallel, compiled, sharded, recomputing.
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 INVERSE_WAVELENGTH = "attention.pos_embed.inv_freq"
-NORMS = {"gain_only_lp_layer_norm": "layer", "gain_only_layer_norm": "layer", "rms_norm": "rms"}
+NORMS: dict[str, NormKind] = {"gain_only_lp_layer_norm": "layer", "gain_only_layer_norm": "layer", "rms_norm": "rms"}
 # Of params.txt: settings that change the forward pass without a trace in the names and shapes of the weights.
 MAPPED = {
     "model_norm": set(NORMS),
@@ -162,7 +162,8 @@ def as_params(weights: Mapping[str, np.ndarray], c: DecoderConfig) -> dict[str, 
 
 
 def _expected_shapes(c: DecoderConfig) -> dict[str, tuple[int, ...]]:
-    shapes = {"tok_embeddings.weight": (c.vocab_size, c.width), "output.weight": (c.vocab_size, c.width)}
+    table = (c.vocab_size, c.width)
+    shapes: dict[str, tuple[int, ...]] = {"tok_embeddings.weight": table, "output.weight": table}
     for layer in range(c.layers):
         block = {
             "attention_norm": (c.width,),

@@ -1,6 +1,8 @@
 """Questions as token ids: all an evaluator needs; a corpus's own on disk as one .npz. NumPy only, no TensorFlow."""
 
 import dataclasses
+import functools
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 
@@ -32,7 +34,7 @@ class Question:
 
 def rows_of(questions: Iterable[Question]) -> Rows:
     """Gives what `tasks.questions.scoring` knows of the questions before they are answered, a row a choice."""
-    columns = {name: [] for name in ("question", "choice", "gold", "tokens", "bytes", "category")}
+    columns: dict[str, list] = {name: [] for name in ("question", "choice", "gold", "tokens", "bytes", "category")}
     for index, question in enumerate(questions):
         for choice, answer in enumerate(question.answers):
             values = (index, choice, question.gold, len(answer), question.answer_bytes[choice], question.category)
@@ -78,6 +80,14 @@ class Questions:
                 answer_bytes=tuple(self.bytes_N[rows].tolist()),
                 gold=int(self.gold_N[rows[0]]),
             )
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Of all that is asked and how it is scored."""
+        digest = hashlib.sha256(repr((self.name, self.chance_error, self.tokens_NxL.shape)).encode())
+        for field in dataclasses.fields(self)[2:]:
+            digest.update(getattr(self, field.name).astype("<i8").tobytes())
+        return digest.hexdigest()
 
 
 def save(questions: Questions, path: os.PathLike | str) -> None:

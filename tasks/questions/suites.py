@@ -158,7 +158,7 @@ def _cut(text: str, start: int, end: int) -> tuple[str, str]:
 
 def _fours(candidates: Sequence[Candidate], rng: np.random.Generator) -> Iterator[Asked]:
     """Groups candidates by fours, of four documents and answers, and asks each of a four's contexts."""
-    fours = []
+    fours: list[list[Candidate]] = []
     for candidate in candidates:
         if not fours or len(fours[-1]) == CHOICES:
             fours.append([])

@@ -31,12 +31,13 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from tasks.messages import cut
-from tasks.text import documents, python_sources
+from tasks.text import documents, files, python_sources
 from tasks.text.documents import ShardedSource, Shards
 from tasks.text.published import PAPER
 
 TRAIN, VALIDATION = "train", "validation"
 HELD_OUT = "held_out"
+HELD_OUT_SEED = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,12 +56,14 @@ class Corpus:
         return {task.name: (task, rates[task.name] / sum(rates.values())) for task in self.train.tasks}
 
 
-def build(kind: str, vocabulary: seqio.Vocabulary, **options) -> Corpus:
+def build(kind: str, vocabulary: seqio.Vocabulary, seed: int | None = None, /, **options) -> Corpus:
     """Gives the corpus of that kind.
 
     Args:
       kind: a key of `KINDS`.
       vocabulary: tokenises the text.
+      seed: of an order of the text to train on in which any number of the first shards is a fair sample of all; where
+        it is None, the text comes as it lies. Text to validate on always comes in such an order.
       **options: of the kind's function in this module.
 
     Raises:
@@ -69,10 +72,10 @@ def build(kind: str, vocabulary: seqio.Vocabulary, **options) -> Corpus:
     if kind not in KINDS:
         raise ValueError(f"unknown corpus kind {kind!r}; known: {', '.join(sorted(KINDS))}")
     try:
-        inspect.signature(KINDS[kind]).bind(vocabulary, **options)
+        inspect.signature(KINDS[kind]).bind(vocabulary, seed, **options)
     except TypeError as error:
         raise ValueError(f"corpus {kind!r}: {error}; see tasks/text/corpora.py for its options") from None
-    return KINDS[kind](vocabulary, **options)
+    return KINDS[kind](vocabulary, seed, **options)
 
 
 def train_texts(corpus: Corpus) -> Iterator[bytes]:
@@ -83,18 +86,24 @@ def train_texts(corpus: Corpus) -> Iterator[bytes]:
 
 
 def from_python_sources(
-    vocabulary: seqio.Vocabulary, *, roots: Sequence[os.PathLike | str] | None = None, held_out: float = 0.1
+    vocabulary: seqio.Vocabulary,
+    seed: int | None = None,
+    /,
+    *,
+    roots: Sequence[os.PathLike | str] | None = None,
+    held_out: float = 0.1,
 ) -> Corpus:
     """Gives the Python sources installed here, validated on held-out code, on prose and on C and C++ headers.
 
     Args:
       vocabulary: tokenises the text.
+      seed: as `build`.
       roots: folders to read; the standard library and the installed packages if not given.
       held_out: share of the base names that are held out.
     """
     sources = python_sources.PythonSources(roots, held_out)
     return Corpus(
-        train=_task("python_sources", vocabulary, {TRAIN: {"files": sources.train}}),
+        train=_task("python_sources", vocabulary, {TRAIN: sources.train(seed or 0)}, sources.content),
         validation={
             name: _task(f"python_sources:{name}", vocabulary, {VALIDATION: {"files": texts}})
             for name, texts in (("code", sources.code), ("prose", sources.prose), ("foreign", sources.foreign))
@@ -103,12 +112,19 @@ def from_python_sources(
 
 
 def from_text(
-    vocabulary: seqio.Vocabulary, *, path: str, validation: Mapping[str, str] | None = None, held_out: float = 0.1
+    vocabulary: seqio.Vocabulary,
+    seed: int | None = None,
+    /,
+    *,
+    path: str,
+    validation: Mapping[str, str] | None = None,
+    held_out: float = 0.1,
 ) -> Corpus:
     """Gives the text files at `path`, a document each; fewer than 20 are cut at line ends into pieces of 16 kB.
 
     Args:
       vocabulary: tokenises the text.
+      seed: as `build`.
       path: a file, a folder (all files below it but hidden ones) or a glob.
       validation: further validation sets, name to path; where there are any, nothing is held out of `path`.
       held_out: share held out.
@@ -116,11 +132,13 @@ def from_text(
     Raises:
       ValueError: no file there, or none with text; a file that is not UTF-8, on reading.
     """
-    return _from_files("text", vocabulary, path, validation, held_out, documents.text_shards)
+    return _from_files("text", vocabulary, seed, path, validation, held_out, documents.text)
 
 
 def from_jsonl(
     vocabulary: seqio.Vocabulary,
+    seed: int | None = None,
+    /,
     *,
     path: str,
     field: str = "text",
@@ -131,6 +149,7 @@ def from_jsonl(
 
     Args:
       vocabulary: tokenises the text.
+      seed: as `build`.
       path: a file, a folder (all files below it but hidden ones) or a glob.
       field: of each line's object, which holds the text.
       validation: further validation sets, name to path; where there are any, nothing is held out of `path`.
@@ -139,12 +158,14 @@ def from_jsonl(
     Raises:
       ValueError: no file there; on reading, a line without such a field, named by file and number.
     """
-    shards = functools.partial(documents.jsonl_shards, field=field)
-    return _from_files("jsonl", vocabulary, path, validation, held_out, shards)
+    collect = functools.partial(documents.jsonl, field=field)
+    return _from_files("jsonl", vocabulary, seed, path, validation, held_out, collect)
 
 
 def from_parquet(
     vocabulary: seqio.Vocabulary,
+    seed: int | None = None,
+    /,
     *,
     path: str,
     field: str = "text",
@@ -156,12 +177,14 @@ def from_parquet(
     Raises:
       ValueError: no file there; on reading, a file that is not Parquet or has no such column of text.
     """
-    shards = functools.partial(documents.parquet_shards, field=field)
-    return _from_files("parquet", vocabulary, path, validation, held_out, shards)
+    collect = functools.partial(documents.parquet, field=field)
+    return _from_files("parquet", vocabulary, seed, path, validation, held_out, collect)
 
 
 def from_tfds(
     vocabulary: seqio.Vocabulary,
+    seed: int | None = None,
+    /,
     *,
     name: str,
     field: str = "text",
@@ -171,6 +194,7 @@ def from_tfds(
 
     Args:
       vocabulary: tokenises the text.
+      seed: as `build`.
       name: such as `wikipedia/20230601.en` or `c4/en:3.0.1`.
       field: the feature that holds the text.
       data_dir: where it is prepared, local or gs://; TFDS's own folder if not given.
@@ -181,15 +205,16 @@ def from_tfds(
     builder = _tfds_builder(name, field, data_dir, TRAIN)
     own = [split for split in (VALIDATION, "test") if split in builder.info.splits]
     splits = {TRAIN: TRAIN, VALIDATION: own[0]} if own else {TRAIN: "train[:90%]", VALIDATION: "train[90%:]"}
-    task = _tfds_task("tfds", vocabulary, builder, field, data_dir, splits)
+    task = _tfds_task("tfds", vocabulary, builder, field, data_dir, splits, seed)
     return Corpus(train=task, validation={HELD_OUT: task})
 
 
-def from_mixture(vocabulary: seqio.Vocabulary, *, parts: Mapping[str, Mapping]) -> Corpus:
+def from_mixture(vocabulary: seqio.Vocabulary, seed: int | None = None, /, *, parts: Mapping[str, Mapping]) -> Corpus:
     """Gives several corpora as one, each at a rate.
 
     Args:
       vocabulary: tokenises the text.
+      seed: as `build`.
       parts: name → `rate`, its share of the tokens relative to the others', `kind`, and that kind's `options`. A
         part's validation sets are called `<part>_<set>`, or as the part where it holds out only `held_out`.
 
@@ -198,10 +223,11 @@ def from_mixture(vocabulary: seqio.Vocabulary, *, parts: Mapping[str, Mapping]) 
     """
     if not (isinstance(parts, Mapping) and parts):
         raise ValueError("corpus 'mixture': parts must name corpora, each with a rate, a kind and its options")
-    tasks, validation_tasks = [], {}
+    tasks = []
+    validation_tasks: dict[str, seqio.Task] = {}
     for name, part in parts.items():
         try:
-            corpus = _part(vocabulary, name, part)
+            corpus = _part(vocabulary, seed, name, part)
         except ValueError as error:
             raise ValueError(f"corpus 'mixture', part {name!r}: {error}") from None
         tasks.append((corpus.train.replace(name=name), part["rate"]))
@@ -210,7 +236,7 @@ def from_mixture(vocabulary: seqio.Vocabulary, *, parts: Mapping[str, Mapping]) 
     return Corpus(seqio.Mixture("mixture", tasks), validation_tasks)
 
 
-def _part(vocabulary: seqio.Vocabulary, name: str, part: Mapping) -> Corpus:
+def _part(vocabulary: seqio.Vocabulary, seed: int | None, name: str, part: Mapping) -> Corpus:
     known = {"rate", "kind", "options"}
     if not isinstance(part, Mapping) or not {"rate", "kind"} <= set(part) <= known:
         raise ValueError(f"needs rate and kind, and options where its kind has some; it has {cut(repr(part))}")
@@ -221,7 +247,7 @@ def _part(vocabulary: seqio.Vocabulary, name: str, part: Mapping) -> Corpus:
         raise ValueError(f"rate is {cut(repr(rate))}; it must be a number above 0")
     if part["kind"] == "mixture":
         raise ValueError("is a mixture itself; name its parts here")
-    return build(part["kind"], vocabulary, **part.get("options", {}))
+    return build(part["kind"], vocabulary, seed, **part.get("options", {}))
 
 
 def validation(name: str, kind: str, vocabulary: seqio.Vocabulary, /, **options) -> seqio.Task:
@@ -250,15 +276,15 @@ def validation(name: str, kind: str, vocabulary: seqio.Vocabulary, /, **options)
 
 
 def _jsonl_validation(name: str, vocabulary: seqio.Vocabulary, *, path: str, field: str = "text") -> seqio.Task:
-    return _task(name, vocabulary, {VALIDATION: documents.jsonl_shards(path, field)})
+    return _task(name, vocabulary, {VALIDATION: documents.jsonl(path, field).whole()})
 
 
 def _parquet_validation(name: str, vocabulary: seqio.Vocabulary, *, path: str, field: str = "text") -> seqio.Task:
-    return _task(name, vocabulary, {VALIDATION: documents.parquet_shards(path, field)})
+    return _task(name, vocabulary, {VALIDATION: documents.parquet(path, field).whole()})
 
 
 def _text_validation(name: str, vocabulary: seqio.Vocabulary, *, path: str) -> seqio.Task:
-    return _task(name, vocabulary, {VALIDATION: documents.text_shards(path)})
+    return _task(name, vocabulary, {VALIDATION: documents.text(path).whole()})
 
 
 def _tfds_validation(
@@ -331,51 +357,100 @@ def _tfds_task(
     field: str,
     data_dir: str | None,
     splits: Mapping[str, str],
+    seed: int | None = None,
 ) -> seqio.Task:
     versioned = builder.get_reference().tfds_name(include_version=True)
-    source = seqio.TfdsDataSource(versioned, tfds_data_dir=data_dir, splits=splits, read_only=True)
+    source = TfdsSource(versioned, data_dir, splits, seed)
     rekey = functools.partial(seqio.preprocessors.rekey, key_map={"targets": field})
     return _text_task(task_name, source, vocabulary, rekey)
+
+
+class TfdsSource(seqio.TfdsDataSource):
+    """A TensorFlow Datasets source whose shards come in the order of a hash, where that has a seed.
+
+    Its text was shuffled when it was prepared, so that a shard is a fair sample by itself.
+    """
+
+    def __init__(self, name: str, data_dir: str | None, splits: Mapping[str, str], seed: int | None):
+        super().__init__(name, tfds_data_dir=data_dir, splits=splits, read_only=True)
+        self._seed = seed
+
+    def list_shards(self, split: str) -> list[str]:
+        """Names of the split's shards, in the order in which they are numbered."""
+        names = super().list_shards(split)
+        return [names[index] for index in self._order(split)]
+
+    def get_dataset(self, split: str, *args, shard_info: seqio.ShardInfo | None = None, **options) -> tf.data.Dataset:
+        """The split's examples, or those of one shard."""
+        if shard_info:
+            shard_info = dataclasses.replace(shard_info, index=self._order(split)[shard_info.index])
+        return super().get_dataset(split, *args, shard_info=shard_info, **options)
+
+    def content(self) -> dict[str, str]:
+        """The name with its version, and how many examples each shard holds."""
+        instructions = self.tfds_dataset.files(TRAIN)
+        held = {os.path.basename(one.filename): f"{one.examples_in_shard} examples" for one in instructions}
+        return {self.tfds_dataset.name: f"{len(held)} shards", **held}
+
+    def _order(self, split: str) -> list[int]:
+        names, seed = [os.path.basename(name) for name in super().list_shards(split)], self._seed
+        if seed is None:
+            return list(range(len(names)))
+        return sorted(range(len(names)), key=lambda index: files.hashed(seed, names[index], 0))
 
 
 def _from_files(
     kind: str,
     vocabulary: seqio.Vocabulary,
+    seed: int | None,
     path: str,
     validation: Mapping[str, str] | None,
     held_out: float,
-    shards_at: Callable[[str], Shards],
+    collect: Callable[[str], documents.Collection],
 ) -> Corpus:
-    shards = shards_at(path)
+    found = collect(path)
+    train = found.whole() if seed is None else found.sample(seed)
     if not validation:
         is_held_out = lambda text: python_sources.hash_fraction(text) < held_out  # noqa: E731
         splits = {
-            TRAIN: _each(shards, lambda texts: itertools.filterfalse(is_held_out, texts)),
-            VALIDATION: _each(shards, lambda texts: filter(is_held_out, texts)),
+            TRAIN: _each(train, lambda texts: itertools.filterfalse(is_held_out, texts)),
+            VALIDATION: _each(found.sample(HELD_OUT_SEED), lambda texts: filter(is_held_out, texts)),
         }
-        task = _task(kind, vocabulary, splits)
+        task = _task(kind, vocabulary, splits, found.content)
         return Corpus(train=task, validation={HELD_OUT: task})
-    sets = {name: shards_at(set_path) for name, set_path in validation.items()}
+    sets = {name: collect(set_path) for name, set_path in validation.items()}
 
     @functools.cache
     def validated() -> frozenset[bytes]:
         return frozenset(
-            hashlib.sha256(text).digest() for own in sets.values() for texts in own.values() for text in texts()
+            hashlib.sha256(text).digest() for own in sets.values() for texts in own.whole().values() for text in texts()
         )
+
+    def content() -> dict[str, str]:
+        left_out = {f"{name}: {file}": told for name, own in sets.items() for file, told in own.content().items()}
+        return found.content() | left_out
 
     trained_on = lambda texts: (text for text in texts if hashlib.sha256(text).digest() not in validated())  # noqa: E731
     return Corpus(
-        train=_task(kind, vocabulary, {TRAIN: _each(shards, trained_on)}),
-        validation={name: _task(f"{kind}:{name}", vocabulary, {VALIDATION: own}) for name, own in sets.items()},
+        train=_task(kind, vocabulary, {TRAIN: _each(train, trained_on)}, content),
+        validation={
+            name: _task(f"{kind}:{name}", vocabulary, {VALIDATION: own.sample(HELD_OUT_SEED)})
+            for name, own in sets.items()
+        },
     )
 
 
 def _each(shards: Shards, change: Callable[[Iterator[bytes]], Iterator[bytes]]) -> Shards:
-    return {name: lambda texts=texts: change(texts()) for name, texts in shards.items()}
+    return {name: functools.partial(lambda texts: change(texts()), texts) for name, texts in shards.items()}
 
 
-def _task(name: str, vocabulary: seqio.Vocabulary, splits: Mapping[str, Shards]) -> seqio.Task:
-    return _text_task(name, ShardedSource(splits), vocabulary)
+def _task(
+    name: str,
+    vocabulary: seqio.Vocabulary,
+    splits: Mapping[str, Shards],
+    content: Callable[[], Mapping[str, str]] = dict,
+) -> seqio.Task:
+    return _text_task(name, ShardedSource(splits, content), vocabulary)
 
 
 def _text_task(name: str, source: seqio.DataSource, vocabulary: seqio.Vocabulary, *preprocessors) -> seqio.Task:

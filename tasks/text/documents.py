@@ -1,151 +1,254 @@
 """Documents of files, local or gs://: text, JSON Lines, Parquet; in shards, each of which can be read by itself."""
 
+import dataclasses
 import functools
 import io
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import BinaryIO
 
-import fsspec
+import numpy as np
 import pyarrow
 import pyarrow.parquet
 import seqio
 import tensorflow as tf
-from etils import epath
 
 from tasks.messages import cut
+from tasks.text import files
+from tasks.text.files import File
 
 FEW_FILES = 20
 PIECE_BYTES = 16_384
 SHARD_BYTES = 2**26
+SAMPLE_SHARD_BYTES = 2**23
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
+PACKED = 3  # bytes of text to a byte of a packed file, about
 
 Documents = Callable[[], Iterator[bytes]]
 Shards = Mapping[str, Documents]  # by name, in their order
+Numbered = Iterator[tuple[int, bytes]]  # documents in their order, each with the number of its chunk
 
 
-def files(kind: str, path: str) -> list[str]:
-    """Gives the files at a path, sorted.
+@dataclasses.dataclass(frozen=True)
+class Collection:
+    """Files and how they are read: whole, or as a fair sample.
 
-    Args:
-      kind: of the corpus, for the refusal.
-      path: a file, a folder (all files below it but hidden ones) or a glob.
-
-    Raises:
-      ValueError: there is none.
+    Attributes:
+      files: in the order of their paths.
+      read: (file, chunks) → the documents of these chunks of a file; of all of it, as it lies, where they are None.
+      from_the_front: whether a file's later chunks cost reading all before them.
+      shard_bytes: of files in a shard of the whole, at least; None has them all in one.
     """
-    fs, inside = fsspec.core.url_to_fs(path)
-    listed = fs.find(inside) if fs.isdir(inside) else [name for name in fs.glob(inside) if not fs.isdir(name)]
-    bucket = path[: path.index("://") + 3] if "://" in path else ""
-    found = [bucket + name for name in listed if not os.path.basename(name).startswith(".")]
-    if not found:
-        raise ValueError(f"corpus {kind!r}: no file at {path!r}; give a file, a folder or a glob that exists")
-    return sorted(found)
+
+    files: list[File]
+    read: Callable[[File, range | None], Numbered]
+    from_the_front: Callable[[File], bool]
+    shard_bytes: int | None
+
+    def whole(self) -> Shards:
+        """All documents, as the files lie."""
+        groups: list[list[File]] = [[]]
+        size_bytes = 0
+        for file in self.files:
+            if self.shard_bytes is not None and size_bytes >= self.shard_bytes:
+                groups.append([])
+                size_bytes = 0
+            groups[-1].append(file)
+            size_bytes += file.size_bytes
+        return {group[0].path: functools.partial(self._all_of, group) for group in groups}
+
+    def sample(self, seed: int) -> Shards:
+        """All documents, in an order of which any number of the first shards is a fair sample (`files.drawn`)."""
+        file_C, chunk_C = files.drawn(self.files, seed, self.from_the_front)
+        chunk_bytes_F = np.array([min(file.size_bytes, files.CHUNK_BYTES) for file in self.files])
+        shard_C = np.cumsum(chunk_bytes_F[file_C]) // SAMPLE_SHARD_BYTES
+        ends = [*(np.flatnonzero(np.diff(shard_C)) + 1).tolist(), len(file_C)]
+        return {
+            f"sample {number}": functools.partial(self._drawn, file_C[start:end], chunk_C[start:end])
+            for number, (start, end) in enumerate(itertools.pairwise([0, *ends]))
+        }
+
+    def content(self) -> dict[str, str]:
+        """What is known of the files' content, by name."""
+        return files.content(self.files)
+
+    def _all_of(self, group: Sequence[File]) -> Iterator[bytes]:
+        for file in group:
+            for _, document in self.read(file, None):
+                yield document
+
+    def _drawn(self, file_C: np.ndarray, chunk_C: np.ndarray) -> Iterator[bytes]:
+        going_on: dict[File, Numbered] = {}
+        for place, chunk in zip(file_C.tolist(), chunk_C.tolist(), strict=True):
+            file = self.files[place]
+            if not self.from_the_front(file):
+                yield from (document for _, document in self.read(file, range(chunk, chunk + 1)))
+                continue
+            rest = going_on.pop(file, None) or self.read(file, range(chunk, file.chunks))
+            for number, document in rest:
+                if number > chunk:
+                    going_on[file] = itertools.chain([(number, document)], rest)
+                    break
+                yield document
 
 
-def text_shards(path: str) -> Shards:
-    """Gives the text files at a path, a document each; fewer than 20 are cut at line ends into pieces of 16 kB."""
-    paths = files("text", path)
+def text(path: str) -> Collection:
+    """The text files at a path, a document each; fewer than 20 are cut at line ends into pieces of 16 kB."""
+    found = files.find("text", path)
+    read = functools.partial(read_text, in_pieces=len(found) < FEW_FILES)
     # One shard: of a million small files, each would lose the end that fills no record.
-    return {path: functools.partial(text, paths, in_pieces=len(paths) < FEW_FILES)}
+    return Collection(found, read, lambda file: False, shard_bytes=None)
 
 
-def jsonl_shards(path: str, field: str) -> Shards:
-    """Gives the JSON Lines files at a path, 64 MB or more of them a shard; see `jsonl`."""
-    return {group[0]: functools.partial(jsonl, group, field) for group in _groups(files("jsonl", path))}
+def jsonl(path: str, field: str) -> Collection:
+    """The JSON Lines files at a path, 64 MB or more of them a shard; see `read_jsonl`."""
+    read = functools.partial(read_jsonl, field=field)
+    return Collection(files.find("jsonl", path), read, lambda file: bool(_compression(file)), SHARD_BYTES)
 
 
-def parquet_shards(path: str, field: str) -> Shards:
-    """Gives the Parquet files at a path, 64 MB or more of them a shard; see `parquet`."""
-    return {group[0]: functools.partial(parquet, group, field) for group in _groups(files("parquet", path))}
+def parquet(path: str, field: str) -> Collection:
+    """The Parquet files at a path, 64 MB or more of them a shard; see `read_parquet`."""
+    read = functools.partial(read_parquet, field=field)
+    return Collection(files.find("parquet", path), read, lambda file: True, SHARD_BYTES)
 
 
-def _groups(paths: Sequence[str]) -> list[list[str]]:
-    groups, size_bytes = [[]], 0
-    for path in paths:
-        if size_bytes >= SHARD_BYTES:
-            groups.append([])
-            size_bytes = 0
-        groups[-1].append(path)
-        size_bytes += epath.Path(path).stat().length
-    return groups
+def read_text(file: File, chunks: range | None = None, *, in_pieces: bool) -> Numbered:
+    """Gives a text file's chunks, a document each, or cut at line ends into pieces of 16 kB.
 
-
-def text(paths: Sequence[str], *, in_pieces: bool) -> Iterator[bytes]:
-    """Gives the text files, a document each, or cut at line ends into pieces of 16 kB.
+    A chunk of a larger file ends where a piece would. A line that is much longer than a piece is cut between two words,
+    or else between two characters.
 
     Raises:
       ValueError: a file that is not UTF-8.
     """
-    for path in paths:
-        content = epath.Path(path).read_bytes()
-        try:
-            content.decode()
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{path}: not UTF-8 at byte {error.start}; convert it or leave it out of the path"
-            ) from None
-        if not in_pieces:
-            yield content
-            continue
-        start = 0
-        while start < len(content):
-            end = content.find(b"\n", start + PIECE_BYTES) + 1 or len(content)
-            yield content[start:end]
-            start = end
+    with files.opened(file) as opened:
+        for chunk in chunks or range(file.chunks):
+            opened.seek(chunk * files.CHUNK_BYTES)
+            window = opened.read(files.CHUNK_BYTES + PIECE_BYTES)
+            start = _cut(window[:PIECE_BYTES]) if chunk else 0
+            end = files.CHUNK_BYTES + _cut(window[files.CHUNK_BYTES :]) if chunk < file.chunks - 1 else len(window)
+            try:
+                window[start:end].decode()
+            except UnicodeDecodeError as error:
+                at = chunk * files.CHUNK_BYTES + start + error.start
+                raise ValueError(
+                    f"{file.path}: not UTF-8 at byte {at}; convert it or leave it out of the path"
+                ) from None
+            for piece in _pieces(window[start:end]) if in_pieces else (window[start:end],):
+                yield chunk, piece
 
 
-def jsonl(paths: Sequence[str], field: str) -> Iterator[bytes]:
-    """Gives the text in one field of each line of JSON Lines files; .gz, .zst and .bz2 are unpacked.
+def _pieces(content: bytes) -> Iterator[bytes]:
+    start = 0
+    while start < len(content):
+        at = start + PIECE_BYTES
+        end = at + _cut(content[at : at + PIECE_BYTES]) if at < len(content) else len(content)
+        yield content[start:end]
+        start = end
+
+
+def _cut(window: bytes) -> int:
+    """Where in these bytes a text may be cut: after a line end, or else after a space, or else between characters."""
+    for mark in (b"\n", b" "):
+        if after := window.find(mark) + 1:
+            return after
+    return next((i for i, byte in enumerate(window[:4]) if byte & 0xC0 != 0x80), 0)
+
+
+def read_jsonl(file: File, chunks: range | None = None, *, field: str) -> Numbered:
+    """Gives the text in one field of each line of a JSON Lines file; .gz, .zst and .bz2 are unpacked.
+
+    A line is in the chunk that it starts in; of a packed file a chunk is 3 MiB unpacked, the last all that is left.
 
     Raises:
       ValueError: a line without such a field, named by file and number, or a file that cannot be unpacked.
     """
-    for path in paths:
-        with epath.Path(path).open("rb") as file:
-            for number, line in enumerate(_lines(path, file), start=1):
-                if not line.strip():
-                    continue
-                try:
-                    value = json.loads(line)[field]
-                except (ValueError, KeyError, TypeError) as error:
-                    raise ValueError(
-                        f"{path}, line {number}: no JSON object with a field {field!r} "
-                        f"({type(error).__name__}: {cut(error)})"
-                    ) from None
-                if not isinstance(value, str):
-                    raise ValueError(f"{path}, line {number}: field {field!r} holds {type(value).__name__}, not text")
-                yield value.encode()
+    chunks, compression = chunks or range(file.chunks), _compression(file)
+    with files.opened(file) as opened:
+        begun_at = 0
+        if chunks.start and not compression:
+            opened.seek(chunks.start * files.CHUNK_BYTES - 1)
+            begun_at = chunks.start * files.CHUNK_BYTES - 1 + len(opened.readline())
+        position, chunk_bytes = begun_at, PACKED * files.CHUNK_BYTES if compression else files.CHUNK_BYTES
+        for number, line in enumerate(_lines(file, opened, compression), start=1):
+            chunk = min(position // chunk_bytes, file.chunks - 1)
+            position += len(line)
+            if chunk >= chunks.stop:
+                return
+            if chunk < chunks.start or not line.strip():
+                continue
+            try:
+                document = _text(line, field)
+            except ValueError as error:
+                raise ValueError(f"{file.path}, line {_lines_before(file, begun_at) + number}: {error}") from None
+            yield chunk, document
 
 
-def _lines(path: str, file: BinaryIO) -> Iterator[bytes]:
-    compression = COMPRESSIONS.get(os.path.splitext(path)[1])
+def _text(line: bytes, field: str) -> bytes:
     try:
-        yield from io.BufferedReader(pyarrow.CompressedInputStream(file, compression)) if compression else file
+        value = json.loads(line)[field]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"no JSON object with a field {field!r} ({type(error).__name__}: {cut(error)})") from None
+    if not isinstance(value, str):
+        raise ValueError(f"field {field!r} holds {type(value).__name__}, not text")
+    return value.encode()
+
+
+def _compression(file: File) -> str | None:
+    return COMPRESSIONS.get(os.path.splitext(file.path)[1])
+
+
+def _lines(file: File, opened: BinaryIO, compression: str | None) -> Iterator[bytes]:
+    try:
+        yield from io.BufferedReader(pyarrow.CompressedInputStream(opened, compression)) if compression else opened
     except (OSError, pyarrow.ArrowException) as error:
-        raise ValueError(f"{path}: cannot be read to its end ({error}); copy it again") from None
+        raise ValueError(f"{file.path}: cannot be read to its end ({error}); copy it again") from None
 
 
-def parquet(paths: Sequence[str], field: str) -> Iterator[bytes]:
-    """Gives the text in one column of Parquet files, a document a row.
+def _lines_before(file: File, position: int) -> int:
+    with files.opened(file) as opened:
+        return sum(
+            opened.read(min(files.CHUNK_BYTES, position - at)).count(b"\n")
+            for at in range(0, position, files.CHUNK_BYTES)
+        )
+
+
+def read_parquet(file: File, chunks: range | None = None, *, field: str) -> Numbered:
+    """Gives the text in one column of a Parquet file, a document a row.
+
+    Chunks are equal parts of its rows, for which its row groups come in the order of a hash.
 
     Raises:
       ValueError: a file that is not Parquet, or a column that is absent or holds something else than text.
     """
-    for path in paths:
-        with epath.Path(path).open("rb") as file:
-            try:
-                table = pyarrow.parquet.ParquetFile(file)
-            except pyarrow.ArrowException as error:
-                raise ValueError(f"{path}: not a Parquet file ({error})") from None
-            if field not in table.schema_arrow.names:
-                raise ValueError(f"{path}: no column {field!r}; it has {cut(', '.join(table.schema_arrow.names))}")
-            values = (value for batch in table.iter_batches(columns=[field]) for value in batch.column(0).to_pylist())
-            for number, value in enumerate(values, start=1):
+    with files.opened(file) as opened:
+        try:
+            table = pyarrow.parquet.ParquetFile(opened)
+        except pyarrow.ArrowException as error:
+            raise ValueError(f"{file.path}: not a Parquet file ({error})") from None
+        if field not in table.schema_arrow.names:
+            raise ValueError(f"{file.path}: no column {field!r}; it has {cut(', '.join(table.schema_arrow.names))}")
+        rows_G = [table.metadata.row_group(group).num_rows for group in range(table.num_row_groups)]
+        first_row_G, rows = list(itertools.accumulate(rows_G, initial=0)), sum(rows_G)
+        order, done, skipped = list(range(len(rows_G))), 0, 0
+        if chunks is not None:
+            order.sort(key=lambda group: files.hashed(0, file.name, group))
+            skipped = -(-chunks.start * rows // file.chunks)
+        for group in order:
+            places = range(done, done + rows_G[group])
+            done = places.stop
+            if done <= skipped:
+                continue
+            batches = table.iter_batches(row_groups=[group], columns=[field])
+            values = (value for batch in batches for value in batch.column(0).to_pylist())
+            for row, (place, value) in enumerate(zip(places, values, strict=True), start=first_row_G[group] + 1):
+                if place < skipped:
+                    continue
                 if not isinstance(value, str):
-                    raise ValueError(f"{path}, row {number}: {field!r} holds {type(value).__name__}, not text")
-                yield value.encode()
+                    raise ValueError(f"{file.path}, row {row}: {field!r} holds {type(value).__name__}, not text")
+                yield place * file.chunks // rows, value.encode()
 
 
 class ShardedSource(seqio.DataSource):
@@ -153,11 +256,12 @@ class ShardedSource(seqio.DataSource):
 
     Args:
       splits: name of a split → its shards.
+      content: gives what is known of the content that the documents are made of, by the names of its files.
     """
 
-    def __init__(self, splits: Mapping[str, Shards]):
+    def __init__(self, splits: Mapping[str, Shards], content: Callable[[], Mapping[str, str]] = dict):
         super().__init__(splits=splits)
-        self._shards = splits
+        self._shards, self.content = splits, content
 
     @property
     def supports_arbitrary_sharding(self) -> bool:

@@ -1,20 +1,21 @@
 """The text that every machine has: the standard library's files and those of the packages installed here.
 
-Files are read in the order of the sha256 of their path below the root, so that a prefix is a fair sample and no run
-depends on the order of a folder. A Python file is held out by the sha256 of its base name, so that vendored copies of
+Files are read in the order of a hash of their path below the root, so that a prefix is a fair sample and no run depends
+on the order of a folder. A Python file is held out by the sha256 of its base name, so that vendored copies of
 a file fall on one side.
 """
 
 import ast
 import functools
 import hashlib
-import importlib.util
 import inspect
 import os
 import pathlib
 import sysconfig
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
 
 MAX_FILE_BYTES = 200_000
 GENERATED_MARK = b"generated"
@@ -24,6 +25,7 @@ FOREIGN = (".h", ".hpp", ".hh", ".c", ".cc", ".cpp", ".cuh", ".cu")
 SKIPPED_FOLDERS = ("site-packages", "dist-packages", "__pycache__")
 MIN_PROSE_BYTES = 200
 MIN_PROSE_LETTERS = 0.75
+SHARD_BYTES = 2**23
 
 
 def hash_fraction(key: bytes) -> float:
@@ -33,7 +35,7 @@ def hash_fraction(key: bytes) -> float:
 
 def installed_roots() -> tuple[pathlib.Path, ...]:
     """Gives the standard library's folder and the one that holds the installed packages."""
-    packages = pathlib.Path(importlib.util.find_spec("numpy").origin).parents[1]
+    packages = pathlib.Path(np.__file__).parents[1]
     return pathlib.Path(sysconfig.get_path("stdlib")), packages
 
 
@@ -59,11 +61,28 @@ class PythonSources:
         if not any(path.suffix == ".py" for path in self._files):
             raise ValueError(f"corpus 'python_sources': no .py file below {', '.join(map(str, self.roots))}")
 
-    def train(self) -> Iterator[bytes]:
-        """Gives the Python files that are not held out, none whose text is held out under another name."""
-        return self._read(
-            lambda path: path.suffix == ".py" and not self._is_held_out(path), exclude=self._held_out_digests
-        )
+    def train(self, seed: int = 0) -> dict[str, Callable[[], Iterator[bytes]]]:
+        """Gives the Python files that are not held out, none whose text is held out under another name.
+
+        They come in shards of 8 MB, by name, in an order that depends on the seed.
+        """
+        order = list(self._trained_on)
+        if seed:
+            order.sort(key=lambda path: hashlib.sha256(f"{seed} {self._trained_on[path]}".encode()).digest())
+        shards: list[list[pathlib.Path]] = [[]]
+        size_bytes = 0
+        for path in order:
+            if size_bytes >= SHARD_BYTES:
+                shards.append([])
+                size_bytes = 0
+            shards[-1].append(path)
+            size_bytes += path.stat().st_size
+        return {f"sample {i}": functools.partial(map, pathlib.Path.read_bytes, own) for i, own in enumerate(shards)}
+
+    def content(self) -> dict[str, str]:
+        """What is trained on, however often the machine's packages change: one digest of all files' own."""
+        digest = hashlib.sha256("".join(self._trained_on.values()).encode()).hexdigest()
+        return {"Python files": f"{len(self._trained_on)} files, sha256 {digest}"}
 
     def code(self) -> Iterator[bytes]:
         """Gives the held-out Python files."""
@@ -71,7 +90,7 @@ class PythonSources:
 
     def prose(self) -> Iterator[bytes]:
         """Gives the docstrings of the held-out Python files and the packages' documentation, every paragraph once."""
-        seen = set()
+        seen: set[bytes] = set()
         for path, text in self._texts(lambda path: path.name.endswith(DOCUMENTATION) or self._is_held_out(path)):
             document = docstrings(text) if path.suffix == ".py" else _body(path, text)
             prose = "\n\n".join(p for p in document.split("\n\n") if p.strip() and _is_new(p.strip().encode(), seen))
@@ -96,14 +115,25 @@ class PythonSources:
         return [path for _, path in sorted(found)]
 
     @functools.cached_property
+    def _trained_on(self) -> dict[pathlib.Path, str]:
+        """The sha256 of each file to train on, in their order."""
+        wanted = lambda path: path.suffix == ".py" and not self._is_held_out(path)  # noqa: E731
+        first: dict[str, pathlib.Path] = {}
+        for path, text in self._texts(wanted):
+            digest = hashlib.sha256(text)
+            if digest.digest() not in self._held_out_digests:
+                first.setdefault(digest.hexdigest(), path)
+        return {path: digest for digest, path in first.items()}
+
+    @functools.cached_property
     def _held_out_digests(self) -> frozenset[bytes]:
         return frozenset(hashlib.sha256(text).digest() for text in self.code())
 
     def _is_held_out(self, path: pathlib.Path) -> bool:
         return path.suffix == ".py" and hash_fraction(path.name.encode()) < self.held_out
 
-    def _read(self, wanted: Callable[[pathlib.Path], bool], exclude: Iterable[bytes] = ()) -> Iterator[bytes]:
-        seen = set(exclude)
+    def _read(self, wanted: Callable[[pathlib.Path], bool]) -> Iterator[bytes]:
+        seen: set[bytes] = set()
         for _, text in self._texts(wanted):
             if _is_new(text, seen):
                 yield text
@@ -144,7 +174,9 @@ def _body(path: pathlib.Path, text: bytes) -> str:
 
 def _is_new(text: bytes, seen: set[bytes]) -> bool:
     digest = hashlib.sha256(text).digest()
-    return digest not in seen and not seen.add(digest)
+    is_new = digest not in seen
+    seen.add(digest)
+    return is_new
 
 
 def _is_utf8(text: bytes) -> bool:

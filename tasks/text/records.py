@@ -4,6 +4,7 @@ Documents are joined by their end-of-text token and cut into disjoint records of
 (the paper's 2049-token records); a last, partial record is dropped.
 """
 
+import functools
 import itertools
 import os
 import re
@@ -19,14 +20,28 @@ from tasks import store
 POOL_PER_RECORD = 64
 
 
-def examples(task: seqio.Task, split: str, shard: seqio.ShardInfo | None = None) -> Iterator[dict]:
+def examples(
+    task: seqio.Task, split: str, shard: seqio.ShardInfo | None = None, left_out: Callable[[], None] = lambda: None
+) -> Iterator[dict]:
     """Gives the task's examples as numpy, in the source's order, of one of its shards where that is named.
+
+    A document without text is left out, for nothing but its end could be learned from it.
+
+    Args:
+      task: gives `targets` and `targets_pretokenized`.
+      split: of the task.
+      shard: of the source.
+      left_out: called for each document without text.
 
     Raises:
       ValueError: the source refused a document; tf.data's wrapping of that error is taken off.
     """
     try:
-        yield from task.get_dataset(None, split, shuffle=False, shard_info=shard).as_numpy_iterator()
+        for example in task.get_dataset(None, split, shuffle=False, shard_info=shard).as_numpy_iterator():
+            if example["targets_pretokenized"].strip():
+                yield example
+            else:
+                left_out()
     except tf.errors.OpError as error:
         refusal = re.search(r"ValueError: (.*)", error.message)
         if refusal:
@@ -66,11 +81,9 @@ def bytes_per_token(task: seqio.Task, split: str, max_documents: int = 1000) -> 
     return text_bytes / tokens
 
 
-def _blocks(
-    task: seqio.Task, split: str, record_length: int, shard: seqio.ShardInfo | None = None
-) -> Iterator[np.ndarray]:
+def _blocks(task: seqio.Task, split: str, record_length: int, *which) -> Iterator[np.ndarray]:
     dtype = _dtype(task)
-    return pack((example["targets"].astype(dtype) for example in examples(task, split, shard)), record_length)
+    return pack((example["targets"].astype(dtype) for example in examples(task, split, *which)), record_length)
 
 
 def _dtype(task: seqio.Task) -> np.dtype:
@@ -83,26 +96,29 @@ def cache(
     folder: os.PathLike | str,
     *,
     record_length: int,
-    max_records: int | None = None,
+    enough_records: int | None = None,
     progress: Callable[[int, int], None] = lambda shard, records: None,
+    left_out: Callable[[], None] = lambda: None,
 ) -> store.Records:
-    """Writes a split's records, shard by shard in the source's order; shards that are there already stay.
+    """Writes a split's records, whole shards in the source's order until there are enough; those that are there stay.
+
+    So many more, asked for later, are the same records and then others.
 
     Args:
       task: gives `targets`, token ids that end with the end-of-text token.
       split: of the task.
       folder: of the records (`tasks.store`).
       record_length: L, the tokens a record trains on.
-      max_records: at most so many; all of the split where it is None.
+      enough_records: after which no other shard is begun; all of the split where it is None.
       progress: called now and then with the shard that is being written and the records so far.
+      left_out: called for each document without text.
 
     Raises:
       ValueError: the split holds less than one record.
     """
     shards, done, paths = shard_count(task, split), 0, []
     for index in range(shards):
-        room = None if max_records is None else max_records - done
-        if room == 0:
+        if enough_records is not None and done >= enough_records:
             break
         done += cache_shard(
             task,
@@ -110,8 +126,8 @@ def cache(
             folder,
             index,
             record_length=record_length,
-            max_records=room,
-            progress=lambda records, index=index, before=done: progress(index, before + records),
+            progress=functools.partial(lambda index, before, records: progress(index, before + records), index, done),
+            left_out=left_out,
         )
         paths.append(store.shard(folder, index, shards))
     return finish(task, split, folder, paths)
@@ -129,8 +145,8 @@ def cache_shard(
     index: int,
     *,
     record_length: int,
-    max_records: int | None = None,
     progress: Callable[[int], None] = lambda records: None,
+    left_out: Callable[[], None] = lambda: None,
 ) -> int:
     """Writes one shard of a split's records, whole or not at all, and gives how many there are; see `cache`.
 
@@ -144,13 +160,10 @@ def cache_shard(
     count = 0
     with store.replaced(path) as file:
         store.write_header(file, 0, record_length + 1, _dtype(task))
-        for block in _blocks(task, split, record_length, seqio.ShardInfo(index, shards)):
-            block = block if max_records is None else block[: max_records - count]
+        for block in _blocks(task, split, record_length, seqio.ShardInfo(index, shards), left_out):
             file.write(block.tobytes())
             count += len(block)
             progress(count)
-            if count == max_records:
-                break
         store.write_header(file, count, record_length + 1, _dtype(task))
     return count
 

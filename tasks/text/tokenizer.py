@@ -71,6 +71,8 @@ def read(file: epath.Path, config: epath.Path) -> Tokenizer:
     # A file may ask for either; a text is never cut short nor filled up here.
     inner.no_truncation()
     inner.no_padding()
+    # A text that holds the letters of a special token, such as <|endoftext|>, is text and ends nothing.
+    inner.encode_special_tokens = True
     named = json.loads(config.read_text()).get("eos_token") if config.is_file() else None
     candidates = (named["content"] if isinstance(named, dict) else named,) if named else ENDS
     ids = [inner.token_to_id(candidate) for candidate in candidates]

@@ -9,6 +9,7 @@ that of a Hugging Face tokenizer (a tokenizer.json, a folder that holds one, or 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import typing
 
@@ -34,6 +35,18 @@ def size(name_or_path: str) -> int:
         return known[name_or_path]
     found = tokenizer.find(name_or_path)
     return tokenizer.read(*found).size if found else load(name_or_path).vocab_size
+
+
+def sha256(name_or_path: str) -> str:
+    """Gives the sha256 of what a vocabulary makes of text: of its file, and of the id that it ends a text with."""
+    if name_or_path in (BYTES, ASCII):
+        content = name_or_path.encode()
+    elif found := tokenizer.find(name_or_path):
+        content = found[0].read_bytes() + f" ends with {tokenizer.read(*found).end_id}".encode()
+    else:
+        load(name_or_path)  # refuses what is none
+        content = epath.Path(name_or_path).read_bytes()
+    return hashlib.sha256(content).hexdigest()
 
 
 def load(name_or_path: str) -> seqio.Vocabulary:

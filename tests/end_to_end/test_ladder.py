@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import datetime
 import json
 import os
 import pathlib
@@ -16,6 +17,7 @@ import yaml
 from etils import epath
 
 import processes
+from fitting.artifacts import frozen
 from fitting.testbeds.testbed import RunRecord
 from ladder import config as configs
 from ladder import plan as plans
@@ -131,6 +133,17 @@ def test_one_command_goes_from_a_config_to_a_report(finished):
     assert "w12-m10" not in [point["run"] for point in law["loss"]["points"]]
     html = (workdir / "fits/default/report.html").read_text()
     assert "w12-m10" in html and "<svg" in html
+
+
+def test_what_the_rungs_say_of_a_target_is_frozen_before_it_is_trained(finished):
+    workdir, _, err, _ = finished
+    foretold = frozen.load(workdir / "predictions" / "w12-m10.json")
+    assert "w12-m10" not in foretold.known_runs and len(foretold.known_runs) == len(runs_of(workdir)) - 1
+    first_checkpoint_s = (workdir / "runs/w12-m10/metrics.jsonl").stat().st_ctime
+    assert datetime.datetime.fromisoformat(foretold.frozen).timestamp() <= first_checkpoint_s
+    assert err.index("w12-m10: loss ") < err.index("w12-m10  done")
+    law = json.loads((workdir / "fits/default/law.json").read_text())
+    assert law["predictions"][0]["loss"] == foretold.prediction.loss
 
 
 def test_a_finished_ladder_is_not_trained_again(finished, command):

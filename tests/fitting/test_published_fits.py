@@ -5,9 +5,10 @@ import functools
 import numpy as np
 import pytest
 
-from fitting import fit, solve
+from fitting import solve
 from fitting.laws import catalogue
 from fitting.laws.objectives import OBJECTIVES
+from fitting.methods import fit
 from fitting.testbeds import importers
 
 TASKS = (
@@ -30,7 +31,7 @@ def testbeds(shared):
 
 @functools.cache
 def _chinchilla(testbed, objective):
-    return fit.fit(testbed, loss="massivetext", law="chinchilla", method="best", objective=objective).loss
+    return fit(testbed, loss="massivetext", law="chinchilla", method="best", objective=objective).loss
 
 
 def test_chinchilla_by_huber_is_the_best_that_was_ever_found(testbeds):
@@ -123,7 +124,7 @@ def test_olmo_ladder_has_the_published_chained_accuracies(testbeds):
 
 
 def _olmo(testbed, task):
-    return fit.fit(
+    return fit(
         testbed,
         loss=f"bpb/{task}",
         error=task,

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fitting import fit, selection, solve
+from fitting import selection, solve
 from fitting.artifacts import fitted
 from fitting.laws import catalogue
 from fitting.laws.objectives import OBJECTIVES
+from fitting.methods import fit
 from fitting.testbeds.testbed import Testbed
 
 TRUTH = (1.2, 150.0, 300.0, 0.15)
@@ -38,7 +39,7 @@ def table():
 @pytest.fixture(scope="module")
 def law(table, tmp_path_factory):
     path = tmp_path_factory.mktemp("fit") / "law.json"
-    fitted.save(fit.fit(Testbed(table), loss="x", error="average"), path)
+    fitted.save(fit(Testbed(table), loss="x", error="average"), path)
     return fitted.load(path)
 
 
@@ -49,7 +50,7 @@ def checks(law):
 
 def test_leaving_out_the_largest_run_is_a_fit_without_it_that_predicts_it(table, checks):
     again = table.assign(role=table["role"].mask(table["run"] == "n80m-m20", "target"))
-    expected = fit.fit(Testbed(again), loss="x", select="role == 'rung'").predictions[0]
+    expected = fit(Testbed(again), loss="x", select="role == 'rung'").predictions[0]
     last = checks.roll_outs[-1]
     assert [p.run for p in last.predictions] == ["n80m-m20"] and last.name == "5 cheapest runs"
     assert last.predictions[0].loss == pytest.approx(expected.loss)
@@ -65,7 +66,7 @@ def test_roll_outs_take_the_cheapest_runs_and_predict_all_others(checks):
 def test_influence_is_a_fit_without_the_run_and_the_most_telling_come_first(table, law, checks):
     assert {refit.name for refit in checks.influence} == {f"without {run}" for run in table["run"][: len(RUNGS)]}
     without = next(refit for refit in checks.influence if refit.name == "without n20m-m80")
-    expected = fit.fit(Testbed(table[table["run"] != "n20m-m80"]), loss="x")
+    expected = fit(Testbed(table[table["run"] != "n20m-m80"]), loss="x")
     assert without.theta == pytest.approx(expected.loss.theta)
     moved = [abs(refit.predictions[0].loss - law.predictions[0].loss) for refit in checks.influence]
     assert moved == sorted(moved, reverse=True)
@@ -81,10 +82,10 @@ def test_the_panel_refits_with_other_counts_and_methods(table, law, checks):
     assert not any(refit.problem for refit in checks.sensitivity)
     assert panel["as fitted"].predictions == law.predictions
     counted = table.drop(columns="params").rename(columns={"params_non_embedding": "params"})
-    expected = fit.fit(Testbed(counted), loss="x", error="average")
+    expected = fit(Testbed(counted), loss="x", error="average")
     assert panel["N without embeddings"].theta == pytest.approx(expected.loss.theta)
     assert panel["N without embeddings"].predictions[0].error == pytest.approx(expected.predictions[0].error)
-    assert panel["method paper"].theta == pytest.approx(fit.fit(Testbed(table), loss="x", method="paper").loss.theta)
+    assert panel["method paper"].theta == pytest.approx(fit(Testbed(table), loss="x", method="paper").loss.theta)
 
 
 def test_the_best_fits_of_the_panel_are_those_of_the_solver(table, checks):
@@ -111,7 +112,7 @@ def test_another_rule_of_flops_is_tried_where_the_table_has_one(table, law):
 
 def test_what_cannot_be_fitted_says_why(table):
     five = table.drop(index=5)
-    law = fit.fit(Testbed(five), loss="x")
+    law = fit(Testbed(five), loss="x")
     problems = {refit.name: refit.problem for refit in selection._influence(law, selection._table(law))}
     assert "cannot tell the parameters" in problems["without n10m-m320"]
     assert problems["without n10m-m20"] == ""

@@ -6,8 +6,10 @@ import pytest
 import scipy.stats
 
 import gadre2024
-from fitting import fit, predict, uncertainty
+from fitting import uncertainty
 from fitting.laws import catalogue
+from fitting.methods import fit
+from fitting.prediction import predict
 from fitting.testbeds.testbed import Testbed
 
 # Ladders like the demo's: sizes over an 8-fold range of N at M = 20, the smallest also far over-trained.
@@ -46,9 +48,9 @@ def _coverage(ladder, eta, noise, *, repeats, level, seed=0):
     covered, widths, errors = [], [], []
     for _ in range(repeats):
         testbed, truth = _simulated(ladder, eta, noise, rng)
-        law = fit.fit(testbed, loss="x", level=level)
+        law = fit(testbed, loss="x", level=level)
         for (params, multiplier), measured in zip(TARGETS, truth, strict=True):
-            prediction = predict.predict(law, params, params * multiplier)
+            prediction = predict(law, params, params * multiplier)
             low, high = prediction.loss_interval
             covered.append(low <= measured <= high)
             widths.append((high - low) / 2 / measured)
@@ -82,7 +84,7 @@ def test_intervals_cover_the_published_held_out_runs():
     losses, errors = [], []
     for corpus in gadre2024.CORPORA:
         for loss in gadre2024.SETS:
-            law = fit.fit(
+            law = fit(
                 gadre2024.testbed(corpus),
                 loss=loss,
                 error="average_17",
@@ -206,8 +208,8 @@ def test_seeds_that_scatter_are_averaged_and_what_they_share_is_not():
     misfit = 0.01 * np.random.default_rng(3).standard_normal(5)
 
     def fitted(misfit_at_D, scatter, seeds, rng=0):
-        law = fit.fit(_seeds(misfit_at_D, scatter, seeds, np.random.default_rng(rng)), loss="x")
-        return law.loss, predict.predict(law, *AFAR)
+        law = fit(_seeds(misfit_at_D, scatter, seeds, np.random.default_rng(rng)), loss="x")
+        return law.loss, predict(law, *AFAR)
 
     misses = [[abs(fitted(0 * misfit, 0.03, seeds, rng)[1].loss - truth) for rng in range(8)] for seeds in (1, 6)]
     assert np.mean(misses[1]) < 0.5 * np.mean(misses[0])
@@ -227,8 +229,8 @@ def test_a_second_seed_of_one_size_weighs_less_than_a_size_of_its_own():
     loss = catalogue.OVER_TRAINING.evaluate(_truth(0.15), params, params * multiplier)
     loss = loss * (1 + np.array([0.019, 0, 0, 0, 0, 0, 0, 0.021]))
     table = pd.DataFrame({"run": [f"r{i}" for i in range(8)], "params": params, "tokens": params * multiplier})
-    seeds = fit.fit(Testbed(table.assign(**{"loss/x": loss})), loss="x").loss
+    seeds = fit(Testbed(table.assign(**{"loss/x": loss})), loss="x").loss
     apart = table.assign(params=params * np.where(np.arange(8) == 7, 1.00001, 1), **{"loss/x": loss})
-    sizes = fit.fit(Testbed(apart), loss="x").loss
+    sizes = fit(Testbed(apart), loss="x").loss
     residual = [point.measured / point.fitted - 1 for point in (seeds.points[0], sizes.points[0])]
     assert 0 < residual[1] < residual[0] < 0.02

@@ -91,11 +91,12 @@ def restore_around_damage(folder):
 
 
 def read_corpus(path):
-    from tasks.text import documents
+    from tasks.text import documents, files
 
-    assert documents.files("text", path) == [f"{path}/a.txt", f"{path}/inner/b.txt"]
-    assert documents.files("text", f"{path}/*.txt") == [f"{path}/a.txt"]
-    assert list(documents.text(documents.files("text", path), in_pieces=False)) == [b"a", b"b"]
+    assert [file.path for file in files.find("text", path)] == [f"{path}/a.txt", f"{path}/inner/b.txt"]
+    assert [file.path for file in files.find("text", f"{path}/*.txt")] == [f"{path}/a.txt"]
+    (read,) = documents.text(path).whole().values()
+    assert list(read()) == [b"a", b"b"]
 
 
 def write_corpus(path):

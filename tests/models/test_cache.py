@@ -4,8 +4,8 @@ import jax
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_decoder import configs, distinct_params
 
+from decoders import configs, distinct_params
 from models.cache import Cache
 from models.config import DecoderConfig
 from models.decoder import Decoder

@@ -9,6 +9,7 @@ from flax import linen as nn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from decoders import LENGTH, configs, distinct_params
 from models.config import DecoderConfig
 from models.convert.open_lm import as_params, read_weights
 from models.decoder import Decoder
@@ -16,21 +17,10 @@ from models.loss import token_losses
 from reference_decoder import logits_LxV
 
 SMALL = DecoderConfig(width=16, layers=3, heads=2, vocab_size=29, ffn_multiple=8)
-LENGTH = 7
 
 
 def initial_params(config: DecoderConfig, seed: int = 0):
     return nn.unbox(Decoder(config).init(jax.random.key(seed), jnp.zeros((1, LENGTH), jnp.int32)))["params"]
-
-
-def distinct_params(config: DecoderConfig, seed: int):
-    """No gain left at 1, nothing so small that it could be left out unnoticed."""
-    shapes = jax.eval_shape(Decoder(config).init, jax.random.key(0), jnp.zeros((1, LENGTH), jnp.int32))["params"]
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(
-        lambda leaf: rng.normal(leaf.ndim == 1, (config.width + 1) ** -0.5, leaf.shape).astype(np.float32),
-        nn.unbox(shapes),
-    )
 
 
 def as_bfloat16(x: np.ndarray) -> np.ndarray:
@@ -40,31 +30,6 @@ def as_bfloat16(x: np.ndarray) -> np.ndarray:
 def relative_error(ours: np.ndarray, exact: np.ndarray) -> float:
     """Root mean square of the differences over that of the numbers."""
     return float(np.sqrt(np.square(ours - exact).mean() / np.square(exact).mean()))
-
-
-@st.composite
-def configs(draw):
-    """Decoders of any small shape, with any of the options."""
-    groups, repeats = draw(st.integers(1, 3)), draw(st.integers(1, 3))
-    head_width, heads = 2 * draw(st.integers(1, 5)), groups * repeats
-    own_width = draw(st.sampled_from([None, 9]))
-    return DecoderConfig(
-        width=own_width or head_width * heads,
-        layers=draw(st.integers(1, 2)),
-        heads=heads,
-        vocab_size=draw(st.integers(2, 40)),
-        ffn_multiple=draw(st.sampled_from([1, 8])),
-        qk_norm=(qk_norm := draw(st.booleans())),
-        qk_norm_per_head=qk_norm and draw(st.booleans()),
-        # A norm of so few numbers magnifies rounding errors by up to eps^-1/2, which at 1e-5 would hide mistakes.
-        norm_eps=0.01,
-        norm=draw(st.sampled_from(["layer", "rms"])),
-        rope_theta=draw(st.sampled_from([10.0, 10_000.0])),
-        head_dim=head_width if own_width else None,
-        key_heads=draw(st.sampled_from([groups, None])) if repeats == 1 else groups,
-        tied_embeddings=draw(st.booleans()),
-        inverse_wavelengths=draw(st.sampled_from([None, (0.7,) * (head_width // 2)])),
-    )
 
 
 @pytest.fixture(scope="module")

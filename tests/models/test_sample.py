@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_decoder import distinct_params
 
+from decoders import distinct_params
 from models import sample
 from models.config import DecoderConfig
 from models.decoder import Decoder

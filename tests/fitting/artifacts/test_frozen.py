@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from fitting.artifacts import frozen
-from fitting.predict import predict
+from fitting.prediction import predict
 from fitting.testbeds.testbed import Testbed
 from synthetic_law import synthetic_law
 

@@ -8,7 +8,7 @@ import pytest
 
 from browser import shown
 from fitting.laws import catalogue
-from fitting.predict import predict
+from fitting.prediction import predict
 from fitting.reports import page, report
 from synthetic_law import synthetic_law
 

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from fitting import fit
+from fitting.methods import fit
 from fitting.testbeds import importers
 from fitting.testbeds.testbed import Measurement, RunRecord, Testbed
 
@@ -41,14 +41,14 @@ def test_a_gate_adds_to_a_reason_that_is_already_there():
 
 def test_a_fit_leaves_out_what_breaks_a_gate_and_says_why(shared):
     testbed = Testbed.read_csv(shared / "cases" / "gates.csv")
-    law = fit.fit(testbed, loss="c4")
+    law = fit(testbed, loss="c4")
     assert {row.run: row.reason for row in law.left_out} == {
         "n20m-m20": "quarantined: warm-up of 400 steps in a run of 376",
         "n20m-m80": "quarantined: tokens do not match: 1.6e+09 said, 8e+08 trained",
         "n50m-m20": "quarantined: diverged: a loss of 13.5 nats a token",
     }
     assert len(law.loss.points) == 9
-    asked = fit.fit(testbed, loss="c4", select="role == 'rung' and not quarantine.str.contains('diverged')")
+    asked = fit(testbed, loss="c4", select="role == 'rung' and not quarantine.str.contains('diverged')")
     assert len(asked.loss.points) == 11
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import gadre2024
-from fitting import fit
+from fitting.methods import fit
 from fitting.testbeds import importers
 from fitting.testbeds.suspicions import suspicions
 from fitting.testbeds.testbed import Testbed
@@ -80,7 +80,7 @@ def test_a_loss_in_nats_a_token_in_the_place_of_bits_a_byte_is_told():
 )
 def test_units_that_cannot_be_right_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
-        fit.fit(Testbed(_table().assign(**changes)), loss="x")
+        fit(Testbed(_table().assign(**changes)), loss="x")
 
 
 def test_flops_as_measured_attention_included_are_no_slip():

@@ -6,9 +6,9 @@ import pickle
 
 import numpy as np
 import pytest
-from test_convert_open_lm import WIDTH, weights_of
 
 import torch_files
+from open_lm_weights import WIDTH, weights_of
 from tasks.text import vocab
 
 BYTES_SIZE = 259

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 import processes
-from fitting import fit as fits
 from fitting.artifacts import fitted
+from fitting.methods import fit
 from fitting.testbeds.testbed import Testbed
 from ladder.spec import Workdir
 
@@ -41,8 +41,8 @@ def imported_by():
 
     def run(*arguments: str) -> set[str]:
         script = (
-            "import sys\nfrom ladder.cli import main as cli\nsys.argv = ['ladder', *sys.argv[1:]]\n"
-            "try:\n    cli.main()\nfinally:\n    print('\\nMODULES', *sys.modules)"
+            "import sys\nfrom ladder.cli import main\nsys.argv = ['ladder', *sys.argv[1:]]\n"
+            "try:\n    main.main()\nfinally:\n    print('\\nMODULES', *sys.modules)"
         )
         done = subprocess.run(
             [sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=600, check=False
@@ -151,7 +151,7 @@ def test_a_law_is_fitted_told_to_predict_and_reported(ladder_, testbed_csv, tmp_
 def test_a_prediction_is_frozen_and_scored_once_its_run_is_measured(ladder_, testbed_csv, tmp_path, capsys):
     """The run is in a workdir, so that its record tells when it was measured."""
     law, prediction, w = tmp_path / "law.json", tmp_path / "prediction.json", Workdir.at(str(tmp_path / "W"))
-    fitted.save(fits.fit(Testbed.read_csv(testbed_csv), loss="code", select="role == 'rung'"), law)
+    fitted.save(fit(Testbed.read_csv(testbed_csv), loss="code", select="role == 'rung'"), law)
     frozen = ("predict", str(law), "--params", "4e6", "--tokens", "8e7", "--run", "big", "--freeze", str(prediction))
     ladder_(*frozen, "--json")
     digest = json.loads(prediction.read_text())["digest"]
@@ -179,7 +179,7 @@ def test_a_prediction_is_frozen_and_scored_once_its_run_is_measured(ladder_, tes
 
 
 def test_advice_is_told_to_people_and_to_programs(ladder_, testbed_csv, tmp_path, capsys):
-    fitted.save(fits.fit(Testbed.read_csv(testbed_csv), loss="code"), tmp_path / "law.json")
+    fitted.save(fit(Testbed.read_csv(testbed_csv), loss="code"), tmp_path / "law.json")
     arguments = ("advise", str(tmp_path / "law.json"), "--budget-flops", "1e16", "--served-tokens", "1e10")
     ladder_(*arguments, "--json")
     shown = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
@@ -235,7 +235,7 @@ def test_the_papers_method_is_a_choice(ladder_, testbed_csv, tmp_path):
 
 
 def test_nothing_that_stands_on_a_fitted_law_loads_tensorflow(testbed_csv, tmp_path, imported_by):
-    law = fits.fit(Testbed.read_csv(testbed_csv), loss="code")
+    law = fit(Testbed.read_csv(testbed_csv), loss="code")
     fitted.save(law, tmp_path / "law.json")
     for arguments in (
         ("fit", str(testbed_csv), "--loss", "code", "--out", str(tmp_path / "fit")),

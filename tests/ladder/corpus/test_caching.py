@@ -19,6 +19,7 @@ from ladder.corpus import caching
 from ladder.engines.progress import Caching
 from ladder.events import Cached
 from ladder.training import data
+from ladder.training.pool import Part, write_mixture
 from tasks.store import Records
 from tasks.text import documents
 
@@ -178,7 +179,8 @@ def test_batches_of_a_cached_mixture_hold_its_parts_at_their_rates(config, whole
     from etils import epath
 
     folder = epath.Path(tmp_path / "mixture")
-    data.write_mixture(folder, [(0.75, str(tmp_path / "whole" / "web")), (0.25, str(tmp_path / "whole" / "code"))])
+    shares = {"web": 0.75, "code": 0.25}
+    write_mixture(folder, [Part(rate, str(tmp_path / "whole" / part)) for part, rate in shares.items()])
     batches = data.Batches(folder, 500, seed=3)
     parts = [Records(tmp_path / "whole" / part) for part in ("web", "code")]
     known = [{row.tobytes() for row in part[np.arange(len(part))].astype(np.int32)} for part in parts]

@@ -27,7 +27,7 @@ def measured(spec, workdir):
 
 def test_a_run_of_ours_that_breaks_a_gate_is_told_and_marked(workdir, measured):
     said = []
-    collecting.collect(workdir, said.append)
+    collecting.collect([workdir], workdir.testbed, said.append)
     assert said == ["quarantined: w8-m0.5, warm-up of 26 steps in a run of 25"]
     assert Testbed.read_csv(workdir.testbed).quarantined == {"w8-m0.5": "warm-up of 26 steps in a run of 25"}
 
@@ -35,13 +35,13 @@ def test_a_run_of_ours_that_breaks_a_gate_is_told_and_marked(workdir, measured):
 def test_a_batch_of_one_sequence_that_a_recipe_chose_is_no_slip(workdir, measured):
     one = dataclasses.replace(measured[0].hyperparameters, batch_size=1)
     write(workdir.spec(measured[0].run), dump(dataclasses.replace(measured[0], hyperparameters=one)))
-    collecting.collect(workdir, lambda line: None)
+    collecting.collect([workdir], workdir.testbed, lambda line: None)
     assert Testbed.read_csv(workdir.testbed).table["quarantine"][0] == ""
 
 
 def test_a_record_is_collected_without_the_spec_that_made_it(workdir, measured):
     workdir.spec(measured[1].run).unlink()
-    collecting.collect(workdir, lambda line: None)
+    collecting.collect([workdir], workdir.testbed, lambda line: None)
     assert Testbed.read_csv(workdir.testbed).quarantined == {}
 
 
@@ -56,7 +56,7 @@ def test_a_record_is_collected_without_the_spec_that_made_it(workdir, measured):
 def test_a_damaged_plan_is_one_line_with_the_remedy(workdir, measured, damage, said):
     workdir.plan.write_text(damage)
     with pytest.raises(ValueError, match=said):
-        collecting.collect(workdir, lambda line: None)
+        collecting.collect([workdir], workdir.testbed, lambda line: None)
 
 
 @pytest.mark.parametrize("damage", ['{"run": "w8', "[]", '{"run": "w8-m1", "schema_version": 1}'])
@@ -65,11 +65,11 @@ def test_a_damaged_record_is_one_line_with_the_remedy(workdir, measured, damage)
     with pytest.raises(
         ValueError, match=r"w8-m1/record.json: .*; remove it, and `ladder evaluate` measures the run again"
     ):
-        collecting.collect(workdir, lambda line: None)
+        collecting.collect([workdir], workdir.testbed, lambda line: None)
 
 
 def test_a_damaged_spec_is_one_line_with_the_remedy(workdir, measured):
     workdir.spec(measured[0].run).write_text('{"run": "' + "x" * 10_000)
     with pytest.raises(ValueError, match=r"w8-m1/spec.json is no spec.json: .*; remove it, and `ladder run`") as told:
-        collecting.collect(workdir, lambda line: None)
+        collecting.collect([workdir], workdir.testbed, lambda line: None)
     assert len(str(told.value)) < 1000 and "\n" not in str(told.value)

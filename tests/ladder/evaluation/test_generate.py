@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 from etils import epath
-from test_decoder import distinct_params
 
+from decoders import distinct_params
 from ladder.evaluation.generate import generate, write
 from models import saved
 from models.config import DecoderConfig

@@ -184,7 +184,7 @@ def test_without_libtpu_the_verb_says_what_to_install(pod_spec, monkeypatch):
 @needs_libtpu
 def test_a_step_is_compiled_for_a_slice_and_told_in_full(pod_spec, tmp_path):
     code = (
-        "import json, pickle, sys; from ladder import precompile as p; "
+        "import json, pickle, sys; from ladder.pods import precompile as p; "
         "print(json.dumps(p.precompile(*pickle.load(sys.stdin.buffer))))"
     )
     given = pickle.dumps((dataclasses.replace(TRAINING, mesh=Mesh(fsdp=4)), pod_spec, Topology.of("v5e:2x2")))

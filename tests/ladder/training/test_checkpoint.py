@@ -14,7 +14,7 @@ from etils import epath
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ladder.engines.local import quiet
+from ladder import quiet
 from ladder.training.checkpoint import Checkpoints, Damaged, _fingerprint, fingerprint
 
 STATE = {"weight": jax.ShapeDtypeStruct((400_000,), jnp.float32), "step": jax.ShapeDtypeStruct((), jnp.int32)}
@@ -120,7 +120,7 @@ def test_whatever_is_damaged_what_is_restored_is_exactly_what_was_saved(folder, 
     fell_back = 0
     for logger in ("absl", "asyncio"):
         caplog.set_level(logging.NOTSET, logger)  # puts back at the end what the next line sets
-    quiet()
+    quiet.libraries()
     for number in range(24):
         shutil.rmtree(folder)
         shutil.copytree(whole, folder)

@@ -9,8 +9,8 @@ from etils import epath
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ladder.training import data
 from ladder.training.data import Batches
+from ladder.training.pool import Part, write_mixture
 from tasks import store
 
 
@@ -21,7 +21,7 @@ def numbered(tmp_path_factory):
     def write(records: int) -> epath.Path:
         folder = epath.Path(tmp_path_factory.mktemp("records"))
         store.write(folder / "text", np.arange(records, dtype=np.uint16)[:, None] * np.ones(3, np.uint16))
-        data.write_mixture(folder, [(1.0, "text")])
+        write_mixture(folder, [Part(1.0, "text")])
         return folder
 
     return write

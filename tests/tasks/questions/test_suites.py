@@ -133,7 +133,7 @@ def test_saved_questions_load_without_tensorflow(tasks, tmp_path):
     for name, value in vars(asked).items():
         np.testing.assert_array_equal(getattr(loaded, name), value)
     program = (
-        "import sys; from tasks import questions, scoring; "
+        "import sys; from tasks.questions import questions, scoring; "
         f"questions.load({str(tmp_path / 'recall.npz')!r}); assert 'tensorflow' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,11 +1,13 @@
 """Records: every token in its place, none written twice, no half-written file."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.text import corpora, records, vocab
+from tasks.text import corpora, documents, records, vocab
 
 
 @given(
@@ -45,13 +47,39 @@ def test_records_are_the_documents_joined_by_end_of_text(corpus, tmp_path):
     assert (stream == 1).sum() == len(list(records.examples(corpus.train, "train")))
 
 
-def test_records_stop_where_they_are_asked_to_and_say_how_far_they_are(corpus, tmp_path):
-    told = []
-    written = records.cache(
-        corpus.train, "train", tmp_path, record_length=15, max_records=7, progress=lambda *event: told.append(event)
-    )
-    assert len(written) == 7
-    assert told == sorted(told) and told[-1] == (0, 7)
+def test_no_shard_is_begun_when_there_are_enough_records_and_more_of_them_begin_with_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(documents, "SAMPLE_SHARD_BYTES", 500)
+    for number in range(40):
+        (tmp_path / f"{number:02}.txt").write_text(chr(97 + number % 26) * (50 + number))
+    task = corpora.build("text", vocab.load("bytes"), 0, path=str(tmp_path), held_out=0.3).train
+
+    def cached(enough):
+        told = []
+        tell = lambda *event: told.append(event)  # noqa: E731
+        where = {"record_length": 15, "enough_records": enough, "progress": tell}
+        return records.cache(task, "train", tmp_path / "cache", **where), told
+
+    few, told = cached(7)
+    assert 7 <= len(few) < 7 + 500 // 16 and not few.is_whole
+    assert told == sorted(told) and told[-1] == (0, len(few))
+    first = _everything(few)
+    more, told = cached(50)
+    assert len(more) >= 50 and told[0][0] == 1
+    np.testing.assert_array_equal(_everything(more)[: len(few)], first)
+    everything, _ = cached(None)
+    assert everything.is_whole
+    np.testing.assert_array_equal(_everything(everything)[: len(more)], _everything(more))
+
+
+def test_documents_without_text_are_left_out_and_counted(tmp_path):
+    texts = [f"text {number}" if number % 3 else " \n" * (number % 2) for number in range(300)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    task = corpora.build("jsonl", vocab.load("bytes"), 0, path=str(tmp_path), held_out=0.0).train
+    left_out = []
+    written = records.cache(task, "train", tmp_path / "r", record_length=9, left_out=lambda: left_out.append(1))
+    assert len(left_out) == 100
+    token_R = _everything(written).ravel()
+    assert not ((token_R[1:] == 1) & (token_R[:-1] == 1)).any()
 
 
 def test_a_sample_is_drawn_over_the_documents_and_repeats_with_its_seed(corpus, tmp_path):

@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from fitting import best, choice, predict, solve, uncertainty
+from fitting import best, choice, solve, uncertainty
 from fitting.artifacts import provenance
 from fitting.artifacts.fitted import FittedLaw, LawFit, LeftOut, Point, Prediction
 from fitting.laws import catalogue, objectives
 from fitting.laws.law import Law
+from fitting.prediction import predict
 from fitting.priors import PUBLISHED, believed
 from fitting.testbeds.suspicions import suspicions
 from fitting.testbeds.testbed import Testbed
@@ -368,7 +369,7 @@ def _score(law: FittedLaw, testbed: Testbed, loss: str, error: str | None, corpo
     for row in targets.to_dict("records"):
         more = [name for name in catalogue.named(law.loss.law).inputs if name not in ("params", "tokens")]
         given = {name: float(row[name]) for name in more}
-        prediction = predict.predict(law, float(row["params"]), float(row["tokens"]), row["run"], columns=given)
+        prediction = predict(law, float(row["params"]), float(row["tokens"]), row["run"], columns=given)
         measured_error = float(row[error]) if error else math.nan
         predictions.append(
             dataclasses.replace(

@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 import scipy.optimize
 
-from fitting import design, fit
-from fitting.advise import advise
+from fitting import design
+from fitting.advice import advise
 from fitting.laws import catalogue
 from fitting.laws.law import Law, Shape
+from fitting.methods import fit
 from fitting.testbeds.testbed import Testbed
 from synthetic_law import LOSS_THETA, loss_of, synthetic_law
 
@@ -138,7 +139,7 @@ def test_the_design_agrees_with_refits_that_have_the_candidate():
         loss = catalogue.OVER_TRAINING.evaluate(tuple(truth.values()), params, params * multiplier)
         loss = loss * (1 + 0.005 * np.resize([1, -1, -1, 1], len(runs)) * (np.arange(len(runs)) < len(sizes)))
         columns = {"run": [f"r{i}" for i in range(len(runs))], "params": params, "tokens": params * multiplier}
-        return fit.fit(Testbed(pd.DataFrame({**columns, "loss/x": loss})), loss="x")
+        return fit(Testbed(pd.DataFrame({**columns, "loss/x": loss})), loss="x")
 
     def spread(law):
         return np.std(catalogue.OVER_TRAINING.evaluate(np.array(law.loss.theta_draws).T, *target)) / law.loss.noise

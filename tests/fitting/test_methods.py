@@ -8,8 +8,9 @@ import pytest
 import scipy.optimize
 
 import gadre2024
-from fitting import fit, predict
 from fitting.laws import catalogue
+from fitting.methods import fit
+from fitting.prediction import predict
 from fitting.testbeds.testbed import Testbed
 
 TRUTH = {"E": 1.2, "a": 150.0, "b": 300.0, "eta": 0.15}
@@ -47,7 +48,7 @@ def _changed(**cells) -> Testbed:
 
 @functools.cache
 def _published(corpus: str, loss: str, method: str):
-    return fit.fit(
+    return fit(
         gadre2024.testbed(corpus),
         loss=loss,
         error="average_17",
@@ -122,7 +123,7 @@ def test_default_method_lands_closer_to_the_held_out_runs_than_the_papers():
 
 
 def test_default_method_recovers_the_law_from_runs_without_noise():
-    law = fit.fit(Testbed(_table(multipliers=(20, 80, 320))), loss="x", error="average")
+    law = fit(Testbed(_table(multipliers=(20, 80, 320))), loss="x", error="average")
     for prediction in law.predictions:
         assert prediction.loss == pytest.approx(prediction.measured_loss, rel=1e-3)
         assert prediction.error == pytest.approx(prediction.measured_error, abs=1e-3)
@@ -130,13 +131,13 @@ def test_default_method_recovers_the_law_from_runs_without_noise():
 
 
 def test_paper_method_recovers_the_law_from_runs_without_noise():
-    law = fit.fit(Testbed(_table()), loss="x", error="average", method="paper")
+    law = fit(Testbed(_table()), loss="x", error="average", method="paper")
     assert dict(law.loss.theta) == pytest.approx(TRUTH, rel=1e-4)
     assert dict(law.error.theta) == pytest.approx(ERROR_TRUTH, rel=1e-4)
 
 
 def test_intervals_hold_the_fit_and_draws_are_joint():
-    law = fit.fit(Testbed(_table(0.005)), loss="x", error="average")
+    law = fit(Testbed(_table(0.005)), loss="x", error="average")
     for part in (law.loss, law.error):
         draws_SxP = np.array(part.theta_draws)
         assert draws_SxP.shape == (1000, len(part.theta)) and (draws_SxP > 0).all()
@@ -150,7 +151,7 @@ def test_intervals_hold_the_fit_and_draws_are_joint():
 
 def test_the_seed_moves_draws_but_neither_parameters_nor_predictions():
     testbed = Testbed(_table(0.005))
-    first, again, other = (fit.fit(testbed, loss="x", seed=seed) for seed in (0, 0, 1))
+    first, again, other = (fit(testbed, loss="x", seed=seed) for seed in (0, 0, 1))
     assert repr(again.loss) == repr(first.loss)
     assert [p.loss_interval for p in again.predictions] == [p.loss_interval for p in first.predictions]
     assert other.loss.theta == first.loss.theta
@@ -161,9 +162,7 @@ def test_the_seed_moves_draws_but_neither_parameters_nor_predictions():
 
 def test_what_was_fitted_and_what_was_not_is_recorded():
     testbed = _changed(quarantine=(0, "diverged at step 7"), loss__x=(7, np.nan))
-    law = fit.fit(
-        testbed, loss="loss/x", select="role == 'rung' and token_multiplier != 80", command="ladder fit t.csv"
-    )
+    law = fit(testbed, loss="loss/x", select="role == 'rung' and token_multiplier != 80", command="ladder fit t.csv")
     assert [(row.run, row.reason) for row in law.left_out] == [
         ("n10m-m20", "quarantined: diverged at step 7"),
         ("n10m-m80", "not selected by role == 'rung' and token_multiplier != 80"),
@@ -175,7 +174,7 @@ def test_what_was_fitted_and_what_was_not_is_recorded():
 
 def test_the_artifact_keeps_what_else_the_table_counts_of_a_run():
     table = _table().assign(params_non_embedding=5e6)
-    law = fit.fit(Testbed(table), loss="x", error="average")
+    law = fit(Testbed(table), loss="x", error="average")
     assert set(law.loss.points[0].columns) == {"params_non_embedding", "flops"}
     assert law.error.points[0].columns["loss"] == law.loss.points[0].measured
     assert law.predictions[0].columns == {"params_non_embedding": 5e6, "flops": 6 * 5e8 * 1e10}
@@ -183,12 +182,12 @@ def test_the_artifact_keeps_what_else_the_table_counts_of_a_run():
 
 def test_a_selection_that_names_quarantine_decides_on_quarantined_runs():
     testbed = _changed(quarantine=(0, "batch of 1 sequence"))
-    law = fit.fit(testbed, loss="x", select="role == 'rung' and quarantine in ['', 'batch of 1 sequence']")
+    law = fit(testbed, loss="x", select="role == 'rung' and quarantine in ['', 'batch of 1 sequence']")
     assert law.loss.points[0].run == "n10m-m20" and law.left_out == ()
 
 
 def test_a_quarantined_target_is_predicted_and_scored():
-    law = fit.fit(_changed(quarantine=(6, "batch of 1 sequence")), loss="x")
+    law = fit(_changed(quarantine=(6, "batch of 1 sequence")), loss="x")
     assert [prediction.run for prediction in law.predictions] == ["n500m-m20", "n100m-m320"]
     assert not np.isnan(law.predictions[0].measured_loss)
 
@@ -196,15 +195,13 @@ def test_a_quarantined_target_is_predicted_and_scored():
 def test_a_law_is_of_one_corpus_and_predicts_that_corpus_alone():
     table = pd.concat([_table().assign(corpus=name, run=lambda t, c=name: c + t["run"]) for name in ("web", "code")])
     with pytest.raises(ValueError, match=r"mixes runs on 2 corpora \(code, web\)"):
-        fit.fit(Testbed(table), loss="x")
-    law = fit.fit(Testbed(table), loss="x", select="role == 'rung' and corpus == 'web'")
+        fit(Testbed(table), loss="x")
+    law = fit(Testbed(table), loss="x", select="role == 'rung' and corpus == 'web'")
     assert [prediction.run for prediction in law.predictions] == ["webn500m-m20", "webn100m-m320"]
 
 
 def test_error_law_has_its_own_rows_and_records_the_loss_it_was_given():
-    law = fit.fit(
-        Testbed(_table()), loss="x", error="average", select_error="role == 'rung' and token_multiplier == 20"
-    )
+    law = fit(Testbed(_table()), loss="x", error="average", select_error="role == 'rung' and token_multiplier == 20")
     assert len(law.loss.points) == 6 and len(law.error.points) == 4
     assert law.error.points[0].loss == law.loss.points[0].measured
     assert law.left_out == ()
@@ -231,17 +228,17 @@ def test_error_law_has_its_own_rows_and_records_the_loss_it_was_given():
 )
 def test_what_cannot_be_fitted_is_refused(arguments, message):
     with pytest.raises(ValueError) as error:
-        fit.fit(Testbed(_table()), **arguments)
+        fit(Testbed(_table()), **arguments)
     assert message in str(error.value)
 
 
 def test_an_error_of_zero_can_be_fitted_and_errors_of_nothing_but_zero_cannot():
     table = _table(0.005)
     table.loc[table["loss/x"] < 2.2, "error/average"] = 0.0
-    law = fit.fit(Testbed(table), loss="x", error="average")
+    law = fit(Testbed(table), loss="x", error="average")
     assert all(np.isfinite(list(law.error.theta.values())))
     with pytest.raises(ValueError, match="error/average is 0 for all 6 runs"):
-        fit.fit(Testbed(table.assign(**{"error/average": 0.0})), loss="x", error="average")
+        fit(Testbed(table.assign(**{"error/average": 0.0})), loss="x", error="average")
 
 
 def test_runs_of_one_size_cannot_tell_the_parameters_apart():
@@ -249,14 +246,14 @@ def test_runs_of_one_size_cannot_tell_the_parameters_apart():
         {"run": list("abcd"), "params": 1e7, "tokens": [1e8, 2e8, 4e8, 8e8], "loss/x": [4, 3.5, 3.2, 3.0]}
     )
     with pytest.raises(ValueError, match="add runs of other sizes and token multipliers"):
-        fit.fit(Testbed(table), loss="x")
+        fit(Testbed(table), loss="x")
 
 
 def test_repeats_of_the_same_run_do_not_count_as_different_runs():
     table = _table().iloc[[0, 0, 0, 4, 3]].assign(run=list("abcde"))
     table["loss/x"] += [0.0, 0.001, 0.002, 0.0, 0.0]
     with pytest.raises(ValueError, match="3 of 5 differ in params or tokens"):
-        fit.fit(Testbed(table), loss="x")
+        fit(Testbed(table), loss="x")
 
 
 @pytest.mark.parametrize(("row", "message"), [(1, "the same run twice"), (6, "a target would be fitted")])
@@ -264,13 +261,13 @@ def test_a_run_that_is_there_twice_is_refused(row, message):
     table = _table()
     table = pd.concat([table, table.iloc[[row]].assign(run="again", role="rung")])
     with pytest.raises(ValueError, match=f"'again'.*{message}"):
-        fit.fit(Testbed(table), loss="x")
+        fit(Testbed(table), loss="x")
 
 
 def test_a_suspicion_is_a_warning_and_no_more():
     table = _table(multipliers=(20, 80))
     with pytest.warns(UserWarning, match="a plain count"):
-        fit.fit(Testbed(table.assign(tokens=table["tokens"] / 1e9)), loss="x")
+        fit(Testbed(table.assign(tokens=table["tokens"] / 1e9)), loss="x")
 
 
 def test_a_law_of_more_than_sizes_needs_their_columns_and_predicts_with_them():
@@ -283,23 +280,23 @@ def test_a_law_of_more_than_sizes_needs_their_columns_and_predicts_with_them():
         1 + 1e-4 * rng.standard_normal(len(table))
     )
     with pytest.raises(ValueError, match="there is no column unique_tokens"):
-        fit.fit(Testbed(table.drop(columns="unique_tokens")), loss="x", law="data_constrained", method="best")
-    fitted = fit.fit(Testbed(table), loss="x", law="data_constrained", method="best", objective="relative_squares")
+        fit(Testbed(table.drop(columns="unique_tokens")), loss="x", law="data_constrained", method="best")
+    fitted = fit(Testbed(table), loss="x", law="data_constrained", method="best", objective="relative_squares")
     assert fitted.loss.points[0].columns["unique_tokens"] == x[2, 0]
     for prediction in fitted.predictions:
         assert prediction.loss == pytest.approx(prediction.measured_loss, rel=0.01)
-    once = predict.predict(fitted, 1e8, 1e10).loss
-    assert once < predict.predict(fitted, 1e8, 1e10, columns={"unique_tokens": 1e8}).loss
+    once = predict(fitted, 1e8, 1e10).loss
+    assert once < predict(fitted, 1e8, 1e10, columns={"unique_tokens": 1e8}).loss
 
 
 def test_n_can_be_counted_without_embeddings():
     table = _table().assign(params_non_embedding=lambda t: t["params"] / 2)
-    law = fit.fit(Testbed(table), loss="x", method="paper", params_column="params_non_embedding")
+    law = fit(Testbed(table), loss="x", method="paper", params_column="params_non_embedding")
     assert law.loss.points[0].params == 5e6 and law.predictions[0].params == 2.5e8
     assert law.loss.theta["eta"] == pytest.approx(TRUTH["eta"], rel=1e-4)
     assert law.params_column == "params_non_embedding" and law.testbed_sha256 == Testbed(table).sha256
     with pytest.raises(ValueError, match="no column 'width'"):
-        fit.fit(Testbed(table), loss="x", params_column="width")
+        fit(Testbed(table), loss="x", params_column="width")
 
 
 @pytest.mark.parametrize(
@@ -319,5 +316,5 @@ def test_n_can_be_counted_without_embeddings():
 )
 def test_options_that_do_not_fit_together_are_refused(options, message):
     with pytest.raises(ValueError) as error:
-        fit.fit(Testbed(_table()), loss="x", **options)
+        fit(Testbed(_table()), loss="x", **options)
     assert message in str(error.value)

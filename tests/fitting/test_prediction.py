@@ -7,7 +7,7 @@ import re
 import pytest
 
 from fitting.artifacts import fitted
-from fitting.predict import ladder_of, pooled_error, predict, strays
+from fitting.prediction import ladder_of, pooled_error, predict, strays
 from synthetic_law import ERROR_THETA, LOSS_THETA, error_of, loss_of, synthetic_law
 
 PARAMS, TOKENS = 2.5e5, 5e6

@@ -38,9 +38,10 @@ def predict(
     loss = float(catalogue.named(law.loss.law).evaluate(tuple(law.loss.theta.values()), *x))
     loss_S, error_S = _draws(law, x)
     error = error_interval = None
-    if law.error is not None:
+    if law.error is not None and error_S is not None:
         error = _fraction(float(catalogue.named(law.error.law).evaluate(tuple(law.error.theta.values()), loss)))
-        error_interval = tuple(_fraction(bound) for bound in _interval(error_S, law.level))
+        low, high = _interval(error_S, law.level)
+        error_interval = _fraction(low), _fraction(high)
     return Prediction(
         run=run,
         params=params,
@@ -70,7 +71,7 @@ def pooled_error(
     errors = sorted({law.error.column if law.error else "no error" for law in some})
     if len(errors) != 1 or errors == ["no error"] or len({law.level for law in some}) != 1:
         raise ValueError(f"laws to pool predict the same error at the same level; these predict {errors or 'nothing'}")
-    points = [predict(law, params, tokens, columns=columns).error for law in some]
+    points = np.array([predict(law, params, tokens, columns=columns).error for law in some], float)
     error_S = np.concatenate([_draws(law, _inputs(law, params, tokens, columns))[1] for law in some])
     low, high = _interval(error_S, some[0].level)
     return float(np.median(points)), (_fraction(low), _fraction(high))
@@ -135,8 +136,7 @@ def _draws(law: FittedLaw, x: Sequence[float]) -> tuple[np.ndarray, np.ndarray |
 def run_scores(law: FittedLaw) -> dict[str, np.ndarray]:
     """For each draw of the `loss` and of the `error` law, by how many standard deviations of noise one run lies off."""
     rng = np.random.default_rng(law.seed)
-    fits = {"loss": law.loss} | ({"error": law.error} if law.error else {})
-    return {part: normal_scores(len(fit.theta_draws), rng) for part, fit in fits.items()}
+    return {part: normal_scores(len(fit.theta_draws), rng) for part, fit in law.fits.items()}
 
 
 def _interval(value_S: np.ndarray, level: float) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from fitting import design
 from fitting.artifacts.fitted import FittedLaw, Prediction
 from fitting.laws import catalogue
 from fitting.laws.law import Law
-from fitting.predict import predict
+from fitting.prediction import predict
 
 SMALLER = (0.5, 1, 2, 4, 8, 16)  # the sizes whose over-training is told: the optimal N over these
 _MOST_TOKENS = 1e24

@@ -1,0 +1,136 @@
+"""Finished runs of other workdirs, taken over in place of training them again."""
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+
+from etils import epath
+
+from fitting.testbeds.testbed import RunRecord
+from ladder import storage
+from ladder.config import LadderConfig
+from ladder.evaluation import record as records
+from ladder.spec import RunSpec, Workdir, write
+from ladder.training import data
+from tasks.questions import questions, rows
+
+COMMITTED = "commit_success.txt"  # orbax's mark of a checkpoint in a bucket that is whole
+
+
+def reuse(
+    config: LadderConfig,
+    specs: Sequence[RunSpec],
+    workdir: Workdir,
+    others: Sequence[Workdir],
+    say: Callable[[str], None],
+) -> None:
+    """Takes the runs that other workdirs have finished into this one, where their identities are the same.
+
+    Of each come its metrics, its last checkpoint and, last, its record: a kill in between leaves a run that is not
+    finished, and the next command goes on with it. Of what was measured there stays what was measured on the very data
+    of this workdir; the rest is measured anew, for which the checkpoint must be there.
+
+    Args:
+      config: of the ladder that takes them.
+      specs: its runs; those that have a record already are left alone.
+      workdir: prepared (`ladder.corpus.prepare`).
+      others: to take from; the first that has a run gives it.
+      say: is told which were taken, and from where.
+
+    Raises:
+      ValueError: one of the others is no workdir.
+    """
+    finished: dict[str, tuple[Workdir, RunRecord]] = {}
+    for other in others:
+        for theirs in _finished(other, say):
+            finished.setdefault(theirs.identity, (other, theirs))
+    for spec in specs:
+        identity = records.identity(spec, workdir)
+        if identity not in finished or workdir.record(spec.run).exists():
+            continue
+        other, theirs = finished[identity]
+        taken = _as_ours(config, spec, workdir, theirs)
+        trained = other.checkpoints(theirs.run) / str(spec.steps)
+        is_trained = _is_whole(trained)
+        if any(records.unmeasured(config, workdir, taken)) and not is_trained:
+            say(f"{spec.run}: {theirs.run} of {other.root} has no checkpoint to measure; it is trained again")
+            continue
+        if other.metrics(theirs.run).exists():
+            write(workdir.metrics(spec.run), other.metrics(theirs.run).read_bytes())
+        if is_trained:
+            _copy_whole(trained, workdir.checkpoints(spec.run) / str(spec.steps))
+        if any(records.unmeasured(config, workdir, taken)):
+            records.keep(taken, workdir)
+        else:
+            records.finish(taken, workdir)
+        say(f"{spec.run}: taken from {other.root}, where it is {theirs.run}")
+
+
+def _finished(other: Workdir, say: Callable[[str], None]) -> list[RunRecord]:
+    if not other.plan.exists():
+        raise ValueError(f"{other.root} is no workdir: it has no plan.json, so no run of it can be reused")
+    runs = [folder.name for folder in sorted((other.root / "runs").iterdir())]
+    found = [records.load(other.record(run)) for run in runs if other.record(run).exists()]
+    if unknown := [record.run for record in found if not record.identity]:
+        say(f"{other.root}: not known by content, so not reused: {', '.join(unknown)}")
+    return [record for record in found if record.identity]
+
+
+def _as_ours(config: LadderConfig, spec: RunSpec, workdir: Workdir, theirs: RunRecord) -> RunRecord:
+    """The record under this ladder's names, with what was measured on the data that this ladder asks for."""
+    sources = _sources(config, workdir, theirs) if not theirs.quarantine else {}
+    kept = {name for name, source in theirs.sources.items() if source and sources.get(name) == source}
+    only = lambda measured: {name: value for name, value in measured.items() if name in kept}  # noqa: E731
+    return dataclasses.replace(
+        theirs,
+        run=spec.run,
+        role=spec.role,
+        corpus=config.corpus.kind,
+        model=spec.size,
+        losses=only(theirs.losses),
+        errors=only(theirs.errors),
+        chance_errors=only(theirs.chance_errors),
+        scores=only(theirs.scores),
+        sources=only(theirs.sources),
+    )
+
+
+def _sources(config: LadderConfig, workdir: Workdir, theirs: RunRecord) -> Mapping[str, str]:
+    """The sha256 of the data of each set and task that is asked for and that they have measured."""
+    sets = [*data.validation_sets(workdir), *config.evaluation.validation_sets]
+    found = {name: data.validation_set(workdir, name).sha256 for name in sets if name in theirs.losses}
+    for name in config.evaluation.tasks:
+        found[name] = questions.load(workdir.questions(name)).sha256
+    for name, task in records.suite(config.evaluation).items():
+        if name in theirs.errors and config.evaluation.suite:
+            found[name] = rows.read(task, config.evaluation.suite.sources).sha256
+    return found
+
+
+def _is_whole(checkpoint: epath.Path) -> bool:
+    return (checkpoint / COMMITTED if storage.is_remote(checkpoint) else checkpoint).exists()
+
+
+def _copy_whole(source: epath.Path, target: epath.Path) -> None:
+    """Copies a checkpoint so that it is there whole or, to orbax, not at all."""
+    if _is_whole(target):
+        return
+    if storage.is_remote(target):
+        _copy(source, target)
+        (target / COMMITTED).write_bytes(b"")
+        return
+    beside = target.parent / f"{target.name}.orbax-checkpoint-tmp"  # which orbax removes where it finds it
+    if beside.exists():
+        beside.rmtree()
+    _copy(source, beside)
+    beside.rename(target)
+
+
+def _copy(source: epath.Path, target: epath.Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for path in source.iterdir():
+        if path.is_dir():
+            _copy(path, target / path.name)
+        elif path.name != COMMITTED:
+            with path.open("rb") as there, (target / path.name).open("wb") as here:
+                shutil.copyfileobj(there, here, 2**24)
