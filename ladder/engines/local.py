@@ -80,12 +80,11 @@ def evaluate(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Repo
 
 
 def _train(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Report) -> str:
-    from fitting.testbeds.testbed import RunRecord
-    from ladder.evaluation.record import quarantine
+    from ladder.evaluation.record import load, quarantine
     from ladder.training.train import Diverged, train
 
     if workdir.record(spec.run).exists():
-        return RunRecord.load(workdir.record(spec.run)).quarantine
+        return load(workdir.record(spec.run)).quarantine
     try:
         train(config, spec, workdir, report)
     except Diverged as e:

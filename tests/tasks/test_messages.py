@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tasks import messages
 from tasks.questions import rows, suite_files
 from tasks.questions.gauntlet import Definition
-from tasks.text import documents
+from tasks.text import documents, files
 
 LONG = "word " * 50_000
 
@@ -38,7 +38,7 @@ def test_what_is_short_is_quoted_whole():
 def test_a_line_that_is_refused_is_not_printed_whole(tmp_path, line):
     (tmp_path / "x.jsonl").write_bytes(line + b"\n")
     with pytest.raises(ValueError, match=r"x.jsonl, line 1: ") as told:
-        list(documents.jsonl([str(tmp_path / "x.jsonl")], "text"))
+        list(documents.read_jsonl(*files.find("jsonl", str(tmp_path / "x.jsonl")), field="text"))
     assert len(str(told.value)) < 400 + len(str(tmp_path))
 
 
