@@ -72,6 +72,7 @@ class Advice:
       doubt_nats: standard deviation of its loss that the parameters' uncertainty causes.
       next_runs: the runs for which no cheaper one tells more, by cost.
       best_per_flop: that of `next_runs` which takes most of the doubt for its compute; None where there is none.
+      params_column: what N counts in all of it, as in the law.
     """
 
     budget_flops: float
@@ -83,6 +84,7 @@ class Advice:
     doubt_nats: float
     next_runs: tuple[design.NextRun, ...]
     best_per_flop: design.NextRun | None
+    params_column: str = "params"
 
 
 def advise(law: FittedLaw, budget_flops: float, *, served_tokens: float = 0.0) -> Advice:
@@ -124,6 +126,7 @@ def advise(law: FittedLaw, budget_flops: float, *, served_tokens: float = 0.0) -
         doubt_nats=doubt_nats,
         next_runs=next_runs,
         best_per_flop=max(next_runs, key=lambda run: (1 - run.doubt_left) / run.flops, default=None),
+        params_column=law.params_column,
     )
 
 

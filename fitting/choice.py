@@ -4,6 +4,7 @@ import math
 import typing
 from collections.abc import Sequence
 
+from fitting.files import cut
 from fitting.testbeds.testbed import Testbed
 
 if typing.TYPE_CHECKING:
@@ -31,8 +32,8 @@ def chosen(testbed: Testbed, select: str, columns: Sequence[str]) -> tuple["pd.D
     selected = testbed.select(select)
     if (targets := table["run"][selected & (table["role"] == "target")]).size:
         raise ValueError(
-            f"select {select!r} takes in the target {', '.join(targets)}, which is there to be predicted; add "
-            "\"and role == 'rung'\""
+            f"select {cut(repr(select))} takes in the target {cut(', '.join(targets), 200)}, which is there to be "
+            "predicted; add \"and role == 'rung'\""
         )
     reasons = {}
     for row, chosen in zip(table.to_dict("records"), selected, strict=True):
@@ -48,8 +49,9 @@ def chosen(testbed: Testbed, select: str, columns: Sequence[str]) -> tuple["pd.D
     rows = table[selected & ~table["run"].isin(list(reasons))]
     corpora = sorted(set(rows["corpus"])) if "corpus" in rows else []
     if len(corpora) > 1 and "corpus" not in select:
+        named = cut(", ".join(corpora))
         raise ValueError(
-            f"select {select!r} mixes runs on {len(corpora)} corpora ({', '.join(corpora)}), and a law is of one; "
+            f"select {cut(repr(select))} mixes runs on {len(corpora)} corpora ({named}), and a law is of one; "
             f"add \"and corpus == '{corpora[0]}'\""
         )
     _refuse_twins(rows, table[table["role"] == "target"], columns)

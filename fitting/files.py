@@ -61,13 +61,20 @@ def save(artifact: Any, path: Any) -> None:
     write_text(path, text + "\n")
 
 
-def load(kind: type[T], path: Any, added: Mapping[int, Mapping[str, Any]] = types.MappingProxyType({})) -> T:
+def load(
+    kind: type[T],
+    path: Any,
+    added: Mapping[int, Mapping[str, Any]] = types.MappingProxyType({}),
+    *,
+    remedy: str = "make it again",
+) -> T:
     """Reads a dataclass that `save` wrote.
 
     Args:
       kind: the dataclass.
       path: local or `gs://`.
       added: of each earlier schema version that is read too, what its files lack.
+      remedy: told where the file is damaged.
 
     Raises:
       ValueError: no such file, not JSON, another schema version, a key missing or unknown, a value of another type; the
@@ -76,9 +83,10 @@ def load(kind: type[T], path: Any, added: Mapping[int, Mapping[str, Any]] = type
     try:
         raw = json.loads(read_text(path))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not valid JSON ({error}); write it again") from None
+        raise ValueError(f"{path}: not valid JSON ({error}); {remedy}") from None
     if not isinstance(raw, dict):
-        raise ValueError(f"{path}: expected a {kind.__name__}, a JSON object, but found {type(raw).__name__}")
+        found = type(raw).__name__
+        raise ValueError(f"{path}: expected a {kind.__name__}, a JSON object, but found {found}; {remedy}")
     version = next(f.default for f in dataclasses.fields(kind) if f.name == "schema_version")
     if raw.get("schema_version") in added:
         raw = {**added[raw["schema_version"]], **raw, "schema_version": version}
@@ -90,7 +98,13 @@ def load(kind: type[T], path: Any, added: Mapping[int, Mapping[str, Any]] = type
     try:
         return _decode(kind, raw, kind.__name__)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{path}: {error}; {remedy}") from None
+
+
+def cut(value: Any, most: int = 80) -> str:
+    """What a message quotes, no longer than `most` characters: no message holds a document."""
+    text = str(value)
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def finite(value: Any) -> Any:
@@ -140,12 +154,12 @@ def _decode_dataclass(kind: Any, value: dict, where: str) -> Any:
     if missing := [name for name in names if name not in value]:
         raise ValueError(f"{where}: missing key {', '.join(missing)}")
     if unknown := [key for key in value if key not in names]:
-        raise ValueError(f"{where}: unknown key {', '.join(unknown)}; the keys are {', '.join(names)}")
+        raise ValueError(f"{where}: unknown key {cut(', '.join(unknown))}; the keys are {', '.join(names)}")
     return kind(**{name: _decode(hints[name], value[name], f"{where}.{name}") for name in names})
 
 
 def _expect(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         names = {dict: "an object", list: "a list", str: "text", int: "a whole number", bool: "true or false"}
-        raise ValueError(f"{where}: expected {names.get(kind, 'a number')} but found {json.dumps(value)[:60]}")
+        raise ValueError(f"{where}: expected {names.get(kind, 'a number')} but found {cut(json.dumps(value))}")
     return value

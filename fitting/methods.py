@@ -16,7 +16,8 @@ from fitting.laws import catalogue, objectives
 from fitting.laws.law import Law
 from fitting.prediction import predict
 from fitting.priors import PUBLISHED, believed
-from fitting.testbeds.testbed import Testbed, suspicions
+from fitting.testbeds.suspicions import suspicions
+from fitting.testbeds.testbed import Testbed
 from fitting.uncertainty import Prior
 
 if typing.TYPE_CHECKING:
@@ -138,11 +139,11 @@ def fit(
     loss_objective = objectives.named(objective or METHODS["best"].objective_loss)
     if not 0 < level < 1:
         raise ValueError(f"level is {level}: the coverage of an interval lies between 0 and 1, such as 0.95")
-    testbed = choice.counted(testbed, params_column)
     loss_column = testbed.column(loss, "loss")
     error_column = None if error is None else testbed.column(error, "error")
-    for suspicion in suspicions(testbed, loss_column):
+    for suspicion in suspicions(testbed, loss_column, error_column):
         warnings.warn(suspicion, stacklevel=2)
+    sha256, testbed = testbed.sha256, choice.counted(testbed, params_column)
     loss_rows, loss_left_out = choice.chosen(testbed, select, (loss_column,))
     form = catalogue.LOSS_LAWS[law]
     how = _How(METHODS[method], loss_objective, level, seed, resamples, priors)
@@ -165,7 +166,8 @@ def fit(
         select=select,
         select_error=select_error,
         objective=objective,
-        testbed_sha256=testbed.sha256,
+        params_column=params_column,
+        testbed_sha256=sha256,
         command=command,
         versions=provenance.versions(),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -11,6 +11,11 @@ from fitting.laws import catalogue
 from fitting.uncertainty import normal_scores
 
 NOTHING: Mapping[str, float] = types.MappingProxyType({})
+# By how much a size may lie below a ladder's smallest and above its largest before a slip is likelier than a wish. The
+# dearest target of Gadre et al. 2024 has 17 times the parameters and 110 times the tokens of their five rungs.
+_FAR = {"flops": (1e4, 1e6), "served_tokens": (1e2, math.inf)}
+_FAR_OF_A_SIZE = (1e2, 1e3)
+_UNITS = (1e3, 1e6, 1e9, 1e12, 1e15, 1e18, 1e21)
 
 
 def predict(
@@ -72,6 +77,40 @@ def pooled_error(
     return float(np.median(points)), (_fraction(low), _fraction(high))
 
 
+def ladder_of(law: FittedLaw) -> dict[str, list[float]]:
+    """The sizes of the runs that the loss law was fitted to, by name; those `strays` is told."""
+    points = law.loss.points
+    sizes = {name: [getattr(point, name) for point in points] for name in ("params", "tokens", "flops")}
+    others = {name for point in points for name in point.columns} - {*sizes, "loss"}
+    return sizes | {name: [point.columns[name] for point in points if name in point.columns] for name in sorted(others)}
+
+
+def strays(asked: Mapping[str, float], ladder: Mapping[str, Sequence[float]]) -> list[str]:
+    """Where what is asked about lies absurdly far off a ladder, as in other units: a sentence each, with a remedy.
+
+    Args:
+      asked: sizes by name: `params`, `tokens`, `flops`, `served_tokens` or another column; 0 is not judged.
+      ladder: the sizes of its runs, by name; what it does not have is not judged.
+    """
+    said = []
+    for name, value in asked.items():
+        sizes = ladder.get("tokens" if name == "served_tokens" else name)
+        if not sizes or not 0 < value < math.inf:
+            continue
+        (below, beyond), low, high = _FAR.get(name, _FAR_OF_A_SIZE), min(sizes), max(sizes)
+        if value < low / below:
+            what, times = f"times less than the smallest run fitted has ({low:.3g})", low / value
+            meant = [value * unit for unit in _UNITS if low <= 10 * value * unit and value * unit <= 100 * high]
+        elif value > high * beyond:
+            what, times = f"times more than the largest run fitted has ({high:.3g})", value / high
+            meant = [value / unit for unit in _UNITS if low <= 10 * value / unit and value / unit <= 100 * high]
+        else:
+            continue
+        was = f"; was {' or '.join(f'{v:g}' for v in meant[:2])} meant?" if meant else ""
+        said.append(f"{name} is {value:g}, {float(f'{times:.2g}'):,.0f} {what}, where the law is a guess{was}")
+    return said
+
+
 def _inputs(law: FittedLaw, params: float, tokens: float, columns: Mapping[str, float]) -> list[float]:
     """What the loss law is of."""
     loss_law = catalogue.named(law.loss.law)
@@ -101,7 +140,8 @@ def run_scores(law: FittedLaw) -> dict[str, np.ndarray]:
 
 
 def _interval(value_S: np.ndarray, level: float) -> tuple[float, float]:
-    low, high = np.quantile(value_S, [(1 - level) / 2, (1 + level) / 2])
+    with np.errstate(invalid="ignore"):  # of draws that are infinite there is no interval
+        low, high = np.quantile(value_S, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 

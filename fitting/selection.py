@@ -20,6 +20,8 @@ if typing.TYPE_CHECKING:
 
 MOST_ROLL_OUTS = 4
 MOST_INFLUENCES = 30
+# What was fitted is fitted again, though a quality gate be against it.
+_ANY = "(quarantine == '' or quarantine != '')"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,8 +121,8 @@ def _refit(
             Testbed(table),
             loss=law.loss.column,
             error=error_column,
-            select="in_loss == 1",
-            select_error="in_error == 1" if error_column else None,
+            select=f"in_loss == 1 and {_ANY}",
+            select_error=f"in_error == 1 and {_ANY}" if error_column else None,
             level=law.level,
             seed=law.seed,
             law=law_name or law.loss.law,

@@ -8,10 +8,12 @@ from typing import Any, Literal, dataclass_transform
 import pydantic
 import yaml
 
-from ladder import config_tree
+from fitting.files import cut
+from ladder import config_tree, storage
 from ladder.recipe import RECIPES
 from tasks.text.published import PAPER
 
+MOST_PROBLEMS = 10  # that one message names
 Remat = Literal["none", "full", "attended", "mixed", "mixed+attended"]
 
 
@@ -297,6 +299,7 @@ def load_evaluation(path: str, overrides: Sequence[str] = ()) -> Evaluation:
     if set(tree) != {"evaluation"}:
         return load(path, overrides).evaluation
     evaluation = _checked(tree["evaluation"], Evaluation, f"{path}: evaluation")
+    _refuse_misplaced(tree, path)
     _refuse_unknown_sets(evaluation, path)
     return evaluation
 
@@ -315,8 +318,9 @@ def _checked(tree: Any, kind: type, path: str) -> Any:
     try:
         return pydantic.TypeAdapter(kind).validate_json(_as_json(tree))
     except pydantic.ValidationError as e:
-        problems = "; ".join(f"{'.'.join(map(str, p['loc'])) or 'config'}: {_what(p)}" for p in e.errors())
-        raise ValueError(f"{path}: {problems}") from e
+        problems = [f"{cut('.'.join(map(str, p['loc']))) or 'config'}: {_what(p)}" for p in e.errors()]
+        more = [f"and {len(problems) - MOST_PROBLEMS} more"] if len(problems) > MOST_PROBLEMS else []
+        raise ValueError(f"{path}: {'; '.join(problems[:MOST_PROBLEMS] + more)}") from e
 
 
 def _what(problem: Any) -> str:
@@ -336,18 +340,28 @@ def _refuse_unknown_sets(evaluation: Evaluation, path: str) -> None:
         )
 
 
+def _refuse_misplaced(tree: Any, path: str, key: str = "") -> None:
+    """Every text that names a place must name one that can be read and written."""
+    if isinstance(tree, dict | list):
+        for name, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+            _refuse_misplaced(value, path, f"{key}.{name}" if key else str(name))
+    elif isinstance(tree, str) and not tree.startswith("tfds:") and (why := storage.misplaced(tree)):
+        raise ValueError(f"{path}: {key}: {why}")
+
+
 def _refuse_impossible(config: LadderConfig, path: str) -> None:
     def refuse(key: str, why: str) -> None:
         raise ValueError(f"{path}: {key}: {why}")
 
     _refuse_unknown_sets(config.evaluation, path)
+    _refuse_misplaced(as_tree(config), path)
     if config.recipe.name not in RECIPES:
         refuse("recipe.name", f"no recipe is named {config.recipe.name!r}; there are {', '.join(RECIPES)}")
     if not config.recipe.learning_rate_scale > 0:
         refuse("recipe.learning_rate_scale", f"{config.recipe.learning_rate_scale} must be more than 0")
     for size in config.sizes:
         if not re.fullmatch(r"[A-Za-z0-9=_.-]+", size):
-            refuse("sizes", f"{size!r} names a folder: use letters, digits and = _ . - only")
+            refuse("sizes", f"{cut(repr(size))} names a folder: use letters, digits and = _ . - only")
     if not config.rungs:
         refuse("rungs", "a ladder needs at least one grid of rungs")
     for key, seed in (("seed", config.seed), ("corpus.seed", config.corpus.seed)):

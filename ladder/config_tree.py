@@ -7,6 +7,9 @@ from typing import Any
 import yaml
 from etils import epath
 
+from fitting.files import cut
+from ladder import storage
+
 
 def read(path: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Gives a file's tree over that of its `base`, a file named from where it lies itself, with overrides.
@@ -39,7 +42,7 @@ def shipped() -> dict[str, epath.Path]:
 
 
 def _named(path: str) -> epath.Path:
-    file = epath.Path(path)
+    file = storage.place(path)
     return file if file.exists() else shipped().get(path, file)
 
 
@@ -56,7 +59,7 @@ def _read(file: epath.Path) -> dict[str, Any]:
     try:
         tree = yaml.load(file.read_text(), _Loader)
     except yaml.YAMLError as e:
-        raise ValueError(f"{file} is not YAML: {e}") from e
+        raise ValueError(f"{file} is not YAML: {cut(' '.join(str(e).split()), 300)}") from e
     if not isinstance(tree, dict):
         raise ValueError(f"{file} must hold a mapping of keys, as configs/demo.yaml does")
     return tree
@@ -66,6 +69,7 @@ def _on_its_base(tree: dict[str, Any], file: epath.Path, below: tuple[str, ...] 
     """The tree over that of its `base`, a file named from where it lies itself, if it has one."""
     if "base" not in tree:
         return tree
+    storage.place(str(tree["base"]))
     base = file.parent / str(tree["base"])
     if str(base) in below:
         raise ValueError(f"{file}: base: {tree['base']} is based on this file")
@@ -83,11 +87,11 @@ def _set(tree: dict[str, Any], override: str) -> None:
     path, equals, value = override.partition("=")
     *parents, leaf = path.split(".")
     if not equals or not all([*parents, leaf]):
-        raise ValueError(f"--set {override}: write it as path.to.key=value")
+        raise ValueError(f"--set {cut(override)}: write it as path.to.key=value")
     try:
         parsed = yaml.load(value, _Loader)
     except yaml.YAMLError:
-        raise ValueError(f"--set {override}: {value!r} is not YAML; quote it") from None
+        raise ValueError(f"--set {cut(override)}: {cut(repr(value))} is not YAML; quote it") from None
     for key in parents:
         tree = _item(tree, key, override)
     if isinstance(tree, list):
@@ -96,14 +100,14 @@ def _set(tree: dict[str, Any], override: str) -> None:
     elif isinstance(tree, dict):
         tree[leaf] = parsed
     else:
-        raise ValueError(f"--set {override}: there is nothing below {'.'.join(parents)}")
+        raise ValueError(f"--set {cut(override)}: there is nothing below {'.'.join(parents)}")
 
 
 def _item(tree: Any, key: str, override: str) -> Any:
     if isinstance(tree, list):
         if not key.isdigit() or int(key) >= len(tree):
-            raise ValueError(f"--set {override}: {key} must be one of 0 to {len(tree) - 1}")
+            raise ValueError(f"--set {cut(override)}: {key} must be one of 0 to {len(tree) - 1}")
         return tree[int(key)]
     if not isinstance(tree, dict):
-        raise ValueError(f"--set {override}: there is nothing below {key}")
+        raise ValueError(f"--set {cut(override)}: there is nothing below {cut(key)}")
     return tree.setdefault(key, {})

@@ -1,9 +1,11 @@
 """LadderConfig → RunSpecs, with what they will cost."""
 
 import itertools
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+from fitting.files import cut
 from ladder.config import Grid, LadderConfig
 from ladder.recipe import RECIPES
 from ladder.spec import RunSpec, run_name
@@ -14,8 +16,10 @@ from models.config import DecoderConfig
 def plan(config: LadderConfig, vocab_size: int) -> tuple[RunSpec, ...]:
     """Every run of the ladder: rungs, then targets.
 
+    A rung that would end within its warm-up is left out, with a warning: the quality gates would keep it from the fit.
+
     Raises:
-      ValueError: where sizes do not grow, a run is named twice, or a run would have no step.
+      ValueError: where sizes do not grow, a run is named twice, a run would have no step, or no rung would be left.
     """
     decoders = {name: decoder(config, name, vocab_size) for name in config.sizes}
     _refuse_shrinking(decoders)
@@ -24,7 +28,7 @@ def plan(config: LadderConfig, vocab_size: int) -> tuple[RunSpec, ...]:
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"run {name} is planned twice; each size and multiplier may stand in one grid only")
-    return specs
+    return _without_cut_warmups(specs)
 
 
 def decoder(config: LadderConfig, size: str, vocab_size: int) -> DecoderConfig:
@@ -63,7 +67,7 @@ def find(specs: Sequence[RunSpec], run: str) -> RunSpec:
     for spec in specs:
         if spec.run == run:
             return spec
-    raise ValueError(f"no run is named {run!r}; there are {', '.join(spec.run for spec in specs)}")
+    raise ValueError(f"no run is named {cut(repr(run))}; there are {', '.join(spec.run for spec in specs)}")
 
 
 def pool_shares(config: LadderConfig, specs: Sequence[RunSpec]) -> dict[str, float]:
@@ -134,6 +138,24 @@ def _runs(
                         f"{hyperparameters.batch_size} x {length}; raise the token multiplier or shorten the sequence"
                     )
                 yield RunSpec(run, role, size, decoders[size], length, steps, hyperparameters, config.seed)
+
+
+def _without_cut_warmups(specs: Sequence[RunSpec]) -> tuple[RunSpec, ...]:
+    short = [spec for spec in specs if spec.hyperparameters.warmup_steps > spec.steps]
+    rungs = [spec for spec in short if spec.role == "rung"]
+    kept = tuple(spec for spec in specs if spec not in rungs)
+    remedy = "raise the token multiplier"
+    if not any(spec.role == "rung" for spec in kept):
+        raise ValueError(f"every rung would end within its warm-up: {_warmups(rungs)}; {remedy}")
+    if rungs:
+        warnings.warn(f"not planned, since they would end within their warm-up: {_warmups(rungs)}", stacklevel=3)
+    if targets := [spec for spec in short if spec.role == "target"]:
+        warnings.warn(f"a target would end within its warm-up: {_warmups(targets)}; {remedy}", stacklevel=3)
+    return kept
+
+
+def _warmups(specs: Sequence[RunSpec]) -> str:
+    return ", ".join(f"{s.run} ({s.steps:,} steps, warm-up {s.hyperparameters.warmup_steps:,})" for s in specs)
 
 
 def _refuse_shrinking(decoders: dict[str, DecoderConfig]) -> None:

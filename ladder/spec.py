@@ -10,12 +10,16 @@ from typing import Any, Literal
 import pydantic
 from etils import epath
 
+from fitting.files import cut
 from ladder import storage
 from ladder.recipe import Hyperparameters
 from models import accounting
 from models.config import DecoderConfig
 
 SCHEMA_VERSION = 1
+# Of a file of the workdir that is damaged.
+PLAN_REMEDY = "remove it, and `ladder run` writes it again"
+CORPUS_REMEDY = "remove the folder corpus, and `ladder run` reads the corpus again"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +108,8 @@ def load(path: epath.Path) -> RunSpec:
     try:
         spec = pydantic.TypeAdapter(RunSpec).validate_json(path.read_bytes())
     except pydantic.ValidationError as e:
-        raise ValueError(f"{path} is no spec.json: {'; '.join(str(e).splitlines())}") from e
+        problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in e.errors()[:3])
+        raise ValueError(f"{path} is no spec.json: {cut(problems, 200)}; {PLAN_REMEDY}") from e
     if spec.schema_version != SCHEMA_VERSION:
         raise ValueError(f"{path} has schema {spec.schema_version}; this version reads {SCHEMA_VERSION}")
     return spec
@@ -118,8 +123,8 @@ class Workdir:
 
     @classmethod
     def at(cls, path: str) -> "Workdir":
-        """The workdir at a local path or a gs:// one."""
-        return cls(epath.Path(path).expanduser())
+        """The workdir at a local path or a gs:// one. Raises ValueError where it is neither."""
+        return cls(storage.place(path))
 
     @property
     def config(self) -> epath.Path:

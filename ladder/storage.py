@@ -4,10 +4,14 @@ gcsfs (files) and tensorstore (checkpoints) repeat what fails with 408, 429 or 5
 after a longer pause. An object appears when all of it has arrived, or not at all.
 """
 
+import json
 import os
 import re
+from typing import Any
 
 from etils import epath
+
+from fitting.files import cut, read_text
 
 # For this process and those it starts. TensorFlow's client, which epath would take where TensorFlow is installed, knows
 # no emulator; and a host must not remember that a file was not there which another has written since.
@@ -18,6 +22,67 @@ REMEDY = (
     "grant its account roles/storage.objectAdmin and roles/storage.legacyBucketReader there, or log in with "
     "`gcloud auth application-default login`"
 )
+
+
+# A scheme has two letters or more, as no drive of Windows has.
+SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
+
+
+def place(text: str) -> epath.Path:
+    """Where a person says that something is or shall be: a local path, or gs://bucket/path.
+
+    Raises:
+      ValueError: another place, such as s3://bucket, or a slip, such as gs:/bucket.
+    """
+    if why := misplaced(text):
+        raise ValueError(why)
+    return epath.Path(text).expanduser()
+
+
+def misplaced(text: str) -> str | None:
+    """In one line, why nothing can be read or written there; None where it is a local path or gs://bucket/path."""
+    named = cut(text)
+    if re.match("gs:", text, re.IGNORECASE) and not re.match("gs://[^/]", text):
+        return f"{named}: a bucket's path is written gs://bucket/path"
+    if (scheme := SCHEME.match(text)) and scheme[1] != "gs":
+        return f"{named}: {scheme[1]}:// cannot be read or written here; name a local path or gs://bucket/path"
+    return None
+
+
+def read_json(path: epath.Path, remedy: str, *keys: str) -> dict[str, Any]:
+    """A JSON object of ours, which has these keys.
+
+    Raises:
+      ValueError: no such file, or a damaged one; with the remedy.
+    """
+    try:
+        tree = json.loads(read_text(path))
+    except json.JSONDecodeError as e:
+        raise ValueError(f"{path}: not valid JSON ({e}); {remedy}") from None
+    if not isinstance(tree, dict) or (missing := [key for key in keys if key not in tree]):
+        lacks = f"it lacks {', '.join(missing)}" if isinstance(tree, dict) else "it is no JSON object"
+        raise ValueError(f"{path} is damaged: {lacks}; {remedy}")
+    return tree
+
+
+def read_rows(path: epath.Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl. A last line that was cut, as by a kill on the way of a copy, is left out.
+
+    Raises:
+      ValueError: another line that is no row; naming it.
+    """
+    rows, lines = [], read_text(path).splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as e:
+            if number == len(lines):
+                break
+            raise ValueError(f"{path}, line {number}: not valid JSON ({e}); remove that line") from None
+        if not isinstance(row, dict) or not {"step", "tokens", "loss_nats"} <= row.keys():
+            raise ValueError(f"{path}, line {number}: no row of a run, {cut(line)}; remove that line")
+        rows.append(row)
+    return rows
 
 
 def use_one_client() -> None:
@@ -51,6 +116,11 @@ def refusal(error: BaseException) -> str | None:
     where = f" on gs://{named[1] or named[2]}" if named else ""
     why = re.search(r"[^\s:]\S* does not have [\w. ]+", told)
     return f"no permission{where}: {why[0] if why else told[:200]}; {REMEDY}"
+
+
+def told(error: BaseException) -> str:
+    """What a person is told of a refusal: no more of it than can be read, whatever it quotes."""
+    return refusal(error) or cut(error, 2000)
 
 
 def is_remote(path: epath.Path) -> bool:

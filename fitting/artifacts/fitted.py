@@ -9,7 +9,7 @@ import numpy as np
 
 from fitting import files
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +141,8 @@ class FittedLaw:
       seed: of every random draw.
       select: the row selection that was asked for.
       select_error: the same for the error law; None where it takes the loss law's rows, or there is none.
+      params_column: the column of the table that N is of, in every law and prediction here; `params` counts all
+        parameters, `params_non_embedding` those without the embeddings.
       objective: what the method `best` was told to minimise, a name in `fitting.laws.objectives`; None where it was
         not.
       testbed_sha256: of the table's bytes.
@@ -163,6 +165,7 @@ class FittedLaw:
     created: str
     select_error: str | None = None
     objective: str | None = None
+    params_column: str = "params"
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -177,5 +180,5 @@ def save(law: FittedLaw, path: Any) -> None:
 
 
 def load(path: Any) -> FittedLaw:
-    """Reads law.json. Raises ValueError where there is no such file, or it is not exactly what `save` writes."""
-    return files.load(FittedLaw, path)
+    """Reads law.json, of this version or the one before. Raises ValueError where it is not what `save` writes."""
+    return files.load(FittedLaw, path, added={3: {"params_column": "params"}})

@@ -14,6 +14,7 @@ from typing import Any
 
 from fitting import files
 from fitting.artifacts.fitted import FittedLaw, Prediction
+from fitting.files import cut
 from fitting.testbeds.testbed import Testbed
 
 _SAME_SIZE = 0.01  # relative difference of N, or of D, that still is the run meant: targets end on a whole step
@@ -25,7 +26,7 @@ class FrozenPrediction:
 
     Attributes:
       prediction: what was predicted; its `run` may be empty.
-      columns: what is predicted, `loss` and perhaps `error`, by the testbed's column.
+      columns: what is predicted, `loss` and perhaps `error`, and what N counts, `params`, by the testbed's column.
       law_sha256: of law.json's bytes.
       known_runs: the runs measured when the law was fitted: none of them can be predicted any more.
       frozen: ISO 8601 time.
@@ -42,6 +43,18 @@ class FrozenPrediction:
     digest: str
     schema_version: int = 1
 
+    @property
+    def params_column(self) -> str:
+        """The testbed's column that N is of."""
+        return self.columns.get("params", "params")
+
+    def sizes(self, testbed: Testbed) -> tuple[dict[str, float], dict[str, list[float]]]:
+        """What was asked about, and the same columns of the runs of a testbed that were known by then."""
+        p = self.prediction
+        rows = testbed.table[testbed.table["run"].isin(self.known_runs)]
+        asked = {self.params_column: p.params, "tokens": p.tokens, **p.columns}
+        return asked, {name: rows[name].dropna().tolist() for name in asked if name in rows}
+
 
 @dataclasses.dataclass(frozen=True)
 class Score:
@@ -52,12 +65,14 @@ class Score:
       frozen: when it was frozen.
       measured: when its target was measured, ISO 8601; empty where the table does not say.
       digest: the frozen prediction's.
+      params_column: what its N counts, as in the law.
     """
 
     prediction: Prediction
     frozen: str
     measured: str
     digest: str
+    params_column: str = "params"
 
 
 def freeze(law: FittedLaw, law_sha256: str, prediction: Prediction, *, command: str = "") -> FrozenPrediction:
@@ -66,7 +81,7 @@ def freeze(law: FittedLaw, law_sha256: str, prediction: Prediction, *, command: 
     Raises:
       ValueError: the run was measured before the law was fitted.
     """
-    columns = {part: fit.column for part, fit in law.fits.items()}
+    columns = {part: fit.column for part, fit in law.fits.items()} | {"params": law.params_column}
     measured = [p.run for p in law.predictions if math.isfinite(p.measured_loss) or math.isfinite(p.measured_error)]
     fitted = [point.run for part in (law.loss, law.error) if part for point in part.points]
     frozen = FrozenPrediction(
@@ -113,18 +128,21 @@ def score(frozen: FrozenPrediction, testbed: Testbed, run: str, *, measured: str
     """
     rows = testbed.table[testbed.table["run"] == run]
     if rows.empty:
-        raise ValueError(f"the testbed has no run {run!r}; it has {', '.join(testbed.table['run'])}")
+        raise ValueError(f"the testbed has no run {cut(repr(run))}; it has {cut(', '.join(testbed.table['run']), 400)}")
     row = rows.iloc[0].to_dict()
-    prediction = frozen.prediction
+    prediction, params_column = frozen.prediction, frozen.params_column
     if prediction.run not in ("", run):
         raise ValueError(f"the prediction is of {prediction.run}, not of {run}")
     _refuse_known(frozen, run)
     if row["quarantine"]:
         raise ValueError(f"{run} is quarantined: {row['quarantine']}")
-    for name, size in {"params": prediction.params, "tokens": prediction.tokens, **prediction.columns}.items():
+    if params_column not in row:
+        raise ValueError(f"the prediction is of a run of {prediction.params:.4g} {params_column}: no such column")
+    for name, size in frozen.sizes(testbed)[0].items():
         if name in row and abs(row[name] / size - 1) > _SAME_SIZE:
             raise ValueError(f"the prediction is of a run of {size:.4g} {name}, but {run} has {row[name]:.4g}")
-    found = {part: float(row.get(column, math.nan)) for part, column in frozen.columns.items()}
+    measurable = {part: column for part, column in frozen.columns.items() if part != "params"}
+    found = {part: float(row.get(column, math.nan)) for part, column in measurable.items()}
     if math.isnan(found["loss"]):
         raise ValueError(f"{run} has no {frozen.columns['loss']} yet: measure it first")
     measured = measured or str(row.get("measured", ""))
@@ -136,6 +154,7 @@ def score(frozen: FrozenPrediction, testbed: Testbed, run: str, *, measured: str
         frozen=frozen.frozen,
         measured=measured,
         digest=frozen.digest,
+        params_column=params_column,
     )
 
 
@@ -153,5 +172,7 @@ def _time(text: str) -> datetime.datetime:
     try:
         time = datetime.datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"measured: {text!r} is no ISO 8601 time, such as 2026-11-24T15:00:00+00:00") from None
+        raise ValueError(
+            f"measured: {cut(repr(text))} is no ISO 8601 time, such as 2026-11-24T15:00:00+00:00"
+        ) from None
     return time if time.tzinfo else time.replace(tzinfo=datetime.UTC)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fitting.artifacts.fitted import FittedLaw
-from fitting.reports.words import count, fixed, flops, number, percent, short
+from fitting.reports.words import count, counted, fixed, flops, number, percent, short
 
 Answers = dict[str, str]
 NOT_TOLD = "not in the table of runs"
@@ -46,7 +46,7 @@ def _hypothesis(summary: Mapping[str, Any]) -> Answers:
         answers[f"Form of the {part} law"] = f"{fit['law'].replace('_', ' ')}: {fit['citation']}"
         answers[f"Its free parameters, {len(fit['theta'])}"] = ", ".join(fit["theta"])
     return answers | {
-        "Variables": "N, parameters; D, training tokens"
+        "Variables": f"N, {summary['n']}; D, training tokens"
         + ("; the error law’s is the loss" if "error" in summary["laws"] else ""),
         "Assumed between them": "C = 6ND (Kaplan et al. 2020), M = D/N; one recipe at every size",
     }
@@ -57,14 +57,12 @@ def _setup(
 ) -> Answers:
     ladder = summary["ladder"]
     elsewhere = "see the settings below" if has_settings else NOT_TOLD
-    embeddings = [p.params / p.columns["params_non_embedding"] for p in law.loss.points if _counts(p.columns)]
-    most = f"; embeddings are up to {percent(1 - 1 / max(embeddings), 0)} of them" if embeddings else ""
     return {
         "Runs": f"{ladder['runs']} fitted, {len(summary['left_out'])} left out, {len(law.predictions)} to predict",
         "Sizes": f"N {_span(ladder['params'], short)}, D {_span(ladder['tokens'], short)}, "
         f"M {_span(ladder['token_multiplier'], short)}, C {_span(ladder['flops'], flops)}",
-        "How N is counted": f"as the table’s column params: all parameters{most}",
-        "How C is counted": "6ND for every law, which leaves attention out; N includes the head, so C does too",
+        "How N is counted": f"as the table’s column {law.params_column}: {_counted(law)}",
+        "How C is counted": f"6ND for every law, which leaves attention out; {_head(law.params_column)}",
         "Hyperparameters": "one rule for all sizes: learning rate, batch and steps of every run stand in the plan below"
         if plan
         else elsewhere,
@@ -72,9 +70,24 @@ def _setup(
         "Data and tokenizer": elsewhere,
         "Architecture and aspect ratio": elsewhere,
         "Repeated data": f"not modelled; {elsewhere}",
-        "Three confounds of Porian et al. 2024": "head FLOPs are in C; warm-up length and tuning by scale: "
+        "Three confounds of Porian et al. 2024": f"{_head(law.params_column)}; warm-up length and tuning by scale: "
         + ("the recipe’s rule, in the settings and the plan below" if has_settings else NOT_TOLD),
     }
+
+
+def _counted(law: FittedLaw) -> str:
+    if law.params_column != "params":
+        return counted(law.params_column)
+    embeddings = [p.params / p.columns["params_non_embedding"] for p in law.loss.points if _counts(p.columns)]
+    most = f"; embeddings are up to {percent(1 - 1 / max(embeddings), 0)} of them" if embeddings else ""
+    return f"all parameters{most}"
+
+
+def _head(params_column: str) -> str:
+    """Whether the head's FLOPs are counted."""
+    if params_column not in ("params", "params_non_embedding"):
+        return f"the head’s FLOPs are in C where {params_column} counts the head"
+    return f"N {'includes' if params_column == 'params' else 'leaves out'} the head, so C does too"
 
 
 def _collection(law: FittedLaw, summary: Mapping[str, Any], chance_errors: Mapping[str, float]) -> Answers:
@@ -175,7 +188,7 @@ def limits(summary: Mapping[str, Any]) -> list[str]:
         "bends it.",
         "Regimes that the ladder does not hold, such as repeated data, other schedules or runs broken off early, are "
         "not covered.",
-        "C = 6ND leaves attention out. N is counted as the table counts it.",
+        f"C = 6ND leaves attention out. N is counted as the table’s column {summary['params_column']} counts it.",
     ]
     if "error" in summary["laws"]:
         said.append("Errors averaged over tasks extrapolate; single tasks seldom do.")

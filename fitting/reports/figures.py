@@ -131,7 +131,9 @@ def training_curves(law: FittedLaw, curves: Mapping[str, Sequence[tuple[float, f
             continue
         spent = tokens if against == "tokens" else 6 * known[run].params * tokens
         colour = drawing.family_of(known[run], kinds).colour if run in known else MUTED
-        (line,) = panel.plot(spent, loss, color=colour, linewidth=1.9 if run in targets else 1)
+        mark = "o" if len(spent) == 1 else None
+        width = 1.9 if run in targets else 1
+        (line,) = panel.plot(spent, loss, color=colour, marker=mark, markersize=4, linewidth=width)
         drawing.tooltip(line, run, run)
     drawing.log_ticks(panel, "x", words.short if against == "tokens" else words.flops)
     drawing.log_ticks(panel, "y", words.number)
@@ -196,7 +198,8 @@ def _thinned(curve_Tx2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     tokens, loss = curve_Tx2[(np.isfinite(curve_Tx2) & (curve_Tx2 > 0)).all(axis=1)].T
     if not tokens.size:
         return tokens, loss
-    slices = np.digitize(tokens, np.geomspace(tokens.min(), tokens.max(), 200))
+    edges = np.geomspace(tokens.min(), tokens.max(), 200)
+    slices = np.digitize(tokens, np.maximum.accumulate(edges))  # which rounding may put out of order, where all are one
     counts = np.bincount(slices)
     full = counts > 0
     tokens, loss = (np.bincount(slices, values)[full] / counts[full] for values in (tokens, loss))

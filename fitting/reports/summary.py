@@ -13,7 +13,7 @@ from fitting.artifacts.fitted import FittedLaw, LawFit, Prediction
 from fitting.laws import latex
 from fitting.reports import figures
 from fitting.reports.hull import hull, is_inside
-from fitting.reports.words import count
+from fitting.reports.words import count, counted
 
 if typing.TYPE_CHECKING:
     from fitting.selection import Checks, Refit
@@ -37,6 +37,8 @@ def summarise(law: FittedLaw, *, title: str, checks: "Checks | None" = None) -> 
         "created": law.created,
         "method": law.method,
         "level": law.level,
+        "params_column": law.params_column,
+        "n": counted(law.params_column),
         "ladder": ladder,
         "predictions": predictions,
         "laws": {part: _fit_summary(fit) for part, fit in law.fits.items()},
@@ -58,6 +60,11 @@ def summarise(law: FittedLaw, *, title: str, checks: "Checks | None" = None) -> 
 
 def cautions(law: FittedLaw, checks: "Checks | None" = None) -> Iterator[str]:
     """What a reader should know before trusting the numbers, one sentence each."""
+    if law.params_column != "params":
+        yield (
+            f"N is the table’s column {law.params_column} everywhere here, {counted(law.params_column)}: ask for "
+            "predictions in that count; M = D/N and C = 6ND are of it."
+        )
     for part, fit in law.fits.items():
         for name in fit.at_bound:
             yield f"Parameter {name} of the {part} law lies at its bound: the data do not determine it."

@@ -42,6 +42,12 @@ def plus_minus(shown: str) -> str:
     return "" if shown == "–" else f" ± {shown}"
 
 
+def counted(params_column: str) -> str:
+    """What N is, such as parameters without embeddings."""
+    known = {"params": "parameters", "params_non_embedding": "parameters without embeddings"}
+    return known.get(params_column, f"the table’s {params_column}")
+
+
 def count(number: int, noun: str) -> str:
     """Such as 1 run, 2 runs."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,8 +1,10 @@
 """Published testbeds → Testbed: what others measured, read into the table that every law is fitted to.
 
-Each importer is given a path and returns a table; `read` types it, checks it and passes it through the quality gates.
+Each importer is given a path and returns a table, typed, checked and passed through the quality gates.
 """
 
+import collections
+import dataclasses
 import importlib.resources
 import itertools
 import json
@@ -13,7 +15,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fitting import files
-from fitting.testbeds.testbed import Testbed, gated
+from fitting.files import cut
+from fitting.testbeds import cells
+from fitting.testbeds.testbed import Testbed
 
 if typing.TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +31,11 @@ def read(kind: str, path: Any) -> Testbed:
     """
     if kind not in KINDS:
         raise ValueError(f"kind {kind!r} is unknown; kinds are {', '.join(KINDS)}")
-    return gated(KINDS[kind](_existing(path)))
+    path = _existing(path)
+    try:
+        return KINDS[kind](path)
+    except ValueError as error:
+        raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
 
 
 def shipped(name: str) -> Any:
@@ -39,13 +47,21 @@ def shipped(name: str) -> Any:
 def gadre2024(folder: Any) -> Testbed:
     """The 104 models of Gadre et al. 2024 (arXiv:2403.08540): `exp_data` of github.com/mlfoundations/scaling.
 
-    Losses are named as the paper's code names them, after their folder. `error/average` is over the 46 tasks of the
-    paper, `error/average_17` over its 17-task subset. Targets are the six runs the paper held out.
+    Losses are named as the paper's code names them, after their folder. `error/average` is over the tasks that most
+    runs have, the paper's 46, and `error/average_17` over its 17-task subset, of runs that have them all. Targets are
+    the six runs the paper held out.
     """
     paths = sorted((folder / "models").glob("*.json"))
     if not paths:
         raise ValueError(f"{folder}: no models/*.json; give the exp_data folder of github.com/mlfoundations/scaling")
-    return _table([_gadre_run(folder, path) for path in paths])
+    rows = [_gadre_run(folder, path) for path in paths]
+    errors = [{name: value for name, value in row.items() if name.startswith("error/")} for row in rows]
+    ((usual, _),) = collections.Counter(map(frozenset, errors)).most_common(1)
+    for row, of_run in zip(rows, errors, strict=True):
+        for average, tasks in {"average": usual, "average_17": {f"error/{task}" for task in _GADRE_SUBSET}}.items():
+            if tasks and tasks <= of_run.keys():
+                row[f"error/{average}"] = math.fsum(of_run[task] for task in tasks) / len(tasks)
+    return _table(rows)
 
 
 _GADRE_TARGETS = (
@@ -61,32 +77,79 @@ _GADRE_SUBSET = (
 
 
 def _gadre_run(folder: Any, path: Any) -> dict[str, Any]:
-    model = _json(path)
-    accuracies = _json(folder / "evals" / f"evaluation_{path.stem}_heavy.json")["eval_metrics"]["icl"]
-    size, arguments = model["hyperparameters"], _arguments(model["open_lm_args"])
+    """What a model's file and that of its evaluation say; what only a gate looks at may be missing."""
+    model, evaluation = _Record.read(path), _Record.read(folder / "evals" / f"evaluation_{path.stem}_heavy.json")
+    arguments = _arguments(model.maybe("open_lm_args", []))
+    batch_size = model.maybe("hyperparameters", "global_bs", math.nan)
+    tokens = model.number("hyperparameters", "tokens")
     row = {
         "run": model["name"],
         "role": "target" if model["name"] in _GADRE_TARGETS else "rung",
         "corpus": model["dataset_name"],
-        "model": size["model"].split("/")[-1].removesuffix(".json"),
-        "params": size["params"],
-        "params_non_embedding": size["params_no_embed"],
-        "tokens": size["tokens"],
-        "batch_size": size["global_bs"],
-        "warmup_steps": size["warmup"],
-        "steps": size["tokens"] / (2048 * size["global_bs"]),
-        "tokens_seen": int(arguments["train-num-samples"]) * int(arguments["epochs"]),
+        "model": str(model["hyperparameters", "model"]).split("/")[-1].removesuffix(".json"),
+        "params": model.number("hyperparameters", "params"),
+        "params_non_embedding": model.maybe("hyperparameters", "params_no_embed", math.nan),
+        "tokens": tokens,
+        "batch_size": batch_size,
+        "warmup_steps": model.maybe("hyperparameters", "warmup", math.nan),
+        "steps": tokens / (2048 * batch_size),
     }
-    for result in model["results"]:
-        where = result["val_data"][0].split("/")[-2]
-        row[f"loss/{where}"] = result["loss"]
+    if {"train-num-samples", "epochs"} <= arguments.keys():
+        row["tokens_seen"] = int(arguments["train-num-samples"]) * int(arguments["epochs"])
+    for i in range(len(model.several("results", kind=list))):
+        where = str(model["results", i, "val_data", 0]).split("/")
+        name = where[-2] if len(where) > 1 else where[0]
+        row[f"loss/{name}"] = model.number("results", i, "loss")
+        ends = [model.maybe("results", i, f"loss_tokens_{end}_95", math.nan) for end in ("lower", "upper")]
         # A 95 % interval of the mean over tokens: 2 × 1.96 standard errors wide.
-        row[f"loss_stderr/{where}"] = (result["loss_tokens_upper_95"] - result["loss_tokens_lower_95"]) / 3.92
-    errors = {task: 1 - accuracy for task, accuracy in accuracies.items()}
-    row |= {f"error/{task}": error for task, error in errors.items()}
-    row["error/average"] = math.fsum(errors.values()) / len(errors)
-    row["error/average_17"] = math.fsum(errors[task] for task in _GADRE_SUBSET) / len(_GADRE_SUBSET)
+        row[f"loss_stderr/{name}"] = (ends[1] - ends[0]) / 3.92
+    for task in evaluation.several("eval_metrics", "icl", kind=dict):
+        row[f"error/{task}"] = 1 - evaluation.number("eval_metrics", "icl", task)
     return row
+
+
+@dataclasses.dataclass(frozen=True)
+class _Record:
+    """A JSON file, asked for by the way to a value; a ValueError names the file and the key that it lacks."""
+
+    path: Any
+    tree: Any
+
+    @classmethod
+    def read(cls, path: Any) -> "_Record":
+        return cls(path, _json(path))
+
+    def __getitem__(self, way: Any) -> Any:
+        way, value = way if isinstance(way, tuple) else (way,), self.tree
+        for i, key in enumerate(way):
+            try:
+                value = value[key]
+            except (KeyError, IndexError, TypeError):
+                raise ValueError(f"{self.path}: no key {'.'.join(map(str, way[: i + 1]))}") from None
+        return value
+
+    def number(self, *way: Any) -> float:
+        value = self[way]
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            where = ".".join(map(str, way))
+            raise ValueError(f"{self.path}: {where}: expected a number but found {cut(json.dumps(value))}")
+        return value
+
+    def several(self, *way: Any, kind: type) -> Any:
+        """A list or an object."""
+        if not isinstance(value := self[way], kind):
+            what = "a list" if kind is list else "an object"
+            where = ".".join(map(str, way))
+            raise ValueError(f"{self.path}: {where}: expected {what} but found {cut(json.dumps(value))}")
+        return value
+
+    def maybe(self, *way_and_default: Any) -> Any:
+        """The last is the default, and says by its type what is asked for."""
+        *way, default = way_and_default
+        try:
+            return self.number(*way) if isinstance(default, float) else self[tuple(way)]
+        except ValueError:
+            return default
 
 
 def _arguments(words: list[str]) -> dict[str, str]:
@@ -133,21 +196,28 @@ _OLMO_COLUMNS = (
 def _olmo_run(path: Any) -> "pd.DataFrame":
     import pandas as pd
 
-    log = _csv(path)
     run = _OLMO_7B.get(path.stem, path.stem)
-    measured = _olmo_measured(log)
-    if "throughput/total_tokens" in log:
-        tokens = log["throughput/total_tokens"]
-    else:
-        tokens = log["_step"] * log["batch_size_in_tokens"]
+    size = run.split("-")[0]
+    if size not in _OLMO_SIZES:
+        raise ValueError(
+            f"{path}: how many parameters {size} has is not known, only of {', '.join(_OLMO_SIZES)}; give a table of "
+            "its own, of kind csv"
+        )
+    log = _csv(path, "batch_size_in_tokens")
+    measured = _olmo_measured(path, log)
+    counters = ["batch_size_in_tokens", "throughput/total_tokens" if "throughput/total_tokens" in log else "_step"]
+    if counters[1] not in log:
+        raise ValueError(f"{path}: missing column _step, or throughput/total_tokens")
+    _refuse_words(path, log, *counters)
+    tokens = log[counters[1]] if counters[1] != "_step" else log["_step"] * log["batch_size_in_tokens"]
     steps = (tokens / log["batch_size_in_tokens"]).round().astype(int)
-    params, width = _OLMO_SIZES[run.split("-")[0]]
+    params, width = _OLMO_SIZES[size]
     common = {
         "corpus": "olmo-mix",
-        "model": run.split("-")[0],
+        "model": size,
         "params": params + _OLMO_VOCABULARY * width,
         "params_non_embedding": params,
-        "learning_rate": log["learning_rate_peak"].iloc[-1],
+        "learning_rate": log["learning_rate_peak"].iloc[-1] if "learning_rate_peak" in log else math.nan,
     }
     final = measured.iloc[-5:].mean().to_frame().T
     final = final.assign(run=run, role="target" if run in _OLMO_7B.values() else "rung", tokens=int(tokens.iloc[-1]))
@@ -160,19 +230,22 @@ def _olmo_run(path: Any) -> "pd.DataFrame":
     return pd.concat([final, along], ignore_index=True).assign(**common)
 
 
-def _olmo_measured(log: "pd.DataFrame") -> "pd.DataFrame":
-    """Losses and errors of every checkpoint, by our names."""
+def _olmo_measured(path: Any, log: "pd.DataFrame") -> "pd.DataFrame":
+    """Losses and errors of every checkpoint, by our names; averages over MMLU where all its parts are."""
     import pandas as pd
 
     measured = {}
     for column in log:
         for pattern, kind in _OLMO_COLUMNS:
             if match := pattern.fullmatch(column):
+                _refuse_words(path, log, column)
                 measured[f"{kind}/{match[1]}"] = 1 - log[column] if kind == "error" else log[column]
     for kind in ("bpb", "error"):
         for split in ("val", "test"):
-            parts = [weight * measured[f"{kind}/mmlu_{name}_{split}"] for name, weight in _OLMO_MMLU.items()]
-            measured[f"{kind}/mmlu_avg_{split}"] = sum(parts) / sum(_OLMO_MMLU.values())
+            parts = {f"{kind}/mmlu_{name}_{split}": weight for name, weight in _OLMO_MMLU.items()}
+            if parts.keys() <= measured.keys():
+                total = sum(weight * measured[name] for name, weight in parts.items())
+                measured[f"{kind}/mmlu_avg_{split}"] = total / sum(_OLMO_MMLU.values())
     return pd.DataFrame(measured)
 
 
@@ -235,17 +308,34 @@ def _json(path: Any) -> Any:
 
 
 def _csv(path: Any, *required: str) -> "pd.DataFrame":
-    import pandas as pd
-
     if path.is_dir():
         raise ValueError(f"{path} is a folder; give the CSV file of runs in it")
-    try:
-        table = pd.read_csv(path, skipinitialspace=True)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a table of comma-separated values: {str(error).strip()}") from None
+    table = cells.read(path)
+    if table.empty:
+        raise ValueError(f"{path}: no rows")
     if missing := [name for name in required if name not in table]:
-        raise ValueError(f"{path}: missing column {', '.join(missing)}; columns are {', '.join(map(str, table))}")
-    return table
+        raise ValueError(f"{path}: missing column {', '.join(missing)}; columns are {cut(', '.join(table))}")
+    return table.apply(_typed)
+
+
+def _refuse_words(path: Any, table: "pd.DataFrame", *columns: str) -> None:
+    """Raises a ValueError where a column holds what is no number."""
+    import pandas as pd
+
+    for column in columns:
+        if not pd.api.types.is_numeric_dtype(table[column]):
+            bad = table[column][pd.to_numeric(table[column], errors="coerce").isna() & (table[column] != "")].iloc[0]
+            raise ValueError(f"{path}: column {column}: {cut(bad)!r} is not a number")
+
+
+def _typed(column: "pd.Series") -> "pd.Series":
+    """A column as numbers where all its cells are, an empty one as NaN; else as it is."""
+    import pandas as pd
+
+    try:
+        return pd.to_numeric(column.replace("", math.nan))
+    except ValueError:
+        return column
 
 
 def _table(rows: list[dict[str, Any]]) -> Testbed:

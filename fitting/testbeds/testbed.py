@@ -2,15 +2,17 @@
 
 import dataclasses
 import hashlib
-import io
 import math
 import re
 import sys
+import types
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fitting import files
+from fitting.files import cut
+from fitting.testbeds import cells, gates
 
 if typing.TYPE_CHECKING:
     import numpy as np
@@ -28,13 +30,13 @@ ROLES = ("rung", "target", "checkpoint")
 LOSS_KINDS = ("loss", "bpb")
 _LARGEST = sys.float_info.max
 _FRACTIONS = {
-    "error": (1, "an error is a fraction, 0 to 1, not percent"),
+    "error": (1, "an error is a fraction, 0 to 1, not percent: divide by 100"),
     "error_stderr": (0.5, "the standard error of a fraction is at most 0.5: is this in percent?"),
 }
 
 
+NOTHING: Mapping[str, Any] = types.MappingProxyType({})
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
-_REMARKS = re.compile(r"\A(#[^\n]*\n)+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,9 +95,9 @@ class RunRecord:
         files.save(self, path)
 
     @classmethod
-    def load(cls, path: Any) -> "RunRecord":
+    def load(cls, path: Any, remedy: str = "make it again") -> "RunRecord":
         """Reads record.json, of this version or one before. Raises ValueError where it is not what `save` writes."""
-        return files.load(cls, path, added={1: {"identity": ""}})
+        return files.load(cls, path, added={1: {"identity": ""}}, remedy=remedy)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -112,7 +114,9 @@ class Testbed:
     - `learning_rate`, `batch_size`, `warmup_steps`, `steps`, `tokens_seen`: what the quality gates look at.
     - `loss/<set>` (nats a token), `bpb/<task>` (bits a byte), `error/<task or average>` (fractions, 0 to 1), and
       `loss_stderr/<set>` and so on, their sampling standard errors; an empty cell was not measured.
-    - `quarantine`: empty, or why the run must not be fitted.
+    - `quarantine`: empty, or why the run must not be fitted, to which the quality gates (`fitting.testbeds.gates`) add
+      their reasons. The numbers stay: a quarantined rung is fitted only by a selection that names `quarantine`, a
+      quarantined target is still predicted and scored.
 
     Lines before the header that begin with # are remarks.
     """
@@ -122,11 +126,17 @@ class Testbed:
     table: "pd.DataFrame"
 
     def __post_init__(self):
-        object.__setattr__(self, "table", _checked(self.table))
+        table = _checked(self.table)
+        object.__setattr__(self, "table", table.assign(quarantine=gates.judged(table)))
 
     @classmethod
-    def from_records(cls, records: Sequence[RunRecord]) -> "Testbed":
-        """One row a record, with `error/average`, the mean over tasks, where a run has them all."""
+    def from_records(
+        cls, records: Sequence[RunRecord], settings: Mapping[str, Mapping[str, float]] = NOTHING
+    ) -> "Testbed":
+        """One row a record, with `error/average`, the mean over tasks, where a run has them all.
+
+        `settings` has, by run, what else is known of it: some of the `SETTING_COLUMNS`.
+        """
         import pandas as pd
 
         losses = _names(record.losses for record in records)
@@ -134,7 +144,7 @@ class Testbed:
         in_bytes = _names([n for n, s in record.scores.items() if "bits_per_byte" in s] for record in records)
         rows = []
         for record in records:
-            row = {name: getattr(record, name) for name in COLUMNS}
+            row = {name: getattr(record, name) for name in COLUMNS} | dict(settings.get(record.run, {}))
             row |= _measurements("loss", {name: record.losses.get(name) for name in losses})
             bits = {name: record.scores.get(name, {}).get("bits_per_byte") for name in in_bytes}
             row |= _measurements("bpb", bits)
@@ -155,16 +165,9 @@ class Testbed:
           ValueError: no such file, not a table, a required column missing, a cell that is not a number, a run named
             twice, sizes or losses that are not positive, errors outside 0 to 1.
         """
-        import pandas as pd
-
-        text = files.read_text(path)
+        table = cells.read(path)
         try:
-            table = io.StringIO(_REMARKS.sub("", text, count=1))
-            cells = pd.read_csv(table, dtype=str, keep_default_na=False, skipinitialspace=True)
-        except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-            raise ValueError(f"{path}: not a table of comma-separated values: {str(error).strip()}") from None
-        try:
-            return cls(cells)
+            return cls(table)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
 
@@ -191,10 +194,15 @@ class Testbed:
         if full not in self.table:
             there = [column for column in self.table if column.startswith(f"{kind}/")]
             rename = f"; rename its column {name!r} to {full!r}" if name in self.table else ""
-            raise ValueError(
-                f"no column {full!r} in the testbed; it has {', '.join(there) or f'no {kind} columns'}{rename}"
-            )
+            has = cut(", ".join(there), 400) or f"no {kind} columns"
+            raise ValueError(f"no column {cut(repr(full))} in the testbed; it has {has}{rename}")
         return full
+
+    @property
+    def quarantined(self) -> dict[str, str]:
+        """Why each run in quarantine is there, by run; its checkpoints are there with it."""
+        rows = self.table[(self.table["quarantine"] != "") & (self.table["role"] != "checkpoint")]
+        return dict(zip(rows["run"], rows["quarantine"], strict=True))
 
     def stderr_column(self, column: str) -> str:
         """`loss_stderr/c4_val` for `loss/c4_val`; it need not exist."""
@@ -207,76 +215,19 @@ class Testbed:
           ValueError: a malformed expression, or one that no row satisfies.
         """
         if "@" in _QUOTED.sub("", expression):
-            raise ValueError(f"select {expression!r}: variables (@) cannot be used; compare columns with values")
+            raise ValueError(
+                f"select {cut(repr(expression))}: variables (@) cannot be used; compare columns with values"
+            )
         try:
             rows = self.table.query(expression, engine="python").index
         except Exception as error:  # pandas raises whatever Python's parser and its operators do
             raise ValueError(
-                f"select {expression!r} is not a valid row selection ({error}); write, for instance, "
-                f"\"role == 'rung' and token_multiplier <= 320\"; columns are {', '.join(self.table)}"
+                f"select {cut(repr(expression))} is not a valid row selection ({cut(error)}); write, for instance, "
+                f"\"role == 'rung' and token_multiplier <= 320\"; columns are {cut(', '.join(self.table), 400)}"
             ) from None
         if rows.empty:
-            raise ValueError(f"select {expression!r} holds for none of the {len(self.table)} runs")
+            raise ValueError(f"select {cut(repr(expression))} holds for none of the {len(self.table)} runs")
         return self.table.index.isin(rows)
-
-
-def gated(testbed: Testbed) -> Testbed:
-    """The testbed with every run that breaks a quality gate in `quarantine`, with the reason or reasons.
-
-    A gate judges the runs whose columns it needs: a batch of one sequence, a warm-up longer than the run, tokens seen
-    that are not those the run is said to have had, a loss no better than guessing. The numbers stay: a quarantined rung
-    is fitted only by a selection that names `quarantine`, a quarantined target is still predicted and scored.
-    """
-    table = testbed.table.copy()
-    for row, why in zip(table.index, table.to_dict("records"), strict=True):
-        reasons = [table.loc[row, "quarantine"], *(reason for gate in _GATES if (reason := gate(why)))]
-        table.loc[row, "quarantine"] = "; ".join(filter(None, reasons))
-    return Testbed(table)
-
-
-def suspicions(testbed: Testbed, column: str) -> list[str]:
-    """What in the table looks as if it were in another unit, a sentence each; `column` is the loss to be fitted."""
-    table, found = testbed.table, []
-    for name in ("params", "tokens"):
-        if (largest := table[name].max()) < 1000:
-            found.append(f"{name} is at most {largest:g}: it is a plain count, not in millions or billions")
-    if "params_non_embedding" in table and (more := table["params_non_embedding"] > table["params"]).any():
-        found.append(f"run {table['run'][more.idxmax()]!r} has more parameters without its embeddings than with them")
-    kind, _, name = column.partition("/")
-    ratio = (table[column] / _usual_nats(table["params"], table["tokens"]))[table["params"] >= 1e7].dropna()
-    if kind == "loss" and len(ratio) and ratio.between(1.33, 1.56).all():
-        found.append(f"{column} is {ratio.median():.2f} times what is usual for text: are these bits, and not nats?")
-    if kind == "loss" and len(ratio) and (ratio < 0.6).all():
-        found.append(f"{column} is low for nats a token: bits a byte are columns named bpb/{name}")
-    return found
-
-
-def _usual_nats(params: Any, tokens: Any) -> Any:
-    """The law of Hoffmann et al. 2022 as Besiroglu et al. 2024 refitted it: web text in a vocabulary of 32,000."""
-    return 1.817 + 482.0 * params**-0.3478 + 2085.4 * tokens**-0.3658
-
-
-def _batch_of_one(run: Mapping[str, Any]) -> str:
-    return "batch of 1 sequence" if run.get("batch_size") == 1 else ""
-
-
-def _warmup_outlasts_run(run: Mapping[str, Any]) -> str:
-    warmup, steps = run.get("warmup_steps", math.nan), run.get("steps", math.nan)
-    return f"warm-up of {warmup:,.0f} steps in a run of {steps:,.0f}" if warmup > steps else ""
-
-
-def _other_tokens(run: Mapping[str, Any]) -> str:
-    seen, tokens = run.get("tokens_seen", math.nan), run["tokens"]
-    return f"tokens do not match: {tokens:.4g} said, {seen:.4g} trained" if abs(seen / tokens - 1) > 0.01 else ""
-
-
-def _diverged(run: Mapping[str, Any]) -> str:
-    worst = max((value for name, value in run.items() if _kind(name) == "loss"), default=0)
-    return f"diverged: a loss of {worst:.4g} nats a token" if worst > _GUESSING_NATS else ""
-
-
-_GUESSING_NATS = math.log(2**18)  # of the largest vocabularies in use: 262,144 tokens, all equally likely
-_GATES = (_batch_of_one, _warmup_outlasts_run, _other_tokens, _diverged)
 
 
 def _names(mappings: Any) -> list[str]:
@@ -302,7 +253,9 @@ def _average(measured: Sequence[Measurement | None]) -> Measurement | None:
 def _checked(table: "pd.DataFrame") -> "pd.DataFrame":
     """The table with its columns typed, completed and in order; ValueError where a value cannot be."""
     if missing := [name for name in ("run", "params", "tokens") if name not in table]:
-        raise ValueError(f"missing column {', '.join(missing)}; columns are {', '.join(map(str, table)) or '(none)'}")
+        raise ValueError(
+            f"missing column {', '.join(missing)}; columns are {cut(', '.join(map(str, table))) or '(none)'}"
+        )
     if table.empty:
         raise ValueError("the table has no runs")
     table = table.reset_index(drop=True)
@@ -311,10 +264,10 @@ def _checked(table: "pd.DataFrame") -> "pd.DataFrame":
         if name in table or name in defaults:
             table[name] = table[name].fillna("").astype(str) if name in table else defaults[name]
     if (twice := table["run"][table["run"].duplicated()].unique()).size:
-        raise ValueError(f"run named twice: {', '.join(twice)}; a run has one row")
+        raise ValueError(f"run named twice: {cut(', '.join(twice))}; a run has one row")
     if odd := sorted(set(table["role"]) - set(ROLES)):
         run = table["run"][table["role"] == odd[0]].iloc[0]
-        raise ValueError(f"role {odd[0]!r} of run {run!r}: it is rung, target or checkpoint")
+        raise ValueError(f"role {cut(repr(odd[0]))} of run {cut(repr(run))}: it is rung, target or checkpoint")
 
     numeric = [name for name in table if name in (*SIZE_COLUMNS, *SETTING_COLUMNS) or _kind(name)]
     for name in numeric:
@@ -328,7 +281,12 @@ def _checked(table: "pd.DataFrame") -> "pd.DataFrame":
     for name in numeric:
         kind = _kind(name)
         if kind in LOSS_KINDS:
-            _refuse(table, name, ~(_positive(table[name]) | table[name].isna()), "a loss must be positive and finite")
+            _refuse(
+                table,
+                name,
+                ~(_positive(table[name]) | table[name].isna()),
+                "a loss must be positive and finite; it is minus a log likelihood",
+            )
         elif kind:
             most, what = _FRACTIONS.get(kind, (_LARGEST, "a standard error is finite and not negative"))
             _refuse(table, name, ~(table[name].between(0, most) | table[name].isna()), what)
@@ -345,16 +303,17 @@ def _numbers(table: "pd.DataFrame", name: str) -> "pd.Series":
     """A column as whole numbers where all are, else as floats read to the last bit; an empty cell is NaN."""
     import pandas as pd
 
-    cells = table[name]
-    if not pd.api.types.is_numeric_dtype(cells):
-        for number in (int, float):
-            try:
-                return pd.Series([number(cell) if cell != "" else math.nan for cell in cells], index=cells.index)
-            except (TypeError, ValueError):
-                continue
-        bad = next(i for i, cell in cells.items() if not _is_number(cell))
-        raise ValueError(f"column {name}, run {table['run'][bad]!r}: {cells[bad]!r} is not a number")
-    return cells
+    column = table[name]
+    if pd.api.types.is_numeric_dtype(column):
+        return column
+    for number in (int, float):
+        try:
+            return pd.Series([number(cell) if cell != "" else math.nan for cell in column], index=column.index)
+        except (TypeError, ValueError):
+            continue
+    bad = next(i for i, cell in column.items() if not _is_number(cell))
+    run, cell = cut(table["run"][bad]), cut(column[bad])
+    raise ValueError(f"column {name}, run {run!r}: {cell!r} is not a number{_remedy(cell)}")
 
 
 def _is_number(cell: Any) -> bool:
@@ -365,6 +324,14 @@ def _is_number(cell: Any) -> bool:
         return False
 
 
+def _remedy(cell: str) -> str:
+    if re.fullmatch(r"[-+]?\d[\d.,\s'’_]*", cell):
+        return ": write it without thousands separators and with a decimal point, such as 1000000 or 2.5"
+    if re.fullmatch(r"[-+]?\d[\d.,]*\s*[kmbgt]\w*", cell, re.IGNORECASE):
+        return ": write it out, such as 400e6"
+    return ": write a fraction, such as 0.45" if cell.endswith("%") else ""
+
+
 def _positive(column: "pd.Series") -> "pd.Series":
     return (column > 0) & (column < math.inf)
 
@@ -372,4 +339,4 @@ def _positive(column: "pd.Series") -> "pd.Series":
 def _refuse(table: "pd.DataFrame", name: str, bad: "pd.Series", why: str) -> None:
     if bad.any():
         row = bad.idxmax()
-        raise ValueError(f"column {name}, run {table['run'][row]!r}: {table[name][row]:g}: {why}")
+        raise ValueError(f"column {name}, run {cut(repr(table['run'][row]))}: {table[name][row]:g}: {why}")

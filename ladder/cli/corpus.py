@@ -3,10 +3,10 @@
 import shlex
 from typing import Annotated
 
-from etils import epath
 from tyro.conf import arg
 
 from ladder import config as configs
+from ladder import storage
 from ladder.cli.arguments import ConfigPath, Overrides, to_person
 
 
@@ -41,5 +41,5 @@ def tokenizer(
     """Train a tokenizer on a ladder's corpus, to be its corpus.vocabulary."""
     from ladder.corpus import prepare
 
-    prepare.train_tokenizer(configs.load(config, overrides), size, epath.Path(out).expanduser())
+    prepare.train_tokenizer(configs.load(config, overrides), size, storage.place(out))
     to_person.print(f"tokenizer: {out}; train with it by --set corpus.vocabulary={out}")

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from etils import epath
 from tyro.conf import Positional, UseAppendAction, arg
 
+from ladder import storage
 from ladder.cli.arguments import to_person
 
 _Names = UseAppendAction[tuple[str, ...]]
@@ -50,6 +50,7 @@ def import_(
     from fitting.testbeds import importers
     from fitting.testbeds.logs import formats
 
+    to = storage.place(out)
     given = {
         **{"column": column, "params": params, "tokens-per-step": tokens_per_step, "smooth": smooth},
         **{"corpus": corpus, "run": run, "runs": runs},
@@ -62,11 +63,11 @@ def import_(
     elif len(files) != 1:
         raise ValueError(f"{kind} is one file or folder, but {len(files)} are given")
     else:
-        testbed = importers.read(kind, files[0])
-    testbed.write_csv(epath.Path(out))
+        testbed = importers.read(kind, storage.place(files[0]))
+    testbed.write_csv(to)
     is_run = testbed.table["role"] != "checkpoint"
-    for row in testbed.table[is_run & (testbed.table["quarantine"] != "")].to_dict("records"):
-        to_person.print(f"quarantined: {row['run']}, {row['quarantine']}")
+    for run_, why in testbed.quarantined.items():
+        to_person.print(f"quarantined: {run_}, {why}")
     checkpoints = f" and {(~is_run).sum():,} checkpoints" if not is_run.all() else ""
     to_person.print(f"{is_run.sum():,} runs{checkpoints}: {out}")
 

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 from etils import epath
 from tyro.conf import Positional, arg
 
+from fitting import files
+from fitting.files import cut
 from ladder import storage
 from ladder.cli import tables
 from ladder.cli.arguments import Json, print_json, to_person
@@ -44,8 +46,8 @@ def fit(
 ) -> None:
     """Fit a loss law, and an error law on top of it, to a table of runs."""
     fit_table(
-        epath.Path(testbed),
-        epath.Path(out),
+        storage.place(testbed),
+        storage.place(out),
         loss=loss,
         error=error,
         select=select,
@@ -63,7 +65,7 @@ def fit(
 def predict(
     law: Annotated[Positional[str], arg(metavar="LAW.json", help="what `ladder fit` wrote")],
     *,
-    params: Annotated[float, arg(metavar="N", help="parameters, embeddings included, such as 1.4e9")],
+    params: Annotated[float, arg(metavar="N", help="parameters as the law counts them, such as 1.4e9")],
     tokens: Annotated[float, arg(metavar="D", help="training tokens, such as 900e9")],
     given: Annotated[
         tuple[str, ...], arg(metavar="NAME=VALUE", help="what else the law is of, such as unique_tokens=100e9")
@@ -76,21 +78,24 @@ def predict(
 ) -> None:
     """Predict the loss and the error of a run from a fitted law."""
     from fitting.artifacts import fitted
-    from fitting.prediction import predict
+    from fitting.prediction import ladder_of, predict
 
-    path = epath.Path(law)
+    path, freeze_to = storage.place(law), storage.place(freeze) if freeze else None
     fitted_law = fitted.load(path)
     prediction = predict(fitted_law, params, tokens, run, columns=dict(map(_named_number, given)))
-    if freeze:
-        dated = _freeze(fitted_law, path, prediction, epath.Path(freeze))
+    _warn_of_strays({"params": params, "tokens": tokens, **prediction.columns}, ladder_of(fitted_law))
+    if freeze_to:
+        dated = _freeze(fitted_law, path, prediction, freeze_to)
         to_person.print(f"frozen at {dated.frozen}: {freeze}\npublish its digest to prove the date: {dated.digest}")
     if json:
         # Nothing was measured of a run that is only asked about.
         untold = ("run", "measured_loss", "measured_error", "columns")
         told = {f.name: getattr(prediction, f.name) for f in dataclasses.fields(prediction) if f.name not in untold}
-        print_json(told | ({"given": dict(prediction.columns)} if given else {}))
+        told["params_column"] = fitted_law.params_column
+        print_json(files.finite(told | ({"given": dict(prediction.columns)} if given else {})))
     else:
-        _print_predictions([prediction])
+        tables.print_predictions([prediction], to_person)
+        tables.print_what_n_is(fitted_law.params_column, to_person)
 
 
 def score(
@@ -104,14 +109,17 @@ def score(
     from fitting.artifacts import frozen
     from fitting.testbeds.testbed import Testbed
 
-    table = epath.Path(testbed)
+    table = storage.place(testbed)
     record = Workdir(table.parent).record(run)
     measured = tables.iso_time(record.stat().mtime) if record.exists() else ""
-    scored = frozen.score(frozen.load(epath.Path(prediction)), Testbed.read_csv(table), run, measured=measured)
+    known, measured_runs = frozen.load(storage.place(prediction)), Testbed.read_csv(table)
+    scored = frozen.score(known, measured_runs, run, measured=measured)
+    _warn_of_strays(*known.sizes(measured_runs))
     if json:
         print_json(tables.score_as_data(scored))
     else:
-        _print_predictions([scored.prediction])
+        tables.print_predictions([scored.prediction], to_person)
+        tables.print_what_n_is(scored.params_column, to_person)
         to_person.print(tables.when(scored))
 
 
@@ -125,8 +133,11 @@ def advise(
     """Tell what to train for a budget, what over-training costs, and which run to add to the ladder."""
     from fitting.advice import advise
     from fitting.artifacts import fitted
+    from fitting.prediction import ladder_of
 
-    advice = advise(fitted.load(epath.Path(law)), budget_flops, served_tokens=served_tokens)
+    fitted_law = fitted.load(storage.place(law))
+    _warn_of_strays({"flops": budget_flops, "served_tokens": served_tokens}, ladder_of(fitted_law))
+    advice = advise(fitted_law, budget_flops, served_tokens=served_tokens)
     if json:
         print_json(tables.as_data(advice))
     else:
@@ -137,7 +148,7 @@ def report(folder: Annotated[Positional[str], arg(metavar="DIR", help="folder of
     """Write the report of a fitted law: HTML, Markdown, LaTeX, JSON, CSV, figures as SVG and PDF."""
     from ladder.evaluation import report as reporting
 
-    path = epath.Path(folder)
+    path = storage.place(folder)
     storage.refuse_closed(path)
     reporting.report(path if (path / "law.json").exists() else Workdir(path).fit(), to_person.print)
 
@@ -148,6 +159,7 @@ def fit_table(table: epath.Path, out: epath.Path, **options) -> None:
     from fitting.methods import fit
     from fitting.testbeds import importers
     from fitting.testbeds.testbed import Testbed
+    from ladder.cli import tables
 
     storage.refuse_closed(out)
     command = shlex.join(["ladder", *sys.argv[1:]])
@@ -158,7 +170,8 @@ def fit_table(table: epath.Path, out: epath.Path, **options) -> None:
     for left_out in law.left_out:
         if not left_out.reason.startswith("not selected"):
             to_person.print(f"left out: {left_out.run}, {left_out.reason}")
-    _print_predictions(law.predictions)
+    tables.print_predictions(law.predictions, to_person)
+    tables.print_what_n_is(law.params_column, to_person)
     to_person.print(f"law: {out / 'law.json'}")
 
 
@@ -171,7 +184,7 @@ def foretell(workdir: Workdir, targets: Sequence[RunSpec]) -> None:
     law = fitted.load(path)
     for spec in targets:
         prediction, out = predict(law, spec.params, spec.tokens, spec.run), workdir.prediction(spec.run)
-        _print_predictions([prediction])
+        tables.print_predictions([prediction], to_person)
         to_person.print(f"frozen at {_freeze(law, path, prediction, out).frozen}, before it is trained: {out}")
 
 
@@ -180,7 +193,7 @@ def _named_number(text: str) -> tuple[str, float]:
     try:
         return name, float(value)
     except ValueError:
-        raise ValueError(f"{text!r}: write NAME=VALUE, such as unique_tokens=100e9") from None
+        raise ValueError(f"{cut(repr(text))}: write NAME=VALUE, such as unique_tokens=100e9") from None
 
 
 def _freeze(law, path: epath.Path, prediction, out: epath.Path):
@@ -194,5 +207,8 @@ def _freeze(law, path: epath.Path, prediction, out: epath.Path):
     return dated
 
 
-def _print_predictions(predictions) -> None:
-    tables.print_predictions(predictions, to_person)
+def _warn_of_strays(asked: dict[str, float], ladder: dict[str, list[float]]) -> None:
+    from fitting.prediction import strays
+
+    for said in strays(asked, ladder):
+        to_person.print(f"warning: {said}")

@@ -22,8 +22,10 @@ def main() -> None:
     storage.use_one_client()
     try:
         app.cli(prog="ladder", description="Train a ladder of small runs, fit its laws, know the large run beforehand.")
-    except (ValueError, OSError, RunFailed) as e:
-        sys.exit(f"ladder: {storage.refusal(e) or e}")
+    except RunFailed as e:
+        sys.exit(f"ladder: {e}")
+    except (ValueError, OSError) as e:
+        sys.exit(f"ladder: {storage.told(e)}")
     except ModuleNotFoundError as e:
         need = "compiling for TPUs needs" if e.name == "libtpu" else "training and evaluating need"
         extra = "tpu" if e.name == "libtpu" else "train"

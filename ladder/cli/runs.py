@@ -3,7 +3,6 @@
 import sys
 from typing import Annotated
 
-from etils import epath
 from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
@@ -129,7 +128,7 @@ def collect(
     if not workdirs:
         raise ValueError("name the workdir of a ladder, or several")
     found = [Workdir.at(workdir) for workdir in workdirs]
-    path = epath.Path(out).expanduser() if out else found[0].testbed
+    path = storage.place(out) if out else found[0].testbed
     storage.refuse_closed(path.parent)
     collecting.collect(found, path, to_person.print, curves=curves)
 

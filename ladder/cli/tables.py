@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fitting import files
-from fitting.reports.words import flops, percent, short
+from fitting.reports.words import counted, flops, percent, short
 
 if typing.TYPE_CHECKING:
     from fitting.advice import Advice
@@ -61,6 +61,12 @@ def print_predictions(predictions: Sequence[Prediction], console: Console) -> No
         console.print(line)
 
 
+def print_what_n_is(params_column: str, console: Console) -> None:
+    """Says what N counts, where it is not all parameters."""
+    if params_column != "params":
+        console.print(f"N is {params_column}: {counted(params_column)}, here and in C = 6ND")
+
+
 def as_data(advice: Advice) -> dict[str, Any]:
     """Advice as JSON-ready data; null where a number is unknown or infinite."""
     return files.finite(dataclasses.asdict(advice))
@@ -84,7 +90,8 @@ def score_as_data(score: Score) -> dict[str, Any]:
         )
         if predicted is not None and interval and math.isfinite(measured)
     }
-    about = {"run": p.run, "params": p.params, "tokens": p.tokens, "level": p.level}
+    about = {"run": p.run, "params": p.params, "params_column": score.params_column}
+    about |= {"tokens": p.tokens, "level": p.level}
     return files.finite(
         about | outcomes | {"frozen": score.frozen, "measured": score.measured or None, "digest": score.digest}
     )
@@ -108,6 +115,7 @@ def iso_time(seconds: float) -> str:
 def print_advice(advice: Advice, console: Console) -> None:
     """Advice as four short tables."""
     console.print(f"for {flops(advice.budget_flops)} training FLOPs, C = 6ND", style="bold")
+    print_what_n_is(advice.params_column, console)
     console.print(_optima(advice), soft_wrap=False)
     if aware := advice.inference_aware:
         saved = 1 - aware.lifetime_flops / advice.compute_optimal.lifetime_flops

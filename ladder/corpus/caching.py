@@ -45,7 +45,7 @@ def cache(
         raise ValueError("the config has no corpus.cache; name a folder, such as --set corpus.cache=gs://bucket/c4")
     if processes < 1:
         raise ValueError(f"--processes {processes} must be at least 1")
-    root = epath.Path(config.corpus.cache).expanduser()
+    root = storage.place(config.corpus.cache)
     storage.refuse_closed(root)
     quiet.import_tensorflow()
     corpus = _built(config.corpus)

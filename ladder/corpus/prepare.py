@@ -10,12 +10,12 @@ from etils import epath
 
 from ladder import config as configs
 from ladder import plan as plans
-from ladder import quiet
+from ladder import quiet, storage
 from ladder import spec as specs_
 from ladder.config import LadderConfig
 from ladder.corpus import caching, origins
 from ladder.evaluation import record as runs
-from ladder.spec import RunSpec, Workdir, write
+from ladder.spec import CORPUS_REMEDY, RunSpec, Workdir, write
 from ladder.training.pool import Part, Pool, sizes, write_mixture
 from tasks.store import Records
 
@@ -52,7 +52,7 @@ def prepare(
         _grow(config, specs, workdir, say, report)
     else:
         _write_corpus(config, specs, workdir, say, report)
-    summary, pool = json.loads(workdir.corpus.read_text()), Pool(workdir.train_records)
+    summary, pool = _summary(workdir), Pool(workdir.train_records)
     _refuse_unaskable(config, summary)
     _write_validation(config, workdir, say)
     _refuse_repetition(config, specs, list(summary["train_rates"]), pool)
@@ -64,6 +64,11 @@ def prepare(
     write(workdir.plan, json.dumps(plans.as_table(specs, pool_shares=shares), indent=2) + "\n")
     # Last: a config that is refused, or stopped on the way here, does not claim the workdir, so it can be put right.
     write(workdir.config, configs.dump(config))
+
+
+def _summary(workdir: Workdir) -> dict[str, Any]:
+    """corpus.json."""
+    return storage.read_json(workdir.corpus, CORPUS_REMEDY, "train_tokens", "train_rates", "validation_tokens")
 
 
 def train_tokenizer(config: LadderConfig, size: int, out: epath.Path) -> None:
@@ -97,13 +102,14 @@ def _write_corpus(
     rates = {part: rate for part, (_, rate) in corpus.parts.items()}
     pool_tokens = config.corpus.pool_tokens
     folders = _folders(config, workdir)
-    shared = config.corpus.cache is not None
+    cache = config.corpus.cache
+    shared = cache is not None
     parts = [
         Part(rate, str(folders[part]) if shared else part, None if shared else math.ceil(rate * pool_tokens / length))
         for part, rate in rates.items()
     ]
-    if shared:
-        train = caching.write(config, corpus, epath.Path(config.corpus.cache).expanduser(), report)
+    if cache is not None:
+        train = caching.write(config, corpus, storage.place(cache), report)
     else:
         enough = dict(zip(rates, _enough(specs, parts, config.corpus.epochs), strict=True))
         train = caching.write(config, corpus, workdir.train_records, report, enough_records=enough, anew=True)
@@ -145,7 +151,7 @@ def _grow(
     report: caching.Report,
 ) -> None:
     """Adds to the workdir's records what a larger run needs; those that are there stay as they are."""
-    pool, summary = Pool(workdir.train_records), json.loads(workdir.corpus.read_text())
+    pool, summary = Pool(workdir.train_records), _summary(workdir)
     enough = _enough(specs, pool.parts, pool.epochs)
     if all(size is None or own.is_whole or len(own) >= size for size, own in zip(enough, pool.records, strict=True)):
         return
@@ -175,7 +181,7 @@ def _folders(config: LadderConfig, workdir: Workdir) -> dict[str, epath.Path]:
     """Where the records of each part are."""
     corpus = config.corpus
     parts = corpus.options.get("parts", {}) if corpus.kind == "mixture" else [corpus.kind]
-    root = epath.Path(corpus.cache).expanduser() if corpus.cache else workdir.train_records
+    root = storage.place(corpus.cache) if corpus.cache else workdir.train_records
     return {part: root / part for part in parts}
 
 

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 from types import FrameType
 from typing import cast
 
-from ladder import quiet
+from ladder import quiet, storage
 from ladder.config import LadderConfig
 from ladder.events import Event, Finished
 from ladder.spec import RunSpec, Workdir
@@ -48,7 +48,7 @@ def launch(job: Job, config: LadderConfig, specs: Sequence[RunSpec], workdir: Wo
 
     Raises:
       ValueError: if there are fewer cores than one run asks for.
-      RunFailed: if a run failed for another reason than divergence; the others are stopped.
+      RunFailed: if a run was refused or failed for another reason than divergence; the others are stopped.
       Preempted: this process was told to leave (SIGTERM); the runs under way are saved.
     """
     if config.training.cores_per_run:
@@ -80,12 +80,11 @@ def evaluate(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Repo
 
 
 def _train(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Report) -> str:
-    from fitting.testbeds.testbed import RunRecord
-    from ladder.evaluation.record import quarantine
+    from ladder.evaluation.record import load, quarantine
     from ladder.training.train import Diverged, train
 
     if workdir.record(spec.run).exists():
-        return RunRecord.load(workdir.record(spec.run)).quarantine
+        return load(workdir.record(spec.run)).quarantine
     try:
         train(config, spec, workdir, report)
     except Diverged as e:
@@ -119,8 +118,8 @@ def _side_by_side(job: Job, config: LadderConfig, todo: Sequence[RunSpec], workd
                     event = pipe.recv()
                 except (EOFError, ConnectionResetError):
                     raise RunFailed(f"the process that ran {busy[pipe].run} was killed; run again to go on") from None
-                if isinstance(event, str):
-                    raise RunFailed(f"{busy[pipe].run} failed:\n{event}")
+                if isinstance(event, Exception):
+                    raise event
                 report(event)
                 if isinstance(event, Finished):
                     if waiting:
@@ -165,8 +164,12 @@ def _work(job: Job, config: LadderConfig, workdir: Workdir, cores: set[int], pip
             spec = pipe.recv()
             try:
                 job(config, spec, workdir, pipe.send)
+            except (ValueError, OSError) as e:  # a refusal, as the command line takes them
+                pipe.send(RunFailed(f"{spec.run}: {storage.told(e)}"))
+            except ModuleNotFoundError as e:
+                pipe.send(e)
             except Exception:
-                pipe.send(traceback.format_exc())
+                pipe.send(RunFailed(f"{spec.run} failed:\n{traceback.format_exc()}"))
 
 
 def _die_with_parent() -> None:

@@ -1,20 +1,22 @@
 """Records of the runs of one workdir, or of several → testbed.csv."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterator, Sequence
 
 from etils import epath
 
 from fitting.testbeds.testbed import RunRecord, Testbed
+from ladder import spec as specs
+from ladder import storage
+from ladder.evaluation import record as records
 from ladder.evaluation.curves import with_curves
-from ladder.spec import Workdir
+from ladder.spec import PLAN_REMEDY, Workdir
 
 Found = tuple[Workdir, RunRecord]
 
 
 def collect(workdirs: Sequence[Workdir], out: epath.Path, say: Callable[[str], None], *, curves: bool = False) -> None:
-    """Writes a testbed, a row for every run that has a record, and tells which have none.
+    """Writes a testbed, a row for every run that has a record; tells which have none, and which are in quarantine.
 
     A run that is in several workdirs, by its identity, is one row. With `curves`, those of all runs are below.
 
@@ -23,13 +25,16 @@ def collect(workdirs: Sequence[Workdir], out: epath.Path, say: Callable[[str], N
         measured on other data in one workdir than in another.
     """
     found = _once([measured for workdir in workdirs for measured in _measured(workdir, say, curves)], say)
-    records = [record for _, record in found]
+    settings = {record.run: _settings(workdir, record.run) for workdir, record in found}
+    measured = Testbed.from_records([record for _, record in found], settings) if found else None
     if curves:
         planned = {run: workdir for workdir in workdirs for run in _roles(workdir)}
-        testbed = with_curves(records, planned | {record.run: workdir for workdir, record in found}, say)
-    else:
-        testbed = Testbed.from_records(records)
-    testbed.write_csv(out)
+        measured = with_curves(measured, planned | {record.run: workdir for workdir, record in found}, say)
+    if measured is None:
+        raise ValueError("there are no runs to collect: train and evaluate some first")
+    for run, why in measured.quarantined.items():
+        say(f"quarantined: {run}, {why}")
+    measured.write_csv(out)
 
 
 def _roles(workdir: Workdir) -> dict[str, str]:
@@ -38,7 +43,8 @@ def _roles(workdir: Workdir) -> dict[str, str]:
         raise ValueError(
             f"{workdir.root} is no workdir: it has no plan.json; make one with `ladder run CONFIG --workdir DIR`"
         )
-    return {row["run"]: row["role"] for row in json.loads(workdir.plan.read_text())["runs"]}
+    planned = storage.read_json(workdir.plan, PLAN_REMEDY, "runs")["runs"]
+    return {row["run"]: row["role"] for row in planned}
 
 
 def _measured(workdir: Workdir, say: Callable[[str], None], curves: bool) -> Iterator[Found]:
@@ -50,7 +56,15 @@ def _measured(workdir: Workdir, say: Callable[[str], None], curves: bool) -> Ite
         say(f"not measured yet{'' if curves else ', so not in the table'}: {', '.join(missing)}")
     for run, role in roles.items():
         if run not in missing:  # a rung may have become a target since it was measured
-            yield workdir, dataclasses.replace(RunRecord.load(workdir.record(run)), role=role)
+            yield workdir, dataclasses.replace(records.load(workdir.record(run)), role=role)
+
+
+def _settings(workdir: Workdir, run: str) -> dict[str, float]:
+    """What the quality gates judge of a run of ours. Its batch is left out: tiny models are well trained on one."""
+    if not workdir.spec(run).exists():
+        return {}
+    spec = specs.load(workdir.spec(run))
+    return {"warmup_steps": spec.hyperparameters.warmup_steps, "steps": spec.steps}
 
 
 def _once(found: Sequence[Found], say: Callable[[str], None]) -> list[Found]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from etils import epath
 
+from ladder import storage
 from ladder.evaluation import trained
 from models import saved
 from models.convert import hugging_face, open_lm
@@ -31,7 +32,7 @@ def from_open_lm(
     Raises:
       ValueError: naming what does not map onto our decoder, or does not fit.
     """
-    path, folder = pathlib.Path(checkpoint), epath.Path(out).expanduser()
+    path, folder = pathlib.Path(checkpoint), storage.place(out)
     saved.refuse_existing(folder)
     if not path.is_file():
         raise ValueError(f"no such file: {checkpoint}; a checkpoint at a distance must be copied here first")
@@ -79,7 +80,7 @@ def to_hugging_face(checkpoint: str, out: str, vocabulary: str | None, say: Call
     """
     from tasks.text import vocab
 
-    folder = epath.Path(out).expanduser()
+    folder = storage.place(out)
     hugging_face.refuse_existing(folder)
     model, params = trained.load(checkpoint)
     name = hugging_face.architecture(model.decoder)
@@ -104,7 +105,7 @@ def from_hugging_face(source: str, out: str, vocabulary: str | None, say: Callab
     Raises:
       ValueError: naming what does not map onto our decoder, or does not fit.
     """
-    given, folder = epath.Path(source).expanduser(), epath.Path(out).expanduser()
+    given, folder = storage.place(source), storage.place(out)
     saved.refuse_existing(folder)
     config, sequence_length, params = hugging_face.read(given)
     if vocabulary is None and (given / "tokenizer.json").exists():
@@ -122,6 +123,7 @@ def _fitting(vocabulary: str, vocab_size: int) -> str:
     """The vocabulary, a folder's as its file; refused where it has ids that the embedding has no rows for."""
     from tasks.text import vocab
 
+    storage.place(vocabulary)
     size = vocab.size(vocabulary)
     # Fewer ids only leave rows unused: tables are padded for speed.
     if size > vocab_size:

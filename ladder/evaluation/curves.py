@@ -1,13 +1,13 @@
 """metrics.jsonl of a workdir's runs → checkpoint rows: the training loss along each run, and the schedule behind it."""
 
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from fitting.testbeds.curves import annealing_sums
 from fitting.testbeds.logs import importer, log
-from fitting.testbeds.testbed import RunRecord, Testbed
+from fitting.testbeds.testbed import Testbed
 from ladder import config as configs
 from ladder import spec as specs
 from ladder.spec import Workdir
@@ -16,32 +16,33 @@ if typing.TYPE_CHECKING:
     import pandas as pd
 
 
-def with_curves(records: Sequence[RunRecord], runs: Mapping[str, Workdir], say: Callable[[str], None]) -> Testbed:
-    """A row for every record and below them the curves of all runs, also of those that are not measured yet.
+def with_curves(testbed: Testbed | None, runs: Mapping[str, Workdir], say: Callable[[str], None]) -> Testbed:
+    """The table of measured runs, and below them the curves of all runs, also of those that are not measured yet.
 
     A row of metrics.jsonl becomes the row `<run>@<step>`. `loss/train` is the mean over the steps since the row before,
     in nats a token; a run's own row has that of its last. `lr_area` and `lr_annealing` are the sums of the learning
     rates by then, which the law `annealing` is of.
 
     Args:
-      records: of runs that are measured.
+      testbed: of the runs that are measured, if any are.
       runs: where each run is, by its name.
       say: is told what each curve is, and which runs have none.
 
     Raises:
-      ValueError: neither a record nor a curve.
+      ValueError: neither a measured run nor a curve.
     """
     import pandas as pd
 
-    of_run = {record.run: record for record in records}
+    quarantined = testbed.quarantined if testbed else {}
     curves = {run: _curve(workdir, run, say) for run, workdir in runs.items() if _has_rows(workdir, run)}
     if without := [run for run in runs if run not in curves]:
         say(f"without a curve: {', '.join(without)}")
-    tables = [curve.assign(quarantine=of_run[run].quarantine if run in of_run else "") for run, curve in curves.items()]
-    if records or not tables:
-        table = Testbed.from_records(records).table
-        ends = [curves[run]["loss/train"].iloc[-1] if run in curves else np.nan for run in table["run"]]
-        tables.insert(0, table.assign(**{"loss/train": ends}))
+    tables = [curve.assign(quarantine=quarantined.get(run, "")) for run, curve in curves.items()]
+    if testbed:
+        ends = [curves[run]["loss/train"].iloc[-1] if run in curves else np.nan for run in testbed.table["run"]]
+        tables.insert(0, testbed.table.assign(**{"loss/train": ends}))
+    if not tables:
+        raise ValueError("there are no runs to collect: train some first")
     return Testbed(pd.concat(tables, ignore_index=True))
 
 

@@ -1,6 +1,5 @@
 """law.json → its report; where the law belongs to a workdir, with what the workdir knows of its runs."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +11,9 @@ from fitting.artifacts.fitted import FittedLaw, LawFit
 from fitting.reports import report as reports
 from fitting.testbeds.testbed import RunRecord
 from ladder import config as configs
-from ladder.spec import Workdir
+from ladder import storage
+from ladder.evaluation import record as records
+from ladder.spec import PLAN_REMEDY, Workdir
 
 
 def report(folder: epath.Path, say: Callable[[str], None]) -> None:
@@ -31,7 +32,7 @@ def _of_workdir(workdir: Workdir, law: FittedLaw) -> dict[str, Any]:
     """The plan, the settings, the training curves and the errors of guessing, where there is a workdir."""
     if not workdir.plan.exists():
         return {}
-    runs = json.loads(workdir.plan.read_text())["runs"]
+    runs = storage.read_json(workdir.plan, PLAN_REMEDY, "runs")["runs"]
     return {
         "plan": runs,
         "settings_yaml": workdir.config.read_text(),
@@ -42,9 +43,8 @@ def _of_workdir(workdir: Workdir, law: FittedLaw) -> dict[str, Any]:
 
 
 def _first_record(workdir: Workdir, law: LawFit) -> RunRecord:
-    return RunRecord.load(workdir.record(law.points[0].run))
+    return records.load(workdir.record(law.points[0].run))
 
 
 def _curve(workdir: Workdir, run: str) -> list[tuple[float, float]]:
-    rows = [json.loads(line) for line in workdir.metrics(run).read_text().splitlines()]
-    return [(row["tokens"], row["loss_nats"]) for row in rows]
+    return [(row["tokens"], row["loss_nats"]) for row in storage.read_rows(workdir.metrics(run))]

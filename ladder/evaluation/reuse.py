@@ -70,7 +70,7 @@ def _finished(other: Workdir, say: Callable[[str], None]) -> list[RunRecord]:
     if not other.plan.exists():
         raise ValueError(f"{other.root} is no workdir: it has no plan.json, so no run of it can be reused")
     runs = [folder.name for folder in sorted((other.root / "runs").iterdir())]
-    found = [RunRecord.load(other.record(run)) for run in runs if other.record(run).exists()]
+    found = [records.load(other.record(run)) for run in runs if other.record(run).exists()]
     if unknown := [record.run for record in found if not record.identity]:
         say(f"{other.root}: not known by content, so not reused: {', '.join(unknown)}")
     return [record for record in found if record.identity]

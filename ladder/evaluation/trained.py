@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from etils import epath
-
 from ladder import config as configs
 from ladder import spec as specs
+from ladder import storage
 from ladder.spec import Workdir
 from models import saved
 from models.saved import SavedModel
@@ -20,7 +19,7 @@ def load(folder: str) -> tuple[SavedModel, Any]:
     Raises:
       ValueError: if it is neither, or the run is not trained to its end.
     """
-    path = epath.Path(folder).expanduser()
+    path = storage.place(folder)
     if (path / saved.FILE).exists():
         return saved.load(path)
     workdir = Workdir(path.parent.parent)

@@ -1,7 +1,6 @@
 """(seed, step) → global batch, as a pure function over fixed-length token records."""
 
 import collections
-import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -10,7 +9,8 @@ import numpy as np
 from etils import epath
 from jax.sharding import Sharding
 
-from ladder.spec import Workdir
+from ladder import storage
+from ladder.spec import CORPUS_REMEDY, Workdir
 from ladder.training import order
 from ladder.training.pool import Pool
 from tasks.questions import validation
@@ -71,11 +71,12 @@ def validation_set(workdir: Workdir, name: str) -> validation.ValidationSet:
         return validation.load(own)
     with workdir.validation_records(name).open("rb") as file:
         record_RxT = np.load(file)
-    bytes_per_token = json.loads(workdir.corpus.read_text()).get("validation_bytes_per_token", {}).get(name, 0)
+    summary = storage.read_json(workdir.corpus, CORPUS_REMEDY)
+    bytes_per_token = summary.get("validation_bytes_per_token", {}).get(name, 0)
     tokens, length = record_RxT.size, record_RxT.shape[1] - 1
     return validation.ValidationSet(record_RxT.reshape(-1), length, round(tokens * bytes_per_token))
 
 
 def validation_sets(workdir: Workdir) -> list[str]:
     """Names of the validation sets that the workdir's corpus holds."""
-    return list(json.loads(workdir.corpus.read_text())["validation_tokens"])
+    return list(storage.read_json(workdir.corpus, CORPUS_REMEDY, "validation_tokens")["validation_tokens"])

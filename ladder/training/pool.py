@@ -14,7 +14,8 @@ from typing import Any
 
 from etils import epath
 
-from ladder.spec import RunSpec, write
+from ladder import storage
+from ladder.spec import CORPUS_REMEDY, RunSpec, write
 from ladder.training import order
 from tasks import store
 
@@ -43,7 +44,7 @@ class Pool:
     """
 
     def __init__(self, folder: epath.Path):
-        told = json.loads((folder / MIXTURE).read_text())
+        told = storage.read_json(folder / MIXTURE, CORPUS_REMEDY, "parts")
         self.parts = [Part(**part) for part in told["parts"]]
         self.epochs: int = told.get("epochs", 1)
         self._folders = [

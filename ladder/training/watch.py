@@ -74,7 +74,7 @@ class Watch:
 
     def start(self, done: int) -> None:
         """The run goes on from a checkpoint after so many steps; rows of later ones are dropped."""
-        before = [json.loads(line) for line in self._path.read_text().splitlines()] if self._path.exists() else []
+        before = storage.read_rows(self._path) if self._path.exists() else []
         self._rows = [row for row in before if row["step"] <= done]
         self._started = before[0]["started"] if before else self._started
         steps = np.diff([0, *(row["step"] for row in self._rows)])

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from tasks.messages import cut
 from tasks.questions.gauntlet import LANGUAGE_MODELING, MULTIPLE_CHOICE, SCHEMA, Definition
 from tasks.questions.questions import Question
 from tasks.questions.rows import Row, parts
@@ -46,7 +47,9 @@ def ask(task: Definition, rows: Sequence[Row], vocabulary: seqio.Vocabulary, max
             texts = _answers(task, row)
             answers = _encoded(task, texts, vocabulary, max_tokens)
             if not all(contexts):
-                raise ValueError(f"task {task.name!r}: no context comes before the answer {texts[0]!r}; give it some")
+                raise ValueError(
+                    f"task {task.name!r}: no context comes before the answer {cut(repr(texts[0]))}; give it some"
+                )
             choices = max(len(contexts), len(answers))  # all choices have one context, or else one answer
             pairs = list(itertools.islice(zip(itertools.cycle(contexts), itertools.cycle(answers)), choices))
             yield Question(

@@ -15,6 +15,7 @@ from typing import Any
 
 from etils import epath
 
+from tasks.messages import cut
 from tasks.questions import tfds_rows
 from tasks.questions.gauntlet import FIELDS, GAUNTLET, Definition
 
@@ -114,7 +115,7 @@ def _rows(task: Definition, content: bytes, path: os.PathLike | str) -> Iterator
         try:
             yield _row(task, json.loads(line))
         except ValueError as error:  # of JSON, of UTF-8, or ours
-            raise ValueError(f"task {task.name!r}: {path}, line {number}: {error}") from None
+            raise ValueError(f"task {task.name!r}: {path}, line {number}: {cut(error, 200)}") from None
 
 
 def _row(task: Definition, raw: Any) -> Row:
@@ -129,7 +130,7 @@ def _row(task: Definition, raw: Any) -> Row:
         elif name == "gold":
             choices = len(row["choices" if "choices" in row else "context_options"])
             if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < choices:
-                raise ValueError(f"field 'gold' holds {value!r}; it must be from 0 to {choices - 1}")
+                raise ValueError(f"field 'gold' holds {cut(repr(value))}; it must be from 0 to {choices - 1}")
         elif not isinstance(value, str):
             raise ValueError(f"field {name!r} holds {type(value).__name__}, not text")
         else:
@@ -142,7 +143,7 @@ def _row(task: Definition, raw: Any) -> Row:
 
 def _of(raw: Row, name: str) -> Any:
     if name not in raw:
-        raise ValueError(f"has no field {name!r}; it has {', '.join(raw)}")
+        raise ValueError(f"has no field {name!r}; it has {cut(', '.join(raw))}")
     return raw[name]
 
 

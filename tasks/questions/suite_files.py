@@ -23,6 +23,7 @@ from typing import Any
 import yaml
 from etils import epath
 
+from tasks.messages import cut
 from tasks.questions.gauntlet import FIELDS, GAUNTLET, SUBSET17, Definition
 
 # Of llm-foundry's tasks, and what we call it; the last three change no score.
@@ -77,7 +78,7 @@ def load(path: os.PathLike | str) -> dict[str, Definition]:
     try:
         tree = yaml.safe_load(file.read_text())
     except yaml.YAMLError as error:
-        raise ValueError(f"suite {path} is not YAML: {error}") from None
+        raise ValueError(f"suite {path} is not YAML: {cut(error, 200)}") from None
     tree = tree if isinstance(tree, dict) else {}
     entries, read = (tree["icl_tasks"], _foundry) if "icl_tasks" in tree else (tree.get("tasks"), _own)
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries) or not entries:
@@ -103,11 +104,11 @@ def _own(entry: Mapping[str, Any]) -> list[Definition]:
         raise ValueError(f"needs text for {', '.join(missing)}")
     for key, kinds in {"shots": int, "seed": int, "delimiter": str, "categorised": bool, "template": dict}.items():
         if key in entry and (not isinstance(entry[key], kinds) or (kinds is int and entry[key] is True)):
-            raise ValueError(f"{key} is {entry[key]!r}; it must be {kinds.__name__}")
+            raise ValueError(f"{key} is {cut(repr(entry[key]))}; it must be {kinds.__name__}")
     if not re.fullmatch(r"[\w.=-]+", entry["name"]):
         raise ValueError("the name is a file's and a column's: use letters, digits and _ . = - only")
     if entry["type"] not in FIELDS:
-        raise ValueError(f"type {entry['type']!r} cannot be asked; there are {', '.join(FIELDS)}")
+        raise ValueError(f"type {cut(repr(entry['type']))} cannot be asked; there are {', '.join(FIELDS)}")
     if entry.get("shots", 0) < 0:
         raise ValueError(f"shots is {entry['shots']}; it must be 0 or more")
     fields = {*FIELDS[entry["type"]], "category"}
@@ -115,7 +116,7 @@ def _own(entry: Mapping[str, Any]) -> list[Definition]:
         raise ValueError(f"template has {', '.join(sorted(extra))}; a {entry['type']} has {', '.join(sorted(fields))}")
     chance = entry.get("chance_accuracy")
     if chance is not None and not 0 <= chance < 1:
-        raise ValueError(f"chance_accuracy is {chance!r}; it must be from 0 to less than 1")
+        raise ValueError(f"chance_accuracy is {cut(repr(chance))}; it must be from 0 to less than 1")
     return [Definition(**entry)]
 
 

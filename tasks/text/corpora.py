@@ -30,6 +30,7 @@ import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from tasks.messages import cut
 from tasks.text import documents, files, python_sources
 from tasks.text.documents import ShardedSource, Shards
 from tasks.text.published import PAPER
@@ -238,12 +239,12 @@ def from_mixture(vocabulary: seqio.Vocabulary, seed: int | None = None, /, *, pa
 def _part(vocabulary: seqio.Vocabulary, seed: int | None, name: str, part: Mapping) -> Corpus:
     known = {"rate", "kind", "options"}
     if not isinstance(part, Mapping) or not {"rate", "kind"} <= set(part) <= known:
-        raise ValueError(f"needs rate and kind, and options where its kind has some; it has {part!r}")
+        raise ValueError(f"needs rate and kind, and options where its kind has some; it has {cut(repr(part))}")
     if not re.fullmatch(r"\w+", name):
         raise ValueError("the name is a folder's: use letters, digits and _ only")
     rate = part["rate"]
     if not isinstance(rate, int | float) or isinstance(rate, bool) or not 0 < rate < math.inf:
-        raise ValueError(f"rate is {rate!r}; it must be a number above 0")
+        raise ValueError(f"rate is {cut(repr(rate))}; it must be a number above 0")
     if part["kind"] == "mixture":
         raise ValueError("is a mixture itself; name its parts here")
     return build(part["kind"], vocabulary, seed, **part.get("options", {}))

@@ -15,6 +15,7 @@ import pyarrow.parquet
 import seqio
 import tensorflow as tf
 
+from tasks.messages import cut
 from tasks.text import files
 from tasks.text.files import File
 
@@ -195,7 +196,7 @@ def _text(line: bytes, field: str) -> bytes:
     try:
         value = json.loads(line)[field]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"no JSON object with a field {field!r} ({error!r})") from None
+        raise ValueError(f"no JSON object with a field {field!r} ({type(error).__name__}: {cut(error)})") from None
     if not isinstance(value, str):
         raise ValueError(f"field {field!r} holds {type(value).__name__}, not text")
     return value.encode()
@@ -234,7 +235,7 @@ def read_parquet(file: File, chunks: range | None = None, *, field: str) -> Numb
         except pyarrow.ArrowException as error:
             raise ValueError(f"{file.path}: not a Parquet file ({error})") from None
         if field not in table.schema_arrow.names:
-            raise ValueError(f"{file.path}: no column {field!r}; it has {', '.join(table.schema_arrow.names)}")
+            raise ValueError(f"{file.path}: no column {field!r}; it has {cut(', '.join(table.schema_arrow.names))}")
         rows_G = [table.metadata.row_group(group).num_rows for group in range(table.num_row_groups)]
         first_row_G, rows = list(itertools.accumulate(rows_G, initial=0)), sum(rows_G)
         order, done, skipped = list(range(len(rows_G))), 0, 0

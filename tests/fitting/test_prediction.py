@@ -2,11 +2,12 @@
 
 import dataclasses
 import math
+import re
 
 import pytest
 
 from fitting.artifacts import fitted
-from fitting.prediction import pooled_error, predict
+from fitting.prediction import ladder_of, pooled_error, predict, strays
 from synthetic_law import ERROR_THETA, LOSS_THETA, error_of, loss_of, synthetic_law
 
 PARAMS, TOKENS = 2.5e5, 5e6
@@ -119,3 +120,38 @@ def test_a_law_of_repeated_data_is_told_how_much_of_it_is_new():
         predict(law, 1e8, 1e10, columns={"width": 10.0})
     with pytest.raises(ValueError, match="it must be a positive number"):
         predict(law, 1e8, 1e10, columns={"unique_tokens": -1.0})
+
+
+LADDER = {"params": [2e7, 4e8], "tokens": [4e8, 1.3e11], "flops": [5e16, 3e20]}
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"params": 7}, r"params is 7, 2,900,000 times less than .*\(2e\+07\).*was 7e\+06 or 7e\+09 meant\?"),
+        ({"tokens": 2000}, r"tokens is 2000, 200,000 times less .*was 2e\+09 or 2e\+12 meant\?"),
+        ({"tokens": 2e18}, r"tokens is 2e\+18, 15,000,000 times more than the largest .*was 2e\+12 or 2e\+09 meant\?"),
+        ({"flops": 1e3}, r"flops is 1000, .* times less .*was 1e\+18 or 1e\+21 meant\?"),
+        ({"served_tokens": 5}, r"served_tokens is 5, .* times less"),
+    ],
+)
+def test_a_size_absurdly_far_off_the_ladder_is_told_with_what_may_have_been_meant(asked, said):
+    (told,) = strays(asked, LADDER)
+    assert re.match(said, told)
+
+
+def test_what_a_ladder_is_for_is_told_nothing_of():
+    """The targets of Gadre et al. 2024 from their five rungs, and a model that serves a lot."""
+    ladder = {"params": [1.1e7, 4.1e8], "tokens": [2e8, 8.2e9], "flops": [1.3e16, 2e19]}
+    for params, tokens in ((1.4e9, 9.2e11), (6.9e9, 1.4e11), (4e6, 1e8)):
+        assert strays({"params": params, "tokens": tokens, "flops": 6 * params * tokens}, ladder) == []
+    assert strays({"served_tokens": 1e15, "unique_tokens": 3}, ladder) == []
+    assert strays({"params": 0, "tokens": math.inf}, ladder) == []
+
+
+def test_a_ladder_is_known_by_every_size_that_its_law_is_of():
+    law = synthetic_law()
+    points = tuple(dataclasses.replace(p, columns={"unique_tokens": p.tokens / 2}) for p in law.loss.points)
+    ladder = ladder_of(dataclasses.replace(law, loss=dataclasses.replace(law.loss, points=points)))
+    assert set(ladder) == {"params", "tokens", "flops", "unique_tokens"}
+    assert min(ladder["params"]) == 15_000 and max(ladder["unique_tokens"]) == max(p.tokens for p in points) / 2

@@ -237,3 +237,13 @@ def test_an_evaluation_stands_in_a_ladders_file_or_alone_and_names_the_papers_se
             configs.load_evaluation(path, ["evaluation.paper_validation.sets=[pile]"])
     with pytest.raises(ValueError, match=r"alone\.yaml: evaluation.*: unknown key"):
         configs.load_evaluation(alone, ["evaluation.suit=x"])
+
+
+def test_a_config_that_is_refused_is_not_printed_whole(tree, write_config):
+    long = "word " * 50_000
+    path = write_config(tree)
+    overrides = [long, f"name=[{long}", f"{long}=1", f"seed={long}", f"rungs={[{'size': i} for i in range(5000)]}"]
+    for override in overrides:
+        with pytest.raises(ValueError) as told:
+            configs.load(path, [override])
+        assert len(str(told.value)) < 2500 + len(path), override[:40]

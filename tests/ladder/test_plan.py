@@ -1,9 +1,12 @@
 """The plan: exact tokens, exact parameters, one name a run, the table that `plan --json` prints."""
 
+import dataclasses
+
 import jax
 import pytest
 
 from ladder import plan as plans
+from ladder.recipe import RECIPES
 from ladder.training.step import init_state, make_optimizer
 from models import accounting
 
@@ -103,6 +106,39 @@ def test_the_learning_rate_scale_reaches_every_run(ladder):
     _, twice = ladder("recipe.learning_rate_scale=2")
     for a, b in zip(once, twice, strict=True):
         assert b.hyperparameters == a.hyperparameters.scaled(2)
+
+
+def test_a_rung_that_would_end_within_its_warm_up_is_not_planned_and_named(request):
+    from ladder import config as configs
+
+    paper = configs.load(str(request.config.rootpath / "configs" / "gadre2024.yaml"))
+    with pytest.warns(UserWarning) as told:
+        specs = plans.plan(paper, plans.vocab_size(paper))
+    (said,) = (str(warning.message) for warning in told)
+    assert "d=512_l=8_h=4-m5 (376 steps, warm-up 400), d=1024_l=24_h=8-m5 (1,963 steps, warm-up 2,000)" in said
+    assert {"d=96_l=8_h=4-m5", "d=576_l=24_h=8-m5", "d=512_l=8_h=4-m10"} <= {spec.run for spec in specs}
+    assert all(spec.hyperparameters.warmup_steps <= spec.steps for spec in specs) and len(specs) == 33
+
+
+def test_a_target_that_would_end_within_its_warm_up_is_planned_with_a_warning(ladder, recipe_of_long_warm_ups):
+    with pytest.warns(
+        UserWarning, match=r"a target would end within its warm-up: w12-m10 \(5,002 steps, warm-up 8,000\)"
+    ):
+        _, specs = ladder("recipe.name=long", "rungs.0.token_multipliers=[1000]", "rungs.1.token_multipliers=[2000]")
+    assert specs[-1].run == "w12-m10"
+
+
+def test_a_ladder_all_of_whose_rungs_would_end_within_their_warm_up_is_refused(ladder, recipe_of_long_warm_ups):
+    with pytest.raises(ValueError, match="every rung would end within its warm-up: w4-m10"):
+        ladder("recipe.name=long")
+
+
+@pytest.fixture
+def recipe_of_long_warm_ups(monkeypatch):
+    def long(params, tokens, sequence_length):
+        return dataclasses.replace(RECIPES["tiny"](params, 1e3, sequence_length), warmup_steps=8000)
+
+    monkeypatch.setitem(RECIPES, "long", long)
 
 
 @pytest.mark.parametrize("section", ["rungs", "targets"])

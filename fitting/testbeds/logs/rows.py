@@ -9,7 +9,7 @@ from typing import Any
 from fitting.testbeds.curves import annealing_sums
 from fitting.testbeds.logs.formats import Steps
 from fitting.testbeds.logs.log import Log, is_measured
-from fitting.testbeds.testbed import Testbed, gated
+from fitting.testbeds.testbed import Testbed
 
 if typing.TYPE_CHECKING:
     import numpy as np
@@ -62,7 +62,7 @@ def of_run(run: str, steps: Steps, log: Log, say: Callable[[str], None]) -> "pd.
     )
     final = final.assign(run=run, role=log.role, quarantine=why, **_common(log))
     # The gates judge runs by their ends: a loss no better than guessing is what every run begins with.
-    why = gated(Testbed(final)).table["quarantine"].iloc[0]
+    why = Testbed(final).table["quarantine"].iloc[0]
     names = [f"{run}@{at}" for at in along["at"]]
     along = along.assign(run=names, role="checkpoint", **_common(log))
     return pd.concat([final, along], ignore_index=True).drop(columns="at").assign(quarantine=why)

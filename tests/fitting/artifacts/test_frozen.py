@@ -101,6 +101,29 @@ def test_a_table_may_be_silent_on_dates_and_on_errors(dated):
     assert math.isnan(scored.prediction.measured_error)
 
 
+def test_a_prediction_of_n_without_embeddings_is_scored_against_that_count():
+    law = dataclasses.replace(synthetic_law(), params_column="params_non_embedding")
+    dated = frozen.freeze(law, "ab" * 32, predict(law, PARAMS, TOKENS))
+    scored = frozen.score(dated, table(params=3 * PARAMS, params_non_embedding=PARAMS), "big")
+    assert scored.params_column == "params_non_embedding" and scored.prediction.measured_loss == 1.3
+    with pytest.raises(ValueError, match=r"of a run of 2e\+06 params_non_embedding, but big has 1e\+06"):
+        frozen.score(dated, table(params=PARAMS, params_non_embedding=PARAMS / 2), "big")
+    with pytest.raises(ValueError, match="params_non_embedding: no such column"):
+        frozen.score(dated, table(), "big")
+
+
+def test_a_prediction_frozen_before_n_had_a_column_is_of_all_parameters(dated):
+    columns = {part: column for part, column in dated.columns.items() if part != "params"}
+    assert frozen.score(dataclasses.replace(dated, columns=columns), table(), "big").params_column == "params"
+
+
+def test_the_sizes_of_the_runs_that_were_known_are_those_to_compare_with(dated):
+    known = dated.known_runs[0]
+    both = Testbed(pd.concat([table().table, table(run=known, role="rung", params=1e4, tokens=1e5).table]))
+    asked, ladder = dated.sizes(both)
+    assert asked == {"params": PARAMS, "tokens": TOKENS} and ladder == {"params": [1e4], "tokens": [1e5]}
+
+
 def test_a_run_of_other_data_than_was_told_is_refused(dated):
     prediction = dataclasses.replace(dated.prediction, columns={"unique_tokens": 1e7})
     told = frozen.freeze(synthetic_law(), "ab" * 32, prediction)

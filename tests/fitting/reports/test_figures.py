@@ -105,6 +105,25 @@ def test_training_curves_average_slices_and_skip_what_is_not_finite():
     assert len(figures.training_curves(law, {run: curve, "unknown": curve}, against="flops").axes[0].lines) == 1
 
 
+@pytest.mark.parametrize("tokens", [64.0, 12_345_678_901.0, 1e-3])
+@pytest.mark.parametrize("against", ["tokens", "flops"])
+def test_a_training_curve_of_one_point_is_that_point(tokens, against):
+    law = synthetic_law()
+    figure = figures.training_curves(law, {p.run: [(tokens, 2.5)] for p in law.loss.points}, against=against)
+    assert [line.get_marker() for line in figure.axes[0].lines] == ["o"] * len(law.loss.points)
+    assert all(line.get_ydata().tolist() == [2.5] for line in figure.axes[0].lines)
+    assert "<svg" in drawing.svg(figure, "x")
+
+
+@given(st.floats(1e-6, 1e18), st.lists(st.floats(1, 1 + 1e-12), min_size=1, max_size=4))
+@settings(deadline=None, max_examples=30)
+def test_points_that_are_nearly_one_are_averaged(tokens, times):
+    law = synthetic_law()
+    curve = [(tokens * t, 2.5) for t in times]
+    (line,) = figures.training_curves(law, {law.loss.points[0].run: curve}, against="tokens").axes[0].lines
+    np.testing.assert_allclose(line.get_ydata(), 2.5)
+
+
 def test_the_same_data_gives_the_same_bytes_and_ids_of_its_own():
     first, second = (drawing.svg(figures.reducible_loss(synthetic_law()), "one") for _ in range(2))
     assert first == second

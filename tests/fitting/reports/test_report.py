@@ -265,6 +265,28 @@ def test_the_checklist_of_misfitting_is_answered(tmp_path):
         assert question in page.text and question in markdown
 
 
+@pytest.mark.parametrize(
+    ("column", "counted", "head"),
+    [
+        ("params_non_embedding", "parameters without embeddings", "N leaves out the head, so C does too"),
+        ("params_active", "the table’s params_active", "in C where params_active counts the head"),
+    ],
+)
+def test_what_n_counts_is_said_wherever_it_matters(tmp_path, column, counted, head):
+    law = synthetic_law()
+    points = tuple(
+        dataclasses.replace(point, columns={"params_non_embedding": point.params}) for point in law.loss.points
+    )
+    law = dataclasses.replace(law, loss=dataclasses.replace(law.loss, points=points), params_column=column)
+    page, markdown, data = write(tmp_path, law)
+    asked = {question: answer for answers in data["checklist"].values() for question, answer in answers.items()}
+    assert asked["How N is counted"] == f"as the table’s column {column}: {counted}"
+    assert head in asked["How C is counted"] and head in asked["Three confounds of Porian et al. 2024"]
+    assert data["params_column"] == column
+    for text in (page.text, markdown.replace("\\_", "_"), (tmp_path / "report.tex").read_text().replace("\\_", "_")):
+        assert counted in text and "all parameters" not in text
+
+
 def test_every_run_is_a_row_of_the_csv(tmp_path):
     law = synthetic_law()
     write(tmp_path, law)

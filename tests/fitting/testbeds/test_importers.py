@@ -7,7 +7,7 @@ import pytest
 
 import gadre2024
 from fitting.testbeds import importers
-from fitting.testbeds.testbed import Testbed, gated
+from fitting.testbeds.testbed import Testbed
 
 
 def test_gadre2024_has_104_models_with_8_losses_and_46_errors():
@@ -75,27 +75,6 @@ def test_datablations_keeps_unique_tokens(shared):
     assert len(table) == 182 and (table["unique_tokens"] <= table["tokens"]).all()
 
 
-def test_a_plain_table_passes_the_same_gates(tmp_path):
-    (tmp_path / "runs.csv").write_text(
-        "# from our cluster\n# two lines\nrun,params,tokens,batch_size,warmup_steps,steps,tokens_seen,loss/web\n"
-        "good,1e8,2e9,256,100,4000,2e9,3.1\nslow,1e8,2e9,256,5000,4000,2e9,3.4\nshort,1e8,2e9,256,100,4000,1e9,3.3\n"
-        "lone,1e8,2e9,1,100,4000,2e9,3.2\nlost,1e8,2e9,256,100,4000,2e9,14\n"
-    )
-    marked = importers.read("csv", tmp_path / "runs.csv").table.set_index("run")["quarantine"]
-    assert marked.to_dict() == {
-        "good": "",
-        "slow": "warm-up of 5,000 steps in a run of 4,000",
-        "short": "tokens do not match: 2e+09 said, 1e+09 trained",
-        "lone": "batch of 1 sequence",
-        "lost": "diverged: a loss of 14 nats a token",
-    }
-
-
-def test_a_gate_adds_to_a_reason_that_is_already_there():
-    table = pd.DataFrame({"run": ["a"], "params": 1e8, "tokens": 1e9, "batch_size": 1, "quarantine": "stopped early"})
-    assert gated(Testbed(table)).table["quarantine"][0] == "stopped early; batch of 1 sequence"
-
-
 @pytest.mark.parametrize(
     ("kind", "files", "message"),
     [
@@ -128,3 +107,115 @@ def test_a_gadre_record_without_its_evaluations_is_one_clear_error(tmp_path):
     (tmp_path / "models" / "rpj-x.json").write_text(json.dumps({"name": "rpj-x"}))
     with pytest.raises(ValueError, match=r"evaluation_rpj-x_heavy.json: no such file"):
         importers.read("gadre2024", tmp_path)
+
+
+SUBSET = importers._GADRE_SUBSET
+
+
+@pytest.fixture
+def own_run(tmp_path):
+    """Writes a run of one's own in the layout of Gadre et al. 2024, changed; gives the folder."""
+
+    def write(name="own", *, tasks=("hellaswag", "piqa"), changes=None, without=()):
+        model = {
+            "name": name,
+            "dataset_name": "web",
+            "hyperparameters": {
+                **{"model": "m/x.json", "params": 10**8, "params_no_embed": 8 * 10**7, "tokens": 2 * 10**9},
+                **{"global_bs": 512, "warmup": 100},
+            },
+            "open_lm_args": ["--train-num-samples", "1000000000", "--epochs", "2"],
+            "results": [{"val_data": ["s/c4_val/x.tar"], "loss": 3.1, "loss_tokens_lower_95": 3.0,
+                         "loss_tokens_upper_95": 3.2}],
+        }  # fmt: skip
+        for *way, last in without:
+            tree = model
+            for key in way:
+                tree = tree[key]
+            del tree[last]
+        model |= changes or {}
+        evaluation = {"eval_metrics": {"icl": {task: 0.25 + 0.01 * i for i, task in enumerate(tasks)}}}
+        for path, tree in {f"models/{name}": model, f"evals/evaluation_{name}_heavy": evaluation}.items():
+            (tmp_path / f"{path}.json").parent.mkdir(exist_ok=True)
+            (tmp_path / f"{path}.json").write_text(json.dumps(tree))
+        return tmp_path
+
+    return write
+
+
+def test_a_run_of_ones_own_in_that_layout_is_imported_as_far_as_it_goes(own_run):
+    gone = [("open_lm_args",), ("hyperparameters", "warmup"), ("results", 0, "loss_tokens_lower_95")]
+    own_run("bare", without=[*gone, ("hyperparameters", "params_no_embed"), ("hyperparameters", "global_bs")])
+    table = importers.read("gadre2024", own_run()).table.set_index("run")
+    assert table["loss/c4_val"].tolist() == [3.1, 3.1] and table["error/hellaswag"].tolist() == [0.75, 0.75]
+    assert table["error/average"].tolist() == [0.745, 0.745] and "error/average_17" not in table
+    assert table["loss_stderr/c4_val"]["own"] == pytest.approx(0.2 / 3.92) and pd.isna(table["steps"]["bare"])
+    assert table["quarantine"].tolist() == ["", ""]
+
+
+def test_averages_are_of_runs_that_have_all_of_their_tasks(own_run):
+    own_run("a", tasks=SUBSET)
+    own_run("b", tasks=SUBSET)
+    own_run("few", tasks=SUBSET[:5])
+    table = importers.read("gadre2024", own_run("more", tasks=(*SUBSET, "mine"))).table.set_index("run")
+    whole = pytest.approx(0.67)
+    for average in ("error/average", "error/average_17"):
+        assert table[average].drop("few").tolist() == [whole] * 3 and pd.isna(table[average]["few"])
+
+
+@pytest.mark.parametrize(
+    ("without", "changes", "message"),
+    [
+        ([("name",)], {}, "own.json: no key name"),
+        ([("results",)], {}, "own.json: no key results"),
+        ([("hyperparameters", "params")], {}, "own.json: no key hyperparameters.params"),
+        ([("results", 0, "loss")], {}, "own.json: no key results.0.loss"),
+        ([("results", 0, "val_data")], {}, "own.json: no key results.0.val_data"),
+        ([], {"hyperparameters": 7}, "own.json: no key hyperparameters.tokens"),
+        (
+            [],
+            {"results": [{"val_data": ["a/b/c"], "loss": "low"}]},
+            'results.0.loss: expected a number but found "low"',
+        ),
+        ([], {"results": 5}, "own.json: results: expected a list"),
+    ],
+)
+def test_what_a_run_of_ones_own_must_have_is_refused_by_file_and_key(own_run, without, changes, message):
+    with pytest.raises(ValueError) as error:
+        importers.read("gadre2024", own_run(without=without, changes=changes))
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+MEASURED = "eval/c4_en-validation/CrossEntropyLoss,eval/downstream/arc_rc_5shot_acc"
+OLMO = f"_step,batch_size_in_tokens,learning_rate_peak,{MEASURED}"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("530M-1xC", f"{OLMO}\n1,1000,1e-3,3,0.5\n", "530M-1xC.csv: how many parameters 530M has is not known"),
+        ("190M-1xC", "_step,x\n1,2\n", "190M-1xC.csv: missing column batch_size_in_tokens"),
+        ("190M-1xC", "batch_size_in_tokens,x\n1,2\n", "190M-1xC.csv: missing column _step"),
+        ("190M-1xC", f"{OLMO}\n", "190M-1xC.csv: no rows"),
+        ("190M-1xC", f"{OLMO}\n1,1000,1e-3,low,0.5\n", "Loss: 'low' is not a number"),
+        ("190M-1xC", f"{OLMO}\n1,many,1e-3,3,0.5\n", "column batch_size_in_tokens: 'many' is not a number"),
+    ],
+)
+def test_a_log_of_ones_own_that_cannot_be_read_is_refused_by_file_and_column(tmp_path, name, text, message):
+    (tmp_path / f"{name}.csv").write_text(text)
+    with pytest.raises(ValueError) as error:
+        importers.read("olmo-ladder", tmp_path)
+    assert message in str(error.value) and f"{name}.csv" in str(error.value)
+
+
+def test_a_log_of_other_tasks_is_imported_without_what_it_lacks(tmp_path):
+    rows = "".join(f"{step},1000,1e-3,{4 - step / 100},{step / 100}\n" for step in range(1, 31))
+    (tmp_path / "190M-1xC.csv").write_text(f"{OLMO}\n{rows}".replace("learning_rate_peak", "x"))
+    table = importers.read("olmo-ladder", tmp_path).table
+    assert table["error/arc"][0] == pytest.approx(1 - 0.28) and "error/mmlu_avg_val" not in table
+
+
+def test_an_error_of_the_table_names_the_file(tmp_path):
+    (tmp_path / "points.csv").write_text("N,D,loss\n0,2,3\n")
+    with pytest.raises(ValueError, match=r"points.csv: column params, run 'chinchilla-000': 0: must be positive"):
+        importers.read("chinchilla", tmp_path / "points.csv")

@@ -99,6 +99,26 @@ def test_a_foreign_table_needs_only_run_params_and_tokens(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "run,params,tokens\n\na,1e9,2e10\n\n\nb,2e9,4e10\n\n",
+        "run,params,tokens\n,,\na,1e9,2e10\n , ,\nb,2e9,4e10\n,,\n",
+        "\ufeffrun,params,tokens\r\na,1e9,2e10\r\nb,2e9,4e10\r\n",
+        ' run , params,tokens \n a ,1e9 , 2e10\n"b",2e9,"4e10"\n',
+        ",run,params,tokens,\n0,a,1e9,2e10,\n1,b,2e9,4e10,\n",
+        "run,params,tokens\na,1e9,2e10,,\nb,2e9,4e10,\n",
+    ],
+    ids=["blank lines", "blank rows", "of a spreadsheet", "with blanks", "with an index", "with commas at the end"],
+)
+def test_what_says_nothing_in_a_table_is_left_out(tmp_path, text):
+    table = Testbed.read_csv(_csv(tmp_path, text)).table
+    assert table[["run", "role", "params", "tokens"]].to_numpy().tolist() == [
+        ["a", "rung", 1e9, 2e10],
+        ["b", "rung", 2e9, 4e10],
+    ]
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("run,params\na,1\n", "missing column tokens; columns are run, params"),
@@ -115,7 +135,23 @@ def test_a_foreign_table_needs_only_run_params_and_tokens(tmp_path):
         ("run,params,tokens,error_stderr/x\na,1,2,0.9\n", "0.9: the standard error of a fraction is at most 0.5"),
         ("run,params,tokens,loss_stderr/x\na,1,2,-1\n", "-1: a standard error is finite and not negative"),
         ("run,params,tokens\na,1,inf\n", "column tokens, run 'a': inf: must be positive and finite"),
-        ("run,params,tokens\na,1B,2\n", "column params, run 'a': '1B' is not a number"),
+        ("run,params,tokens\na,1B,2\n", "column params, run 'a': '1B' is not a number: write it out, such as 400e6"),
+        ('run,params,tokens\na,"1,000,000",2\n', "'1,000,000' is not a number: write it without thousands separators"),
+        ("run,params,tokens\na,1 000 000,2\n", "'1 000 000' is not a number: write it without thousands separators"),
+        ("run,params,tokens\na,1.000.000,2\n", "'1.000.000' is not a number: write it without thousands separators"),
+        ('run,params,tokens,loss/x\na,1,2,"2,5"\n', "'2,5' is not a number: write it without thousands separators and"),
+        ("run,params,tokens\na,1,000,2\n", "line 2 has 4 cells and the header 3: write numbers without commas"),
+        ("run,params,tokens,error/x\na,1,2,45%\n", "'45%' is not a number: write a fraction, such as 0.45"),
+        ("run;params;tokens\na;1;2\n", "its columns are separated by ';': write commas"),
+        ("run\tparams\ttokens\na\t1\t2\n", "its columns are separated by '\\t'"),
+        ("# r\nrun,params,tokens\na,1,2\nrun,params,tokens\nb,1,2\n", "line 4 is the header again; remove it"),
+        ("run,params,tokens,params\na,1,2,3\n", "column params is there twice"),
+        ('run,params,tokens\n"a,1,2\n', "line 2: not a table of comma-separated values: unexpected end of data"),
+        (
+            "run,params,tokens,loss/x\na,1,2,-3\n",
+            "-3: a loss must be positive and finite; it is minus a log likelihood",
+        ),
+        ("run,params,tokens,error/x\na,1,2,43\n", "an error is a fraction, 0 to 1, not percent: divide by 100"),
         ("run,params,tokens,loss/x\na,1,2,0\n", "column loss/x, run 'a': 0: a loss must be positive"),
         ("run,params,tokens,loss/x\na,1,2,diverged\n", "column loss/x, run 'a': 'diverged' is not a number"),
         ("run,params,tokens,error/x\na,1,2,45\n", "column error/x, run 'a': 45: an error is a fraction"),
@@ -126,6 +162,31 @@ def test_what_is_no_testbed_is_refused(tmp_path, text, message):
     with pytest.raises(ValueError) as error:
         Testbed.read_csv(_csv(tmp_path, text))
     assert message in str(error.value) and "testbed.csv" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "run,params,tokens\na,{long},2\n",
+        "run,params,tokens,loss/x\n{long},1,2,-3\n",
+        "run,params,tokens\n{long},1,2\n{long},1,2\n",
+        "run,role,params,tokens\n{long},{long},1,2\n",
+        "{long}\na\n",
+        "{long},{long}\n1,2\n",
+    ],
+)
+def test_a_table_that_is_refused_is_not_printed_whole(tmp_path, text):
+    path = _csv(tmp_path, text.format(long="word " * 20_000))
+    with pytest.raises(ValueError) as error:
+        Testbed.read_csv(path)
+    assert len(str(error.value)) < 400 + len(str(path)) and "\n" not in str(error.value)
+
+
+def test_a_selection_that_is_refused_is_not_printed_whole():
+    for expression in ("params > " + "9" * 100_000, "word " * 50_000, "@" * 50_000):
+        with pytest.raises(ValueError) as error:
+            Testbed.from_records([_record()]).select(expression)
+        assert len(str(error.value)) < 800
 
 
 def test_no_file_is_one_clear_error(tmp_path):

@@ -191,6 +191,44 @@ def test_advice_is_told_to_people_and_to_programs(ladder_, testbed_csv, tmp_path
         assert said in shown.err
 
 
+def test_a_law_of_n_without_embeddings_says_so_and_a_slip_of_units_is_told(ladder_, shared, tmp_path, capsys):
+    table, law, prediction = (
+        shared / "cases" / "without_embeddings.csv",
+        tmp_path / "law.json",
+        tmp_path / "frozen.json",
+    )
+    fitting = ("fit", str(table), "--loss", "c4", "--params-column", "params_non_embedding", "--out", str(tmp_path))
+    ladder_(*fitting)
+    n = "N is params_non_embedding: parameters without embeddings"
+    assert n in capsys.readouterr().err and fitted.load(law).params_column == "params_non_embedding"
+
+    ladder_("predict", str(law), "--params", "7", "--tokens", "2e12")
+    told = capsys.readouterr().err
+    assert "warning: params is 7, 14,000 times less" in told and "7e+06 or 7e+09 meant?" in told and n in told
+    sizes = ("--params", "6406298452", "--tokens", "552e9")
+    ladder_("predict", str(law), *sizes, "--run", "big", "--freeze", str(prediction), "--json")
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["params_column"] == "params_non_embedding" and "warning" not in shown.err
+
+    ladder_("advise", str(law), "--budget-flops", "1e21", "--json")
+    assert json.loads(capsys.readouterr().out)["params_column"] == "params_non_embedding"
+    ladder_("advise", str(law), "--budget-flops", "1e27", "--served-tokens", "20")
+    told = capsys.readouterr().err
+    assert n in told and "warning: flops is 1e+27" in told and "warning: served_tokens is 20" in told
+
+    measured = table.read_text().replace("22852800000000000000000,,", "22852800000000000000000,2.1,0.7")
+    (tmp_path / "measured.csv").write_text(measured)
+    ladder_("score", str(prediction), str(tmp_path / "measured.csv"), "--run", "big")
+    assert n in capsys.readouterr().err
+
+
+def test_a_prediction_so_far_off_that_it_has_no_interval_is_still_json(ladder_, shared, tmp_path, capsys):
+    ladder_("fit", str(shared / "cases" / "gates.csv"), "--loss", "c4", "--error", "avg", "--out", str(tmp_path))
+    capsys.readouterr()
+    ladder_("predict", str(tmp_path / "law.json"), "--params", "1e-9", "--tokens", "1e-9", "--json")
+    assert json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))["loss"]
+
+
 def test_the_papers_method_is_a_choice(ladder_, testbed_csv, tmp_path):
     ladder_("fit", str(testbed_csv), "--loss", "code", "--method", "paper", "--out", str(tmp_path / "paper"))
     assert fitted.load(tmp_path / "paper" / "law.json").method == "paper"

@@ -34,6 +34,14 @@ def explode(config, spec, workdir, report):
     report(Finished(spec.run, ""))
 
 
+def refuse(config, spec, workdir, report):
+    raise FileNotFoundError(f"{workdir.root} is gone") if spec.run == "b" else ValueError(f"{spec.run} has no text")
+
+
+def lack(config, spec, workdir, report):
+    import jax_of_another_world  # noqa: F401
+
+
 def hang(config, spec, workdir, report):
     (workdir.root / f"{spec.run}.{os.getpid()}").touch()
     time.sleep(600)
@@ -107,6 +115,20 @@ def test_runs_side_by_side_have_cores_of_their_own_and_all_finish(run, tmp_path)
 def test_an_error_in_a_worker_comes_with_its_run_and_traceback(run):
     with pytest.raises(local.RunFailed, match=r"(?s)^b failed:.*in explode.*ArithmeticError: no such number"):
         run(explode, "abc")
+
+
+@needs_affinity
+@pytest.mark.parametrize(("run_", "why"), [("a", "a: a has no text"), ("b", "b: .* is gone")])
+def test_a_refusal_in_a_worker_is_one_line_without_a_traceback(run, run_, why):
+    with pytest.raises(local.RunFailed, match=f"^{why}$"):
+        run(refuse, run_)
+
+
+@needs_affinity
+def test_what_is_not_installed_is_told_as_in_this_process(run):
+    with pytest.raises(ModuleNotFoundError) as told:
+        run(lack, "a")
+    assert told.value.name == "jax_of_another_world"
 
 
 @needs_affinity
