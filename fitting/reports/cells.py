@@ -25,7 +25,7 @@ DRAWN = ("reducible_loss", "error_against_loss", "residuals", "over_training", "
 class Drawing:
     """A figure, as SVG, that a notebook shows on light or on dark."""
 
-    svg: str
+    svg: str = dataclasses.field(repr=False)
 
     def _repr_html_(self) -> str:
         return _cell("figure", svg=drawing.on_light_or_dark(self.svg))

@@ -44,6 +44,12 @@ def annealing_sums(learning_rate_S: np.ndarray, *, decay: float = 0.999) -> tupl
 def annealed(testbed: Testbed, *, decay: float = 0.999) -> Testbed:
     """The table with the columns that the law `annealing` is of, `lr_area` and `lr_annealing`, at every run's steps.
 
+    >>> import fitting, pandas as pd
+    >>> steps = {"run": ["a@10", "a@20"], "params": 1e6, "tokens": [1e5, 2e5], "learning_rate": [0.02, 0.01]}
+    >>> curves = fitting.annealed(fitting.Testbed(pd.DataFrame(steps)))
+    >>> curves.table["lr_area"].round(3).tolist()
+    [0.2, 0.345]
+
     The rate of a step between two rows is taken to lie on the line between theirs, before the first row to be as there.
 
     Args:
