@@ -12,7 +12,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from fitting.artifacts.fitted import FittedLaw, LawFit, Point, Prediction
-from fitting.prediction import predict
 from fitting.reports import drawing, words
 from fitting.reports.drawing import INK, MUTED, PAPER
 from fitting.testbeds.curves import run_of, steps_by_run
@@ -212,6 +211,8 @@ def over_training(law: FittedLaw, budgets_flops: Sequence[float], *, part: str =
       budgets_flops: training compute, 6ND; a line each.
       part: `loss` or `error`.
     """
+    from fitting.prediction import predict  # brings jax, which `--help` need not wait for
+
     kinds = drawing.families_of(budgets_flops)
     figure, panel = drawing.axes()
     panel.set_xscale("log")
