@@ -235,8 +235,8 @@ def on_light_or_dark(svg: str) -> str:
 def _palettes(count: int) -> tuple[list[str], list[str]]:
     """So many colours in an order, for light paper and for dark."""
     plasma = matplotlib.colormaps["plasma"]
-    ends = (0.08, 0.70), (0.42, 0.92)
-    return tuple([matplotlib.colors.to_hex(colour) for colour in plasma(np.linspace(*of, count))] for of in ends)
+    light, dark = (plasma(np.linspace(*ends, count)) for ends in ((0.08, 0.70), (0.42, 0.92)))
+    return list(map(matplotlib.colors.to_hex, light)), list(map(matplotlib.colors.to_hex, dark))
 
 
 def _rounded(number: re.Match) -> str:

@@ -6,12 +6,13 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from fitting.artifacts.fitted import FittedLaw, LawFit, Point, Prediction
+from fitting.artifacts.fitted import FittedLaw, LawFit, Run
 from fitting.reports import drawing, words
 from fitting.reports.drawing import INK, MUTED, PAPER
 from fitting.testbeds.curves import run_of, steps_by_run
@@ -133,7 +134,7 @@ def measured_curves(testbed: Testbed, column: str) -> Figure:
     for run, rows in steps_by_run(testbed.table[testbed.table[column].notna()]).items():
         last = rows.iloc[-1]
         curves[run] = list(zip(rows["tokens"], rows[column], strict=True))
-        known[run] = Point(run, last["params"], last["tokens"], math.nan, math.nan, math.nan)
+        known[run] = Run(run, last["params"], last["tokens"])
         targets |= {run} if "target" in set(rows["role"]) else set()
     kinds = drawing.families_of([run.token_multiplier for run in known.values()])
     return _along(curves, known, kinds, targets, "tokens", what=name_of(column))
@@ -141,7 +142,7 @@ def measured_curves(testbed: Testbed, column: str) -> Figure:
 
 def _along(
     curves: Mapping[str, Sequence[tuple[float, float]]],
-    known: Mapping[str, Point | Prediction],
+    known: Mapping[str, Run],
     kinds: Sequence[drawing.Family],
     targets: Collection[str],
     against: str,
@@ -180,7 +181,7 @@ def law_along_runs(law: FittedLaw) -> Figure:
     figure, panel = drawing.axes()
     panel.set_xlabel("training tokens")
     panel.set_ylabel(f"loss, {name_of(law.loss.column)} (nats per token)", parse_math=False)
-    handles = []
+    handles: list[Artist] = []
     for run, end in sorted(last.items(), key=lambda item: item[1].tokens):
         colour = drawing.family_of(end, kinds).colour
         fitted = [(point.tokens, point.measured, point.fitted) for point in points if run_of(point) == run]
@@ -219,7 +220,7 @@ def over_training(law: FittedLaw, budgets_flops: Sequence[float], *, part: str =
     panel.set_xlabel("tokens per parameter, M = D/N")
     panel.set_ylabel({"loss": "loss (nats per token)", "error": "top-1 error"}[part])
     multipliers = np.geomspace(2, 2000, 31)
-    handles = []
+    handles: list[Artist] = []
     for kind, budget in zip(kinds, sorted(budgets_flops), strict=True):
         params = np.sqrt(budget / 6 / multipliers)
         said = [predict(law, float(n), float(m * n)) for n, m in zip(params, multipliers, strict=True)]
@@ -247,7 +248,7 @@ def sizes(testbed: Testbed) -> Figure:
     panel.set_ylabel("training tokens, D")
     kinds = drawing.families_of(testbed.table["token_multiplier"])
     for row in testbed.table.to_dict("records"):
-        run = Point(row["run"], row["params"], row["tokens"], math.nan, math.nan, math.nan)
+        run = Run(row["run"], row["params"], row["tokens"])
         kind = drawing.family_of(run, kinds)
         if row["quarantine"]:
             panel.plot(run.params, run.tokens, kind.marker, color="none", mec=kind.colour, ms=6.5, zorder=2)
