@@ -102,7 +102,7 @@ def testbed(testbed: Testbed) -> str:
         groups=groups,
         measured=measured,
         most_names=MOST_NAMES,
-        runs=len(steps) + sum(table["role"] != "checkpoint"),
+        runs=len(set(map(run_of, table.itertuples()))),
         figures=_svgs({"runs": figure}),
     )
 

@@ -130,14 +130,14 @@ def training_curves(law: FittedLaw, curves: Mapping[str, Sequence[tuple[float, f
 @matplotlib.rc_context(drawing.STYLE)
 def measured_curves(testbed: Testbed, column: str) -> Figure:
     """A column of every run of a table that has checkpoints, against tokens; targets are drawn bold."""
-    curves, known, targets = {}, {}, set()
+    curves, known = {}, {}
     for run, rows in steps_by_run(testbed.table[testbed.table[column].notna()]).items():
         last = rows.iloc[-1]
         curves[run] = list(zip(rows["tokens"], rows[column], strict=True))
         known[run] = Run(run, last["params"], last["tokens"])
-        targets |= {run} if "target" in set(rows["role"]) else set()
     kinds = drawing.families_of([run.token_multiplier for run in known.values()])
-    return _along(curves, known, kinds, targets, "tokens", what=name_of(column))
+    targets = set(map(run_of, testbed.table[testbed.table["role"] == "target"].itertuples()))
+    return _along(curves, known, kinds, targets & set(known), "tokens", what=name_of(column))
 
 
 def _along(

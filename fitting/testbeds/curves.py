@@ -41,6 +41,18 @@ def annealing_sums(learning_rate_S: np.ndarray, *, decay: float = 0.999) -> tupl
     return np.cumsum(learning_rate_S), np.cumsum(annealing_S)
 
 
+def sums_at(
+    step_N: np.ndarray, step_K: np.ndarray, learning_rate_K: np.ndarray, *, decay: float = 0.999
+) -> tuple[np.ndarray, np.ndarray]:
+    """S1_N and S2_N after steps, in order and counted from 1, of a schedule that is known at others.
+
+    Between two of those the rate is taken to lie on their line, before the first to be as there.
+    """
+    rate_S = np.interp(np.arange(1, step_N[-1] + 1), step_K, learning_rate_K)
+    area_S, annealing_S = annealing_sums(rate_S, decay=decay)
+    return area_S[step_N - 1], annealing_S[step_N - 1]
+
+
 def annealed(testbed: Testbed, *, decay: float = 0.999) -> Testbed:
     """The table with the columns that the law `annealing` is of, `lr_area` and `lr_annealing`, at every run's steps.
 
@@ -50,7 +62,8 @@ def annealed(testbed: Testbed, *, decay: float = 0.999) -> Testbed:
     >>> curves.table["lr_area"].round(3).tolist()
     [0.2, 0.345]
 
-    The rate of a step between two rows is taken to lie on the line between theirs, before the first row to be as there.
+    Tables of `ladder import` and `ladder collect --curves` have them with the paper's decay; here it is a choice.
+    The rate between rows is as in `sums_at`.
 
     Args:
       testbed: rows of steps are named `<run>@<step>` and have a `learning_rate`.
@@ -66,9 +79,8 @@ def annealed(testbed: Testbed, *, decay: float = 0.999) -> Testbed:
         raise ValueError("no row <run>@<step> has a learning_rate: the annealing law is of the rate at every step")
     for rows in runs.values():
         step_R = rows["run"].str.rpartition("@")[2].astype(int).to_numpy()
-        rate_S = np.interp(np.arange(1, step_R[-1] + 1), step_R, rows["learning_rate"])
-        area_S, annealing_S = annealing_sums(rate_S, decay=decay)
-        table.loc[rows.index, ["lr_area", "lr_annealing"]] = np.stack([area_S, annealing_S], -1)[step_R - 1]
+        sums = sums_at(step_R, step_R, rows["learning_rate"].to_numpy(), decay=decay)
+        table.loc[rows.index, ["lr_area", "lr_annealing"]] = np.stack(sums, -1)
     return Testbed(table)
 
 
