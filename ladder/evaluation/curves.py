@@ -65,7 +65,7 @@ def _curve(workdir: Workdir, run: str, say: Callable[[str], None]) -> "pd.DataFr
     )
     table = importer.read("logs", [workdir.metrics(run)], described, say, run=run).table
     table = table[table["role"] == "checkpoint"]
-    rate_S = np.asarray(learning_rate(spec.hyperparameters, spec.steps, jnp.arange(spec.steps)))
+    rate_S = np.asarray(learning_rate(spec.hyperparameters, spec.steps, jnp.arange(spec.steps)), float)
     area_S, annealing_S = annealing_sums(rate_S)
     step_N = table["run"].str.rpartition("@")[2].astype(int) - 1
     return table.assign(learning_rate=rate_S[step_N], lr_area=area_S[step_N], lr_annealing=annealing_S[step_N])
