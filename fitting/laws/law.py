@@ -44,6 +44,7 @@ class Law:
       units: (shape values, y, *x of one run) -> the unit of each shape that has one, by name: the size it has if the
         law's y comes from it alone. For coefficients inside a power, whose size depends on the exponents'.
       ideal: points beyond the runs, (x, y), that the law's authors fit along with them.
+      signed: inputs that may be zero or negative; the others are sizes.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Law:
     citation: str
     units: Callable[..., Mapping[str, Any]] | None = None
     ideal: tuple[tuple[tuple[float, ...], float], ...] = ()
+    signed: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> tuple[str, ...]:

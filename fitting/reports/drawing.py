@@ -25,7 +25,15 @@ from fitting.artifacts.fitted import FittedLaw, Run
 from fitting.reports.words import short
 
 INK, MUTED, GRID, PAPER = "#1b1f24", "#667080", "#e4e7eb", "#ffffff"
-DARK = {INK: "#e6e9ee", MUTED: "#98a2b0", GRID: "#2a3039", PAPER: "#14171c"}
+# What a page calls its colours: each for light paper and for dark.
+PAGE = {
+    "ink": (INK, "#e6e9ee"),
+    "muted": (MUTED, "#98a2b0"),
+    "grid": (GRID, "#2a3039"),
+    "paper": (PAPER, "#14171c"),
+    "good": ("#1a7f4b", "#4cc38a"),
+    "bad": ("#b3361b", "#ff8a6b"),
+}
 DASHES = (0, (4, 2))
 STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
@@ -80,9 +88,14 @@ class Family:
 
 
 def families(law: FittedLaw) -> tuple[Family, ...]:
-    """Groups every run that a law fits or predicts by M, within 10 %; more than 8 groups become 6 of equal ratio."""
+    """The families of all runs that a law fits or predicts."""
     runs = [*law.loss.points, *(law.error.points if law.error else ()), *law.predictions]
-    multipliers = sorted(run.token_multiplier for run in runs)
+    return families_of([run.token_multiplier for run in runs])
+
+
+def families_of(multipliers: Sequence[float]) -> tuple[Family, ...]:
+    """Groups runs by their M, within 10 %; more than 8 groups become 6 of equal ratio."""
+    multipliers = sorted(multipliers)
     groups: list[list[float]] = []
     for multiplier in multipliers:
         if groups and multiplier < 1.1 * groups[-1][0]:
@@ -92,12 +105,8 @@ def families(law: FittedLaw) -> tuple[Family, ...]:
     if len(groups) > len(_MARKERS):
         bins = np.digitize(multipliers, np.geomspace(multipliers[0], multipliers[-1], 7)[1:-1])
         groups = [[m for m, b in zip(multipliers, bins, strict=True) if b == kind] for kind in sorted(set(bins))]
-    plasma = matplotlib.colormaps["plasma"]
-    light, dark = (plasma(np.linspace(low, high, len(groups))) for low, high in ((0.08, 0.70), (0.42, 0.92)))
-    as_hex = matplotlib.colors.to_hex
-    return tuple(
-        Family(group[0], group[-1], as_hex(light[i]), as_hex(dark[i]), _MARKERS[i]) for i, group in enumerate(groups)
-    )
+    looks = zip(groups, *_palettes(len(groups)), _MARKERS, strict=False)
+    return tuple(Family(group[0], group[-1], *look) for group, *look in looks)
 
 
 def family_of(run: Run, kinds: Sequence[Family]) -> Family:
@@ -137,10 +146,7 @@ def interval(panel: Axes, x: float, y: float, *, x_interval: Sequence[float] = (
 def legend(panel: Axes, law: FittedLaw, *, curves: str) -> None:
     """Tells the marks of a figure of `law`, whose curves are `one`, one `per family`, or `none`."""
     level, line = f"{100 * law.level:.3g} %", "-" if curves == "per family" else ""
-    handles: list[Artist] = [
-        Line2D([], [], color=kind.colour, marker=kind.marker, ls=line, mec=PAPER, ms=6.5, label=kind.label)
-        for kind in families(law)
-    ]
+    handles = keys(families(law), line=line)
     if curves == "none":
         handles.append(Line2D([], [], color=MUTED, marker="_", ls="", ms=12, label="law"))
     else:
@@ -155,6 +161,14 @@ def legend(panel: Axes, law: FittedLaw, *, curves: str) -> None:
         panel.legend(handles=handles, loc="lower right", ncols=2)
     else:
         panel.legend(handles=handles, loc="lower left")
+
+
+def keys(kinds: Sequence[Family], *, line: str = "") -> list[Artist]:
+    """A legend's entry for every family."""
+    return [
+        Line2D([], [], color=kind.colour, marker=kind.marker, ls=line, mec=PAPER, ms=6.5, label=kind.label)
+        for kind in kinds
+    ]
 
 
 def tooltip(mark: Artist, run: str, text: str) -> None:
@@ -193,6 +207,7 @@ def svg(figure: Figure, name: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{name}-", text)
     text = re.sub(r"'DejaVu Sans'[^;\"]*", _FONTS, text)
+    text = re.sub(r' d="[^"]*"', lambda path: re.sub(r"\d+\.\d{3,}", _rounded, path[0].replace(" \n", "")), text)
 
     def named(found: re.Match) -> str:
         run, tip = (html.escape(urllib.parse.unquote(part)) for part in found.groups())
@@ -207,6 +222,26 @@ def pdf(figure: Figure) -> bytes:
     with matplotlib.rc_context({"pdf.fonttype": 42}):
         figure.savefig(out, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
     return out.getvalue()
+
+
+def on_light_or_dark(svg: str) -> str:
+    """An SVG whose colours follow the colour scheme of the page around it, which has the variables of `PAGE`."""
+    pairs = [pair for count in range(1, len(_MARKERS) + 1) for pair in zip(*_palettes(count), strict=True)]
+    said = {light: f"light-dark({light}, {dark})" for light, dark in pairs}
+    said |= {light: f"var(--{name})" for name, (light, _) in PAGE.items()}
+    return re.sub("|".join(said), lambda found: said[found[0]], svg)
+
+
+def _palettes(count: int) -> tuple[list[str], list[str]]:
+    """So many colours in an order, for light paper and for dark."""
+    plasma = matplotlib.colormaps["plasma"]
+    light, dark = (plasma(np.linspace(*ends, count)) for ends in ((0.08, 0.70), (0.42, 0.92)))
+    return list(map(matplotlib.colors.to_hex, light)), list(map(matplotlib.colors.to_hex, dark))
+
+
+def _rounded(number: re.Match) -> str:
+    """To a hundredth of a point, which no one sees."""
+    return f"{float(number[0]):.2f}"
 
 
 def _sizes(run: Run) -> str:

@@ -1,18 +1,22 @@
 """Figures of a fitted law: data in, `matplotlib.figure.Figure` out. `drawing.svg` writes one down."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
-from fitting.artifacts.fitted import FittedLaw, LawFit
+from fitting.artifacts.fitted import FittedLaw, LawFit, Run
 from fitting.reports import drawing, words
-from fitting.reports.drawing import INK, MUTED
+from fitting.reports.drawing import INK, MUTED, PAPER
+from fitting.testbeds.curves import run_of, steps_by_run
+from fitting.testbeds.testbed import Testbed
 
 
 @matplotlib.rc_context(drawing.STYLE)
@@ -119,12 +123,35 @@ def training_curves(law: FittedLaw, curves: Mapping[str, Sequence[tuple[float, f
     Each line's points are means over up to 200 slices of equal ratio. Runs that the law does not know are grey, and are
     left out against FLOPs, since their size is unknown.
     """
-    kinds, targets = drawing.families(law), {target.run for target in law.predictions}
     known = {run.run: run for run in (*law.loss.points, *(law.error.points if law.error else ()), *law.predictions)}
+    return _along(curves, known, drawing.families(law), {target.run for target in law.predictions}, against)
+
+
+@matplotlib.rc_context(drawing.STYLE)
+def measured_curves(testbed: Testbed, column: str) -> Figure:
+    """A column of every run of a table that has checkpoints, against tokens; targets are drawn bold."""
+    curves, known = {}, {}
+    for run, rows in steps_by_run(testbed.table[testbed.table[column].notna()]).items():
+        last = rows.iloc[-1]
+        curves[run] = list(zip(rows["tokens"], rows[column], strict=True))
+        known[run] = Run(run, last["params"], last["tokens"])
+    kinds = drawing.families_of([run.token_multiplier for run in known.values()])
+    targets = set(map(run_of, testbed.table[testbed.table["role"] == "target"].itertuples()))
+    return _along(curves, known, kinds, targets & set(known), "tokens", what=name_of(column))
+
+
+def _along(
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    known: Mapping[str, Run],
+    kinds: Sequence[drawing.Family],
+    targets: Collection[str],
+    against: str,
+    what: str = "training",
+) -> Figure:
     figure, panel = drawing.axes()
     panel.set(xscale="log", yscale="log")
     panel.set_xlabel({"tokens": "training tokens", "flops": "training compute so far (FLOPs)"}[against])
-    panel.set_ylabel("training loss (nats per token)")
+    panel.set_ylabel(f"{'training' if what == 'train' else what} loss (nats per token)", parse_math=False)
     for run, curve in sorted(curves.items(), key=lambda item: item[0] in targets):
         tokens, loss = _thinned(np.asarray(curve, float).reshape(-1, 2))
         if not tokens.size or (against == "flops" and run not in known):
@@ -141,6 +168,104 @@ def training_curves(law: FittedLaw, curves: Mapping[str, Sequence[tuple[float, f
     if targets:
         handles.append(Line2D([], [], color=INK, linewidth=1.9, label="target"))
     panel.legend(handles=handles, loc="upper right")
+    return figure
+
+
+@matplotlib.rc_context(drawing.STYLE)
+def law_along_runs(law: FittedLaw) -> Figure:
+    """A law of each step of a run: what was measured, faint, and what the law says, against tokens.
+
+    Steps that were fitted have a solid line, steps that were predicted a dashed one and the law's interval around it.
+    """
+    points, predictions = law.loss.points, law.predictions
+    last = {run_of(row): row for row in sorted((*points, *predictions), key=lambda row: row.tokens)}
+    kinds = drawing.families_of([row.token_multiplier for row in last.values()])
+    figure, panel = drawing.axes()
+    panel.set_xlabel("training tokens")
+    panel.set_ylabel(f"loss, {name_of(law.loss.column)} (nats per token)", parse_math=False)
+    handles: list[Artist] = []
+    for run, end in sorted(last.items(), key=lambda item: item[1].tokens):
+        colour = drawing.family_of(end, kinds).colour
+        fitted = [(point.tokens, point.measured, point.fitted) for point in points if run_of(point) == run]
+        foretold = [(p.tokens, p.measured_loss, p.loss, *p.loss_interval) for p in predictions if run_of(p) == run]
+        for rows, style in ((fitted, "-"), (foretold, drawing.DASHES)):
+            if rows:
+                tokens, measured, expected, *ends = np.array(sorted(rows)).T
+                (line,) = panel.plot(tokens, measured, color=colour, linewidth=3.2, alpha=0.3)
+                drawing.tooltip(line, run, run)
+                panel.plot(tokens, expected, color=colour, linestyle=style)
+                if ends:
+                    panel.fill_between(tokens, *ends, color=colour, alpha=0.14, linewidth=0)
+        handles.append(Line2D([], [], color=colour, linestyle="-" if fitted else drawing.DASHES, label=run))
+    handles.append(Line2D([], [], color=MUTED, linewidth=3.2, alpha=0.4, label="measured"))
+    if predictions:
+        handles.append(Patch(color=MUTED, alpha=0.2, linewidth=0, label=f"predicted, {100 * law.level:.3g} % interval"))
+    panel.legend(handles=handles, loc="upper right")
+    panel.xaxis.set_major_formatter(lambda value, _: words.short(value))
+    return figure
+
+
+@matplotlib.rc_context(drawing.STYLE)
+def over_training(law: FittedLaw, budgets_flops: Sequence[float], *, part: str = "loss") -> Figure:
+    """What a law predicts of runs of equal compute, against their token multiplier M = D/N; the best M is dotted.
+
+    Args:
+      law: a law of N and D.
+      budgets_flops: training compute, 6ND; a line each.
+      part: `loss` or `error`.
+    """
+    from fitting.prediction import predict  # brings jax, which `--help` need not wait for
+
+    kinds = drawing.families_of(budgets_flops)
+    figure, panel = drawing.axes()
+    panel.set_xscale("log")
+    panel.set_xlabel("tokens per parameter, M = D/N")
+    panel.set_ylabel({"loss": "loss (nats per token)", "error": "top-1 error"}[part])
+    multipliers = np.geomspace(2, 2000, 31)
+    handles: list[Artist] = []
+    for kind, budget in zip(kinds, sorted(budgets_flops), strict=True):
+        params = np.sqrt(budget / 6 / multipliers)
+        said = [predict(law, float(n), float(m * n)) for n, m in zip(params, multipliers, strict=True)]
+        value = np.array([getattr(p, part) for p in said])
+        low, high = np.array([getattr(p, f"{part}_interval") for p in said]).T
+        panel.fill_between(multipliers, low, high, color=kind.colour, alpha=0.14, linewidth=0)
+        panel.plot(multipliers, value, color=kind.colour)
+        panel.plot(multipliers[value.argmin()], value.min(), kind.marker, color=kind.colour, ms=6.5, mec=PAPER, mew=0.8)
+        handles.append(Line2D([], [], color=kind.colour, marker=kind.marker, mec=PAPER, label=words.flops(budget)))
+    handles.append(Patch(color=MUTED, alpha=0.2, linewidth=0, label=f"one run, {100 * law.level:.3g} % interval"))
+    panel.legend(handles=handles, loc="upper left", ncols=2, title="FLOPs", alignment="left")
+    panel.set_ylim(top=panel.get_ylim()[1] + 0.25 * np.ptp(panel.get_ylim()))
+    if part == "error":
+        panel.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g} %")
+    drawing.log_ticks(panel, "x", words.number)
+    return figure
+
+
+@matplotlib.rc_context(drawing.STYLE)
+def sizes(testbed: Testbed) -> Figure:
+    """Where the runs of a table lie: tokens against parameters. Targets are stars, what is quarantined is hollow."""
+    figure, panel = drawing.axes()
+    panel.set(xscale="log", yscale="log")
+    panel.set_xlabel("parameters, N")
+    panel.set_ylabel("training tokens, D")
+    kinds = drawing.families_of(testbed.table["token_multiplier"])
+    for row in testbed.table.to_dict("records"):
+        run = Run(row["run"], row["params"], row["tokens"])
+        kind = drawing.family_of(run, kinds)
+        if row["quarantine"]:
+            panel.plot(run.params, run.tokens, kind.marker, color="none", mec=kind.colour, ms=6.5, zorder=2)
+        else:
+            mark = drawing.star if row["role"] == "target" else drawing.rung
+            mark(panel, kind, run, run.params, run.tokens)
+    panel.margins(0.08)
+    drawing.log_ticks(panel, "x", words.short)
+    drawing.log_ticks(panel, "y", words.short)
+    handles = drawing.keys(kinds)
+    if (testbed.table["role"] == "target").any():
+        handles.append(Line2D([], [], color=MUTED, ls="", marker="*", mec=PAPER, ms=13, label="target"))
+    if (testbed.table["quarantine"] != "").any():
+        handles.append(Line2D([], [], color="none", marker="o", mec=MUTED, ms=6.5, label="quarantined"))
+    panel.legend(handles=handles, loc="lower right", ncols=2)
     return figure
 
 

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -16,6 +16,7 @@ from fitting.artifacts.fitted import FittedLaw
 from fitting.laws import latex
 from fitting.reports import drawing, figures, words
 from fitting.reports.checklist import checklist, limits
+from fitting.reports.rendering import render
 from fitting.reports.summary import summarise
 
 if typing.TYPE_CHECKING:
@@ -79,8 +80,8 @@ def write(
     files.write_text(out / "runs.csv", _csv(summary))
     plan_columns = {key: name for key, name in PLAN_COLUMNS.items() if any(key in row for row in plan or ())}
     context = summary | {"plan": plan or (), "plan_columns": plan_columns, "settings_yaml": settings_yaml}
-    files.write_text(out / "report.md", _render("report.md.j2", **context, figures=drawings))
-    files.write_text(out / "report.tex", _render("report.tex.j2", **context, symbols=_symbols(law)))
+    files.write_text(out / "report.md", render("report.md.j2", **context, figures=drawings))
+    files.write_text(out / "report.tex", render("report.tex.j2", **context, symbols=_symbols(law)))
     files.write_text(out / "report.html", _html(law, summary, context, drawings))
     return out / "report.html"
 
@@ -94,7 +95,7 @@ def _html(law: FittedLaw, summary: Mapping[str, Any], context: Mapping[str, Any]
         for part, fit in summary["laws"].items()
         for written in ("latex_symbols", "latex")
     }
-    return _render(
+    return render(
         "report.html.j2",
         **context,
         figures={name: _themed(text, colours) for name, text in {**drawings, **formulas}.items()},
@@ -135,10 +136,8 @@ def _asked(law: FittedLaw) -> dict[str, str]:
 
 
 def _colours(law: FittedLaw) -> dict[str, tuple[str, str]]:
-    """Every colour of the figures, as a CSS variable: its name -> (on light, on dark)."""
-    inks = {"ink": drawing.INK, "muted": drawing.MUTED, "grid": drawing.GRID, "paper": drawing.PAPER}
-    colours = {name: (light, drawing.DARK[light]) for name, light in inks.items()}
-    return colours | {f"m{i}": (kind.colour, kind.dark_colour) for i, kind in enumerate(drawing.families(law))}
+    """Every colour of the page and its figures, as a CSS variable: its name -> (on light, on dark)."""
+    return drawing.PAGE | {f"m{i}": (kind.colour, kind.dark_colour) for i, kind in enumerate(drawing.families(law))}
 
 
 def _themed(svg: str, colours: Mapping[str, tuple[str, str]]) -> str:
@@ -184,31 +183,3 @@ def _csv_rows(summary: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                     f"{part}_high": high,
                 }
             yield {name: "" if value is None or value != value else value for name, value in row.items()}
-
-
-def _render(template: str, **context: Any) -> str:
-    import jinja2
-
-    marks: dict[str, Any] = {"block_start_string": "<%", "block_end_string": "%>", "variable_start_string": "<<"}
-    marks |= {"variable_end_string": ">>", "comment_start_string": "<#", "comment_end_string": "#>"}
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("fitting.reports"),
-        autoescape=jinja2.select_autoescape(["html.j2"]),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
-        **(marks if template.endswith(".tex.j2") else {}),  # braces are LaTeX's own
-    )
-    filters: dict[str, Callable[..., str]] = {
-        name: getattr(words, name)
-        for name in ("number", "short", "flops", "fixed", "percent", "plus_minus", "plain", "escape_tex")
-    }
-    environment.filters |= filters | {"cell": _cell, "tex": latex.number}
-    return environment.get_template(template).render(**context)
-
-
-def _cell(value: Any) -> str:
-    """One line of Markdown that shows `value` as it is: nothing in it is read as markup or HTML."""
-    line = re.sub(r"([\\`*_\[\]|~#$])", r"\\\1", " ".join(str(value).split()))
-    return line.replace("&", "&amp;").replace("<", "&lt;")

@@ -235,18 +235,22 @@ def _scored(prediction: Prediction, law: FittedLaw, ladder: Mapping[str, Any]) -
         "error": None,
     }
     for part, fit in law.fits.items():
-        value, interval = getattr(prediction, part), getattr(prediction, f"{part}_interval")
-        measured = getattr(prediction, f"measured_{part}")
-        scored[part] = {
-            "value": value,
-            "interval": interval,
-            "measured": measured,
-            "relative_error": _relative(value, measured),
-            "absolute_error": value - measured,
-            "covered": interval[0] <= measured <= interval[1] if math.isfinite(measured) else None,
-            "times_fitted_flops": prediction.flops / _total_flops(fit),
-        }
+        scored[part] = outcome(prediction, part) | {"times_fitted_flops": prediction.flops / _total_flops(fit)}
     return scored
+
+
+def outcome(prediction: Prediction, part: str) -> dict[str, Any]:
+    """What was predicted of a `loss` or an `error`, what was measured (NaN where nothing), and how far off it is."""
+    value, interval = getattr(prediction, part), getattr(prediction, f"{part}_interval")
+    measured = getattr(prediction, f"measured_{part}")
+    return {
+        "value": value,
+        "interval": interval,
+        "measured": measured,
+        "relative_error": _relative(value, measured),
+        "absolute_error": value - measured,
+        "covered": interval[0] <= measured <= interval[1] if math.isfinite(measured) else None,
+    }
 
 
 def _total_flops(fit: LawFit) -> float:

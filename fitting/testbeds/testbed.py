@@ -104,6 +104,11 @@ class RunRecord:
 class Testbed:
     """A checked table of runs; `table` is a pandas DataFrame with one row a run.
 
+    >>> import fitting, pandas as pd
+    >>> runs = pd.DataFrame({"run": ["small", "large"], "params": [1e7, 1e8], "tokens": 2e9, "loss/web": [4.1, 3.6]})
+    >>> fitting.Testbed(runs).table["token_multiplier"].tolist()
+    [200.0, 20.0]
+
     Columns, of which only `run`, `params` and `tokens` are required:
 
     - `run`, its name, each once; `role`: rung (the default), target, or checkpoint (a measurement within a run);

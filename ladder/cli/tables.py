@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from fitting import files
-from fitting.reports.words import counted, flops, percent, short
+from fitting.reports import advised
+from fitting.reports.words import counted, short
 
 if typing.TYPE_CHECKING:
     from fitting.advice import Advice
@@ -113,81 +114,20 @@ def iso_time(seconds: float) -> str:
 
 
 def print_advice(advice: Advice, console: Console) -> None:
-    """Advice as four short tables."""
-    console.print(f"for {flops(advice.budget_flops)} training FLOPs, C = 6ND", style="bold")
+    """Advice as three short tables."""
     print_what_n_is(advice.params_column, console)
-    console.print(_optima(advice), soft_wrap=False)
-    if aware := advice.inference_aware:
-        saved = 1 - aware.lifetime_flops / advice.compute_optimal.lifetime_flops
-        console.print(
-            f"serving {short(advice.served_tokens)} tokens, it takes {percent(saved, 0)} less compute in all for the "
-            "same loss: 6ND to train, 2N a token to serve"
-        )
-    console.print("\nover-training: what another size costs", style="bold")
-    console.print(_over_training(advice), soft_wrap=False)
-    console.print(
-        f"\nnext run: the doubt about the {advice.target.replace('_', '-')} run's loss is {advice.doubt_nats:.4f} nats "
-        "(standard deviation); one more run leaves of it",
-        style="bold",
-    )
-    if not advice.next_runs:
-        console.print("no run as cheap as the ladder takes any of it")
-    else:
-        console.print(_next_runs(advice), soft_wrap=False)
-
-
-def _optima(advice: Advice) -> Table:
-    optima = {"compute-optimal": advice.compute_optimal, "inference-aware": advice.inference_aware}
-    optima = {name: optimum for name, optimum in optima.items() if optimum}
-    table = _table("", *optima)
-    for name, words in {
-        "N": lambda o: f"{short(o.prediction.params)} ({' to '.join(map(short, o.params_interval))})",
-        "D": lambda o: short(o.prediction.tokens),
-        "M = D/N": lambda o: short(o.prediction.token_multiplier),
-        "loss": lambda o: "{:.4f} ({:.4f} to {:.4f})".format(o.prediction.loss, *o.prediction.loss_interval),
-        "training FLOPs": lambda o: flops(o.prediction.flops),
-        "lifetime FLOPs": lambda o: flops(o.lifetime_flops),
-    }.items():
-        table.add_row(name, *(words(optimum) for optimum in optima.values()))
-    return table
-
-
-def _over_training(advice: Advice) -> Table:
-    table = _table("size", "N", "D", "M", "loss", "penalty, nats", "compute for equal loss")
-    for row in advice.over_training:
-        times = row.times_smaller
-        table.add_row(
-            "optimal" if times == 1 else f"{times:g}× smaller" if times > 1 else f"{1 / times:g}× larger",
-            short(row.params),
-            short(row.tokens),
-            short(row.tokens / row.params),
-            f"{row.loss:.4f}",
-            f"+{row.loss_penalty:.4f}",
-            percent(row.flops_overhead, 0, "+") if math.isfinite(row.flops_overhead) else "never reaches it",
-        )
-    return table
-
-
-def _next_runs(advice: Advice) -> Table:
-    table = _table("", "N", "D", "M", "C FLOPs", "doubt left")
-    for run in advice.next_runs:
-        table.add_row(
-            "most per FLOP" if run == advice.best_per_flop else "",
-            short(run.params),
-            short(run.tokens),
-            short(run.tokens / run.params),
-            flops(run.flops),
-            percent(run.doubt_left, 0),
-        )
-    return table
-
-
-def _table(first: str, *numbers: str) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column(first, no_wrap=True)
-    for name in numbers:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table
+    for told in advised.tables(advice):
+        console.print(f"\n{told.title}", style="bold")
+        if told.rows:
+            table = Table(box=None, pad_edge=False)
+            table.add_column(told.columns[0], no_wrap=True)
+            for name in told.columns[1:]:
+                table.add_column(name, justify="right", no_wrap=True)
+            for row in told.rows:
+                table.add_row(*row)
+            console.print(table, soft_wrap=False)
+        if told.remark:
+            console.print(told.remark)
 
 
 def _with_interval(value: float, interval: tuple[float, float]) -> str:

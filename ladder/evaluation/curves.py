@@ -20,8 +20,8 @@ def with_curves(testbed: Testbed | None, runs: Mapping[str, Workdir], say: Calla
     """The table of measured runs, and below them the curves of all runs, also of those that are not measured yet.
 
     A row of metrics.jsonl becomes the row `<run>@<step>`. `loss/train` is the mean over the steps since the row before,
-    in nats a token; a run's own row has that of its last. `lr_area` and `lr_annealing` are the sums of the learning
-    rates by then, which the law `annealing` is of.
+    in nats a token; a run's own row has that of its last. `learning_rate` is the step's; `lr_area` and
+    `lr_annealing` are the sums of the rates by then, which the law `annealing` is of.
 
     Args:
       testbed: of the runs that are measured, if any are.
@@ -66,8 +66,7 @@ def _curve(workdir: Workdir, run: str, say: Callable[[str], None]) -> "pd.DataFr
     )
     table = importer.read("logs", [workdir.metrics(run)], described, say, run=run).table
     table = table[table["role"] == "checkpoint"]
-    area_S, annealing_S = annealing_sums(
-        np.asarray(learning_rate(spec.hyperparameters, spec.steps, jnp.arange(spec.steps)))
-    )
+    rate_S = np.asarray(learning_rate(spec.hyperparameters, spec.steps, jnp.arange(spec.steps)), float)
+    area_S, annealing_S = annealing_sums(rate_S)
     step_N = table["run"].str.rpartition("@")[2].astype(int) - 1
-    return table.assign(lr_area=area_S[step_N], lr_annealing=annealing_S[step_N])
+    return table.assign(learning_rate=rate_S[step_N], lr_area=area_S[step_N], lr_annealing=annealing_S[step_N])

@@ -6,7 +6,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fitting.testbeds.curves import annealing_sums
+from fitting.testbeds.curves import sums_at
 from fitting.testbeds.logs.formats import Steps
 from fitting.testbeds.logs.log import Log, is_measured
 from fitting.testbeds.testbed import Testbed
@@ -222,15 +222,12 @@ def _trailing_mean(tokens: "pd.Series", values: "pd.Series", window_tokens: floa
 
 def _annealed(table: "pd.DataFrame", told: list[str]) -> "pd.DataFrame":
     """The rows with `lr_area` and `lr_annealing`, the sums of the learning rates of the steps by then."""
-    import numpy as np
-
     at_N, logged = table["at"].to_numpy(), table["learning_rate"].notna().to_numpy()
     if not logged.any() or at_N[0] < 1:
         return table
-    rate_S = np.interp(np.arange(1, at_N[-1] + 1), at_N[logged], table["learning_rate"].to_numpy()[logged])
     told.append("the learning rate is taken for a line between logged steps, to sum it in lr_area and lr_annealing")
-    area_S, annealing_S = annealing_sums(rate_S)
-    table = table.assign(lr_area=area_S[at_N - 1], lr_annealing=annealing_S[at_N - 1])
+    area_N, annealing_N = sums_at(at_N, at_N[logged], table["learning_rate"].to_numpy()[logged])
+    table = table.assign(lr_area=area_N, lr_annealing=annealing_N)
     return table.assign(lr_area=table["lr_area"].where(table["lr_area"] > 0))  # before the first, none has been
 
 

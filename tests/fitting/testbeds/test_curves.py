@@ -1,11 +1,14 @@
 """Training curves: the sums of a schedule, and the annealing law's parameters recovered from curves."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from fitting import solve
 from fitting.laws import catalogue
-from fitting.testbeds.curves import annealing_sums
+from fitting.methods import fit
+from fitting.testbeds.curves import annealed, annealing_sums
+from fitting.testbeds.testbed import Testbed
 
 
 def test_sums_equal_the_papers_double_sum():
@@ -47,3 +50,23 @@ def test_annealing_law_is_recovered_from_the_curves_of_two_schedules():
 def test_what_is_no_schedule_is_refused(rate_S, decay):
     with pytest.raises(ValueError, match=r"schedule|decay"):
         annealing_sums(np.asarray(rate_S), decay=decay)
+
+
+def test_the_rate_between_two_rows_lies_on_their_line_and_before_the_first_is_as_there():
+    rows = {"run": ["b@4", "a@2", "a@4", "a"], "params": 1e6, "tokens": [4e4, 2e4, 4e4, 4e4]}
+    table = annealed(Testbed(pd.DataFrame(rows | {"learning_rate": [1.0, 0.4, 0.2, np.nan]})), decay=0.5).table
+    area_S, annealing_S = annealing_sums(np.array([0.4, 0.4, 0.3, 0.2]), decay=0.5)
+    np.testing.assert_allclose(table["lr_area"], [4, area_S[1], area_S[3], np.nan])
+    np.testing.assert_allclose(table["lr_annealing"], [0, annealing_S[1], annealing_S[3], np.nan], atol=1e-12)
+
+
+def test_a_table_without_the_rate_of_any_step_is_refused():
+    with pytest.raises(ValueError, match="no row <run>@<step> has a learning_rate"):
+        annealed(Testbed(pd.DataFrame({"run": ["a@1"], "params": 1e6, "tokens": 1e4})))
+
+
+def test_a_constant_rate_alone_cannot_tell_what_annealing_does():
+    rows = {"run": [f"a@{step}" for step in range(10, 110, 10)], "params": 1e6, "tokens": np.arange(1, 11) * 1e4}
+    rows |= {"learning_rate": 1e-3, "loss/x": 3 - np.arange(10) / 10}
+    with pytest.raises(ValueError, match="cannot tell the parameters of annealing apart"):
+        fit(annealed(Testbed(pd.DataFrame(rows))), loss="x", law="annealing")

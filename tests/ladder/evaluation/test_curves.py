@@ -71,6 +71,7 @@ def test_curves_are_checkpoints_below_the_runs(measured, workdir, spec):
         assert (table.loc["a@5":"a@25", name] == table[name]["a"]).all(), name
     rate_S = np.asarray(learning_rate(spec.hyperparameters, spec.steps, jnp.arange(spec.steps)))
     area_S, annealing_S = annealing_sums(rate_S)
+    np.testing.assert_allclose(table.loc["a@5":"a@25", "learning_rate"], rate_S[4::5], rtol=1e-9)
     np.testing.assert_allclose(table.loc["a@5":"a@25", "lr_area"], area_S[4::5], rtol=1e-9)
     np.testing.assert_allclose(table.loc["a@5":"a@25", "lr_annealing"], annealing_S[4::5], rtol=1e-9)
     assert said[0].startswith("a: 5 checkpoints, step 5 to 25") and said[-1] == "without a curve: b"

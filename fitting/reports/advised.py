@@ -1,0 +1,95 @@
+"""Advice in words: three short tables, which the command line and a notebook lay out."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+
+from fitting.reports.words import flops, percent, short
+
+if typing.TYPE_CHECKING:
+    from fitting.advice import Advice  # brings jax, which `--help` need not wait for
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Text by rows and columns, the first of them names; `remark` stands beneath."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    remark: str = ""
+
+
+def tables(advice: Advice) -> tuple[Table, Table, Table]:
+    """The best runs for a budget, what other sizes cost, and which run to add to the ladder."""
+    return _optima(advice), _over_training(advice), _next_runs(advice)
+
+
+def _optima(advice: Advice) -> Table:
+    optima = {"compute-optimal": advice.compute_optimal, "inference-aware": advice.inference_aware}
+    optima = {name: optimum for name, optimum in optima.items() if optimum}
+    words = {
+        "N": lambda o: f"{short(o.prediction.params)} ({' to '.join(map(short, o.params_interval))})",
+        "D": lambda o: short(o.prediction.tokens),
+        "M = D/N": lambda o: short(o.prediction.token_multiplier),
+        "loss": lambda o: "{:.4f} ({:.4f} to {:.4f})".format(o.prediction.loss, *o.prediction.loss_interval),
+        "training FLOPs": lambda o: flops(o.prediction.flops),
+        "lifetime FLOPs": lambda o: flops(o.lifetime_flops),
+    }
+    remark = ""
+    if aware := advice.inference_aware:
+        saved = 1 - aware.lifetime_flops / advice.compute_optimal.lifetime_flops
+        remark = (
+            f"serving {short(advice.served_tokens)} tokens, it takes {percent(saved, 0)} less compute in all for the "
+            "same loss: 6ND to train, 2N a token to serve"
+        )
+    return Table(
+        title=f"for {flops(advice.budget_flops)} training FLOPs, C = 6ND",
+        columns=("", *optima),
+        rows=tuple((name, *map(say, optima.values())) for name, say in words.items()),
+        remark=remark,
+    )
+
+
+def _over_training(advice: Advice) -> Table:
+    def size(times: float) -> str:
+        return "optimal" if times == 1 else f"{times:g}× smaller" if times > 1 else f"{1 / times:g}× larger"
+
+    return Table(
+        title="over-training: what another size costs",
+        columns=("size", "N", "D", "M", "loss", "penalty, nats", "compute for equal loss"),
+        rows=tuple(
+            (
+                size(row.times_smaller),
+                short(row.params),
+                short(row.tokens),
+                short(row.tokens / row.params),
+                f"{row.loss:.4f}",
+                f"+{row.loss_penalty:.4f}",
+                percent(row.flops_overhead, 0, "+") if math.isfinite(row.flops_overhead) else "never reaches it",
+            )
+            for row in advice.over_training
+        ),
+    )
+
+
+def _next_runs(advice: Advice) -> Table:
+    return Table(
+        title=f"next run: the doubt about the {advice.target.replace('_', '-')} run's loss is {advice.doubt_nats:.4f} "
+        "nats (standard deviation); one more run leaves of it",
+        columns=("", "N", "D", "M", "C FLOPs", "doubt left"),
+        rows=tuple(
+            (
+                "most per FLOP" if run == advice.best_per_flop else "",
+                short(run.params),
+                short(run.tokens),
+                short(run.tokens / run.params),
+                flops(run.flops),
+                percent(run.doubt_left, 0),
+            )
+            for run in advice.next_runs
+        ),
+        remark="" if advice.next_runs else "no run as cheap as the ladder takes any of it",
+    )
