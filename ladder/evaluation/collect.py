@@ -8,8 +8,7 @@ from etils import epath
 from fitting.testbeds.testbed import RunRecord, Testbed
 from ladder import spec as specs
 from ladder import storage
-from ladder.evaluation import record as records
-from ladder.spec import PLAN_REMEDY, Workdir
+from ladder.spec import PLAN_REMEDY, RECORD_REMEDY, Workdir
 
 Found = tuple[Workdir, RunRecord]
 
@@ -46,7 +45,7 @@ def _measured(workdir: Workdir, say: Callable[[str], None]) -> Iterator[Found]:
         say(f"not measured yet, so not in the table: {', '.join(missing)}")
     for run, role in roles.items():
         if run not in missing:  # a rung may have become a target since it was measured
-            yield workdir, dataclasses.replace(records.load(workdir.record(run)), role=role)
+            yield workdir, dataclasses.replace(RunRecord.load(workdir.record(run), RECORD_REMEDY), role=role)
 
 
 def _settings(workdir: Workdir, run: str) -> dict[str, float]:
