@@ -19,6 +19,7 @@ from models.config import DecoderConfig
 SCHEMA_VERSION = 1
 # Of a file of the workdir that is damaged.
 PLAN_REMEDY = "remove it, and `ladder run` writes it again"
+RECORD_REMEDY = "remove it, and `ladder evaluate` measures the run again"
 CORPUS_REMEDY = "remove the folder corpus, and `ladder run` reads the corpus again"
 
 

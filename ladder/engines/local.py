@@ -17,7 +17,7 @@ from typing import cast
 from ladder import quiet, storage
 from ladder.config import LadderConfig
 from ladder.events import Event, Finished
-from ladder.spec import RunSpec, Workdir
+from ladder.spec import RECORD_REMEDY, RunSpec, Workdir
 from ladder.training.preemption import Preempted
 
 Report = Callable[[Event], None]
@@ -80,11 +80,12 @@ def evaluate(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Repo
 
 
 def _train(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Report) -> str:
-    from ladder.evaluation.record import load, quarantine
+    from fitting.testbeds.testbed import RunRecord
+    from ladder.evaluation.record import quarantine
     from ladder.training.train import Diverged, train
 
     if workdir.record(spec.run).exists():
-        return load(workdir.record(spec.run)).quarantine
+        return RunRecord.load(workdir.record(spec.run), RECORD_REMEDY).quarantine
     try:
         train(config, spec, workdir, report)
     except Diverged as e:

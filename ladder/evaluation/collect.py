@@ -8,9 +8,7 @@ from etils import epath
 from fitting.testbeds.testbed import RunRecord, Testbed
 from ladder import spec as specs
 from ladder import storage
-from ladder.evaluation import record as records
-from ladder.evaluation.curves import with_curves
-from ladder.spec import PLAN_REMEDY, Workdir
+from ladder.spec import PLAN_REMEDY, RECORD_REMEDY, Workdir
 
 Found = tuple[Workdir, RunRecord]
 
@@ -28,6 +26,8 @@ def collect(workdirs: Sequence[Workdir], out: epath.Path, say: Callable[[str], N
     settings = {record.run: _settings(workdir, record.run) for workdir, record in found}
     measured = Testbed.from_records([record for _, record in found], settings) if found else None
     if curves:
+        from ladder.evaluation.curves import with_curves
+
         planned = {run: workdir for workdir in workdirs for run in _roles(workdir)}
         measured = with_curves(measured, planned | {record.run: workdir for workdir, record in found}, say)
     if measured is None:
@@ -56,7 +56,7 @@ def _measured(workdir: Workdir, say: Callable[[str], None], curves: bool) -> Ite
         say(f"not measured yet{'' if curves else ', so not in the table'}: {', '.join(missing)}")
     for run, role in roles.items():
         if run not in missing:  # a rung may have become a target since it was measured
-            yield workdir, dataclasses.replace(records.load(workdir.record(run)), role=role)
+            yield workdir, dataclasses.replace(RunRecord.load(workdir.record(run), RECORD_REMEDY), role=role)
 
 
 def _settings(workdir: Workdir, run: str) -> dict[str, float]:

@@ -4,12 +4,10 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 
-from etils import epath
-
 from fitting.testbeds.testbed import Measurement, RunRecord
 from ladder import spec as specs
 from ladder.config import Evaluation, LadderConfig
-from ladder.spec import RunSpec, Workdir
+from ladder.spec import RECORD_REMEDY, RunSpec, Workdir
 from ladder.training import data, hosts
 from ladder.training.pool import Pool
 from models import accounting
@@ -38,16 +36,11 @@ def refuse_unaskable(evaluation: Evaluation, vocabulary: str, sequence_length: i
         prompts.refuse_long_answers(task, read.rows, loaded, sequence_length)
 
 
-def load(path: epath.Path) -> RunRecord:
-    """Reads a record. Raises ValueError where it is damaged, with the remedy."""
-    return RunRecord.load(path, remedy="remove it, and `ladder evaluate` measures the run again")
-
-
 def begun(config: LadderConfig, spec: RunSpec, workdir: Workdir) -> RunRecord:
     """What has been measured of a run so far, finished or broken off."""
     for path in (workdir.partial_record(spec.run), workdir.record(spec.run)):
         if path.exists():
-            return load(path)
+            return RunRecord.load(path, RECORD_REMEDY)
     return _blank(config, spec, workdir, "")
 
 
@@ -74,7 +67,7 @@ def begun_checkpoint(name: str, model: SavedModel, workdir: Workdir) -> RunRecor
     )
     for path in (workdir.partial_record(name), workdir.record(name)):
         if path.exists():
-            record = load(path)
+            record = RunRecord.load(path, RECORD_REMEDY)
             if (record.model, record.params) != (blank.model, blank.params):
                 raise ValueError(f"{path} is of another model ({record.model}); choose another --workdir")
             return record
@@ -93,7 +86,7 @@ def unmeasured(config: LadderConfig, workdir: Workdir, record: RunRecord) -> tup
 def is_finished(config: LadderConfig, spec: RunSpec, workdir: Workdir) -> bool:
     """Whether a run's record.json holds all that the config asks for, or says why it never will."""
     path = workdir.record(spec.run)
-    return path.exists() and not any(unmeasured(config, workdir, load(path)))
+    return path.exists() and not any(unmeasured(config, workdir, RunRecord.load(path, RECORD_REMEDY)))
 
 
 def keep(record: RunRecord, workdir: Workdir) -> None:

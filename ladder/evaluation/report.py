@@ -12,8 +12,7 @@ from fitting.reports import report as reports
 from fitting.testbeds.testbed import RunRecord
 from ladder import config as configs
 from ladder import storage
-from ladder.evaluation import record as records
-from ladder.spec import PLAN_REMEDY, Workdir
+from ladder.spec import PLAN_REMEDY, RECORD_REMEDY, Workdir
 
 
 def report(folder: epath.Path, say: Callable[[str], None]) -> None:
@@ -43,7 +42,7 @@ def _of_workdir(workdir: Workdir, law: FittedLaw) -> dict[str, Any]:
 
 
 def _first_record(workdir: Workdir, law: LawFit) -> RunRecord:
-    return records.load(workdir.record(law.points[0].run))
+    return RunRecord.load(workdir.record(law.points[0].run), RECORD_REMEDY)
 
 
 def _curve(workdir: Workdir, run: str) -> list[tuple[float, float]]:

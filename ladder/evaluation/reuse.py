@@ -10,7 +10,7 @@ from fitting.testbeds.testbed import RunRecord
 from ladder import storage
 from ladder.config import LadderConfig
 from ladder.evaluation import record as records
-from ladder.spec import RunSpec, Workdir, write
+from ladder.spec import RECORD_REMEDY, RunSpec, Workdir, write
 from ladder.training import data
 from tasks.questions import questions, rows
 
@@ -70,7 +70,7 @@ def _finished(other: Workdir, say: Callable[[str], None]) -> list[RunRecord]:
     if not other.plan.exists():
         raise ValueError(f"{other.root} is no workdir: it has no plan.json, so no run of it can be reused")
     runs = [folder.name for folder in sorted((other.root / "runs").iterdir())]
-    found = [records.load(other.record(run)) for run in runs if other.record(run).exists()]
+    found = [RunRecord.load(other.record(run), RECORD_REMEDY) for run in runs if other.record(run).exists()]
     if unknown := [record.run for record in found if not record.identity]:
         say(f"{other.root}: not known by content, so not reused: {', '.join(unknown)}")
     return [record for record in found if record.identity]
