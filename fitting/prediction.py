@@ -51,8 +51,8 @@ def predict(
         error_interval = _fraction(low), _fraction(high)
     return Prediction(
         run=run,
-        params=params,
-        tokens=tokens,
+        params=float(params),
+        tokens=float(tokens),
         level=law.level,
         loss=loss,
         loss_interval=_interval(loss_S, law.level),

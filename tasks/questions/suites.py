@@ -61,7 +61,7 @@ def build(
     unknown = [name for name in names if name not in SUITES]
     if unknown:
         raise ValueError(f"unknown suites {unknown}; known: {', '.join(SUITES)}")
-    examples = itertools.islice(records.examples(held_out, split), POOL_DOCUMENTS)
+    examples = itertools.islice(records.documents(held_out, split), POOL_DOCUMENTS)
     documents = [example["targets_pretokenized"].decode() for example in examples]
     vocabulary = held_out.output_features["targets"].vocabulary
     tasks = {}

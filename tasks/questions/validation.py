@@ -70,7 +70,7 @@ def read(task: seqio.Task, split: str, *, record_length: int, max_sequences: int
     dtype = records.token_dtype(task.output_features["targets"].vocabulary.vocab_size)
     max_tokens = (record_length + 1) * max_sequences if max_sequences else None
     parts, tokens, text_bytes = [], 0, 0.0
-    for example in records.examples(task, split):
+    for example in records.documents(task, split):
         part = example["targets"].astype(dtype)
         room = len(part) if max_tokens is None else min(len(part), max_tokens - tokens)
         parts.append(part[:room])

@@ -20,33 +20,37 @@ from tasks import store
 POOL_PER_RECORD = 64
 
 
-def examples(
-    task: seqio.Task, split: str, shard: seqio.ShardInfo | None = None, left_out: Callable[[], None] = lambda: None
-) -> Iterator[dict]:
+def examples(task: seqio.Task, split: str, shard: seqio.ShardInfo | None = None) -> Iterator[dict]:
     """Gives the task's examples as numpy, in the source's order, of one of its shards where that is named.
-
-    A document without text is left out, for nothing but its end could be learned from it.
-
-    Args:
-      task: gives `targets` and `targets_pretokenized`.
-      split: of the task.
-      shard: of the source.
-      left_out: called for each document without text.
 
     Raises:
       ValueError: the source refused a document; tf.data's wrapping of that error is taken off.
     """
     try:
-        for example in task.get_dataset(None, split, shuffle=False, shard_info=shard).as_numpy_iterator():
-            if example["targets_pretokenized"].strip() and len(example["targets"]) > 1:
-                yield example
-            else:
-                left_out()
+        yield from task.get_dataset(None, split, shuffle=False, shard_info=shard).as_numpy_iterator()
     except tf.errors.OpError as error:
         refusal = re.search(r"ValueError: (.*)", error.message)
         if refusal:
             raise ValueError(refusal[1]) from None
         raise
+
+
+def documents(
+    task: seqio.Task, split: str, shard: seqio.ShardInfo | None = None, left_out: Callable[[], None] = lambda: None
+) -> Iterator[dict]:
+    """Gives a corpus's examples, as `examples`, but those without text: only that they end could be learned from them.
+
+    Args:
+      task: gives `targets` and `targets_pretokenized`.
+      split: of the task.
+      shard: of the source.
+      left_out: called for each that is left out.
+    """
+    for example in examples(task, split, shard):
+        if example["targets_pretokenized"].strip() and len(example["targets"]) > 1:
+            yield example
+        else:
+            left_out()
 
 
 def token_dtype(vocab_size: int) -> np.dtype:
@@ -75,7 +79,7 @@ def bytes_per_token(task: seqio.Task, split: str, max_documents: int = 1000) -> 
       max_documents: looked at.
     """
     text_bytes, tokens = 0, 0
-    for example in itertools.islice(examples(task, split), max_documents):
+    for example in itertools.islice(documents(task, split), max_documents):
         text_bytes += len(example["targets_pretokenized"])
         tokens += len(example["targets"])
     return text_bytes / tokens
@@ -83,7 +87,7 @@ def bytes_per_token(task: seqio.Task, split: str, max_documents: int = 1000) -> 
 
 def _blocks(task: seqio.Task, split: str, record_length: int, *which) -> Iterator[np.ndarray]:
     dtype = _dtype(task)
-    return pack((example["targets"].astype(dtype) for example in examples(task, split, *which)), record_length)
+    return pack((example["targets"].astype(dtype) for example in documents(task, split, *which)), record_length)
 
 
 def _dtype(task: seqio.Task) -> np.dtype:

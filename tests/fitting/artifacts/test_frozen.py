@@ -35,6 +35,12 @@ def test_a_frozen_prediction_survives_its_file_and_is_scored_as_it_was_made(date
     assert (scored.measured, scored.frozen, scored.digest) == (LATER, dated.frozen, dated.digest)
 
 
+def test_whole_numbers_of_parameters_and_tokens_are_frozen_as_they_are_read(tmp_path):
+    law = synthetic_law()
+    frozen.save(frozen.freeze(law, "ab" * 32, predict(law, 2_000_000, 40_000_000)), tmp_path / "prediction.json")
+    assert frozen.load(tmp_path / "prediction.json").prediction.params == 2e6
+
+
 def test_what_is_frozen_is_not_frozen_again(dated, tmp_path):
     frozen.save(dated, tmp_path / "prediction.json")
     with pytest.raises(ValueError, match="already frozen"):
