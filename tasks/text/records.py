@@ -7,15 +7,14 @@ Documents are joined by their end-of-text token and cut into disjoint records of
 import functools
 import itertools
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import seqio
-import tensorflow as tf
 from etils import epath
 
 from tasks import store
+from tasks.text import encoding
 
 POOL_PER_RECORD = 64
 
@@ -34,19 +33,14 @@ def examples(
       left_out: called for each document without text.
 
     Raises:
-      ValueError: the source refused a document; tf.data's wrapping of that error is taken off.
+      ValueError: a document that cannot be read, or that the vocabulary cannot encode.
     """
-    try:
-        for example in task.get_dataset(None, split, shuffle=False, shard_info=shard).as_numpy_iterator():
-            if example["targets_pretokenized"].strip() and len(example["targets"]) > 1:
-                yield example
-            else:
-                left_out()
-    except tf.errors.OpError as error:
-        refusal = re.search(r"ValueError: (.*)", error.message)
-        if refusal:
-            raise ValueError(refusal[1]) from None
-        raise
+    vocabulary = task.output_features["targets"].vocabulary
+    for text, ids in encoding.encoded(vocabulary, task.source.documents(split, shard)):
+        if text.strip() and len(ids):
+            yield {"targets": np.append(ids, np.int32(vocabulary.eos_id)), "targets_pretokenized": text}
+        else:
+            left_out()
 
 
 def token_dtype(vocab_size: int) -> np.dtype:
