@@ -21,6 +21,9 @@ def main() -> None:
     warnings.showwarning = lambda message, *_: to_person.print(f"warning: {message}")
     storage.use_one_client()
     try:
+        for argument in sys.argv[1:]:
+            flag, _, value = argument.partition("=") if argument.startswith("--") else ("argument", "", argument)
+            storage.refuse_placeholders(value, flag)
         app.cli(prog="ladder", description="Train a ladder of small runs, fit its laws, know the large run beforehand.")
     except (ValueError, OSError, RunFailed) as e:
         sys.exit(f"ladder: {storage.refusal(e) or e}")

@@ -10,7 +10,7 @@ from etils import epath
 
 from ladder import config as configs
 from ladder import plan as plans
-from ladder import quiet
+from ladder import quiet, storage
 from ladder import spec as specs_
 from ladder.config import LadderConfig
 from ladder.corpus import caching, origins
@@ -42,6 +42,7 @@ def prepare(
       ValueError: if another config made the workdir, the corpus is missing or too small, or it does not measure what is
         to be fitted.
     """
+    storage.refuse_placeholders(configs.as_tree(config))
     claimed = workdir.config.exists()
     if claimed:
         _refuse_other_corpus(config, workdir)
@@ -76,6 +77,7 @@ def train_tokenizer(config: LadderConfig, size: int, out: epath.Path) -> None:
 
     if out.exists():
         raise ValueError(f"{out} exists; remove it or choose another file")
+    storage.refuse_placeholders(config.corpus.options, "corpus.options")
     corpus = corpora.build(config.corpus.kind, vocab.load(vocab.BYTES), config.corpus.seed, **config.corpus.options)
     write(out, tokenizer.train(corpora.train_texts(corpus), size))
 

@@ -11,6 +11,7 @@ import pandas as pd
 from etils import epath
 
 from fitting.testbeds.testbed import Measurement, RunRecord
+from ladder import storage
 from ladder.config import Evaluation, LadderConfig, ValidationSet
 from ladder.evaluation import record as records
 from ladder.evaluation import trained
@@ -86,6 +87,7 @@ def evaluate_checkpoint(evaluation: Evaluation, checkpoint: str, workdir: Workdi
       ValueError: if the folder holds no model or one of unknown vocabulary, nothing is asked for, another model was
         measured there, or a task cannot be asked.
     """
+    storage.refuse_placeholders(dataclasses.asdict(evaluation), "evaluation")
     name = epath.Path(checkpoint).expanduser().name
     model, params = trained.load(checkpoint)
     if not model.vocabulary:
