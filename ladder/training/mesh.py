@@ -1,6 +1,7 @@
 """The device mesh, and the one table from logical axes to mesh axes."""
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import jax
 from flax import linen as nn
@@ -64,7 +65,7 @@ def make(
 
 def sharding_of(abstract_tree, mesh: Mesh | AbstractMesh):
     """NamedShardings of a tree of boxed parameters, by `RULES`."""
-    return nn.logical_to_mesh_sharding(nn.get_partition_spec(abstract_tree), mesh, RULES)
+    return nn.logical_to_mesh_sharding(nn.get_partition_spec(abstract_tree), cast(Mesh, mesh), RULES)
 
 
 def constrain(mesh: Mesh, x: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
