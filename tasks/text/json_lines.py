@@ -12,12 +12,10 @@ def read(line: bytes) -> Any:
     """
     try:
         return json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"not UTF-8 at byte {error.start}") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"no JSON, {error.msg} at character {error.pos}") from None
     except RecursionError:
         raise ValueError("nested too deep") from None
+    except ValueError as error:  # of UTF-8, JSON or the length of a number; as text, none of them repeats the line
+        raise ValueError(str(error)) from None
 
 
 def text(value: Any) -> bytes:

@@ -46,8 +46,8 @@ def test_a_template_fills_the_types_fields_from_any_columns(read):
 @pytest.mark.parametrize(
     ("lines", "type_", "why"),
     [
-        (b'{"query": \n', MULTIPLE_CHOICE, "line 1: no JSON, Expecting value"),
-        (b'\n{"context": "\xff"}', LANGUAGE_MODELING, "line 2: not UTF-8 at byte 13"),
+        (b'{"query": \n', MULTIPLE_CHOICE, "line 1: Expecting value"),
+        (b'\n{"context": "\xff"}', LANGUAGE_MODELING, "line 2: 'utf-8' codec can't decode"),
         ([[1]], MULTIPLE_CHOICE, "line 1: holds list, not a JSON object"),
         ([ROW, {"query": "q", "gold": 0}], MULTIPLE_CHOICE, "line 2: has no field 'choices'; it has query, gold"),
         ([ROW | {"choices": "ab"}], MULTIPLE_CHOICE, "line 1: field 'choices' must hold two texts or more"),
