@@ -43,6 +43,7 @@ def prepare(
         to be fitted.
     """
     storage.refuse_placeholders(configs.as_tree(config))
+    _refuse_small_table(config)
     claimed = workdir.config.exists()
     if claimed:
         _refuse_other_corpus(config, workdir)
@@ -201,6 +202,19 @@ def _write_validation(config: LadderConfig, workdir: Workdir, say: Callable[[str
         length, sequences = config.model.sequence_length, source.sequences
         read = validation.read(task, corpora.VALIDATION, record_length=length, max_sequences=sequences)
         validation.save(read, workdir.validation_set(name))
+
+
+def _refuse_small_table(config: LadderConfig) -> None:
+    # What lies beyond a table is read as not a number, and the run then seems to diverge.
+    if (rows := config.model.vocab_size) is None:
+        return
+    from tasks.text import vocab
+
+    if (ids := vocab.size(config.corpus.vocabulary)) > rows:
+        raise ValueError(
+            f"model.vocab_size is {rows:,} and the vocabulary {config.corpus.vocabulary} has {ids:,} ids; "
+            f"set model.vocab_size={ids}, or leave it out"
+        )
 
 
 def _refuse_unaskable(config: LadderConfig, summary: Mapping[str, Any]) -> None:

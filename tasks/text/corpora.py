@@ -9,7 +9,7 @@ Kinds:
   text: a text file, a folder or a glob of them, local or gs://.
   jsonl: JSON Lines, the text in one field of each line, such as RedPajama's; .gz, .zst and .bz2 are unpacked.
   parquet: the text in one column, such as RefinedWeb's `content`.
-  tfds: a prepared TensorFlow Datasets name, such as `c4/en:3.0.1`.
+  tfds: a prepared TensorFlow Datasets name, such as `c4/en:3.1.0`.
   mixture: several of them, each at a rate.
 
 No text is on both sides: a document of files is held out by the hash of its text, or dropped from training where it is
@@ -30,6 +30,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from etils import epath
 
 from tasks.text import documents, files, python_sources
 from tasks.text.documents import ShardedSource, Shards
@@ -197,7 +198,7 @@ def from_tfds(
     Args:
       vocabulary: tokenises the text.
       seed: as `build`.
-      name: such as `wikipedia/20230601.en` or `c4/en:3.0.1`.
+      name: such as `wikipedia/20230601.en` or `c4/en:3.1.0`.
       field: the feature that holds the text.
       data_dir: where it is prepared, local or gs://; TFDS's own folder if not given.
 
@@ -338,18 +339,27 @@ KINDS: Mapping[str, Callable[..., Corpus]] = {
 def _tfds_builder(name: str, field: str, data_dir: str | None, split: str) -> tfds.core.DatasetBuilder:
     try:
         builder = tfds.builder(name, data_dir=data_dir)
-    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"corpus tfds {name!r}: not found in {data_dir or 'TFDS'}: {reason}") from None
+    except (tfds.core.registered.DatasetNotFoundError, ValueError, AssertionError) as error:  # the last, of a version
+        reason = short(str(error).strip().splitlines()[0].rpartition('": ')[2], 200)
+        where = data_dir or "TFDS"
+        raise ValueError(f"corpus tfds {name!r}: not found in {where}: {reason}{_prepared(name, data_dir)}") from None
     if not builder.info.splits:
         raise ValueError(
-            f"corpus tfds {name!r}: nothing prepared in {builder.data_dir}; prepare it with `tfds build {name}` "
-            "or name the folder that holds it in data_dir"
+            f"corpus tfds {name!r}: nothing prepared in {builder.data_dir}{_prepared(name, data_dir)}; prepare it with "
+            f"`tfds build {name}` or name the folder that holds it in data_dir"
         )
     for kind, wanted, there in (("split", split, builder.info.splits), ("feature", field, builder.info.features)):
         if wanted not in there:
             raise ValueError(f"corpus tfds {name!r}: no {kind} {wanted!r}; it has {', '.join(there)}")
     return builder
+
+
+def _prepared(name: str, data_dir: str | None) -> str:
+    """The versions of a name that are prepared, for a refusal of another."""
+    named = name.partition(":")[0]
+    folder = epath.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser() / named
+    versions = sorted(path.parent.name for path in folder.glob("*/dataset_info.json"))
+    return f"; prepared there: {', '.join(f'{named}:{version}' for version in versions)}" if versions else ""
 
 
 def _tfds_task(

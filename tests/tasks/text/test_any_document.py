@@ -146,7 +146,10 @@ def test_a_damaged_file_is_read_or_refused_in_one_line(folder, name, place, dama
     ("line", "why"),
     [
         (rb'{"text": "half a smile \ud83d"}', r"field 'text' holds \ud83d alone at character 13, half of a character"),
-        (b'{"text": "caf\xe9"}', "no JSON object with a field 'text' ('utf-8' codec can't decode byte 0xe9 in position 13"),
+        (
+            b'{"text": "caf\xe9"}',
+            "no JSON object with a field 'text' ('utf-8' codec can't decode byte 0xe9 in position 13",
+        ),
         (b'{"text": "a"', "no JSON object with a field 'text' (Expecting ',' delimiter"),
         (b'{"text": "nul\0"}', "(Invalid control character at"),
         (b'{"text": ' + b"[" * 200_000, "nested too deep"),
