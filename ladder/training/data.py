@@ -50,8 +50,8 @@ class Batches:
             read_BxT = records[order.record(index_B[here_B], self._sizes[part], self._seed, part)]
             if self._ids is not None and (largest := read_BxT.max()) >= self._ids:
                 raise ValueError(
-                    f"{self._folders[part]} holds the id {largest:,} and the model knows {self._ids:,}: these records are "
-                    "another tokenizer's; train with that one, or name another cache"
+                    f"{self._folders[part]} holds the id {largest:,} and the model knows {self._ids:,}: these records "
+                    "are another tokenizer's; train with that one, or name another cache"
                 )
             token_BxT[here_B] = read_BxT
         return token_BxT

@@ -159,7 +159,7 @@ def _cut(window: bytes) -> int:
     for mark in (b"\n", b" "):
         if after := window.find(mark) + 1:
             return after
-    return next((i for i, byte in enumerate(window[:4]) if byte & 0xC0 != 0x80), 0)
+    return next((i for i, byte in enumerate(window[:4]) if byte & 0xC0 != 0x80), len(window[:4]))
 
 
 def read_jsonl(file: File, chunks: range | None = None, *, field: str) -> Numbered:

@@ -79,7 +79,7 @@ def test_wrong_orders_have_the_same_characters(tasks):
 
 
 def test_a_bigram_model_answers_better_than_a_guess(corpus, tasks, tmp_path):
-    written = records.cache(corpus.train, "train", tmp_path / "train", record_length=256, max_records=4000)
+    written = records.cache(corpus.train, "train", tmp_path / "train", record_length=256, enough_records=4000)
     tokens = written[np.arange(len(written))].ravel()
     count_VxV = np.full((259, 259), 0.1)
     np.add.at(count_VxV, (tokens[:-1], tokens[1:]), 1)
