@@ -23,6 +23,7 @@ TRAIN = [
     "orbax-checkpoint>=0.11,<1",
     "seqio>=0.0.19,<1",
     "tensorflow-datasets>=4.9.7,<5",
+    "importlib_resources>=6,<8",  # TensorFlow Datasets imports it and does not ask for it
     "pyarrow>=15",
     "fsspec>=2024.6",
     "gcsfs>=2024.6",

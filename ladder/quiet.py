@@ -14,7 +14,9 @@ def libraries() -> None:
 
 def import_tensorflow() -> None:
     """Imports TensorFlow, which is to leave GPUs to JAX, without its long tale of those that it did not find."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # it tells in part before it reads any setting of its own
+    # It tells in part before it reads any setting of its own. 1 is what JAX sets where nothing was.
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as held_back:
         os.dup2(held_back.fileno(), 2)

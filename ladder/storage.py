@@ -7,6 +7,7 @@ after a longer pause. An object appears when all of it has arrived, or not at al
 import json
 import os
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from etils import epath
@@ -16,6 +17,8 @@ from fitting.files import cut, read_text
 # For this process and those it starts. TensorFlow's client, which epath would take where TensorFlow is installed, knows
 # no emulator; and a host must not remember that a file was not there which another has written since.
 ONE_CLIENT = {"EPATH_USE_TF": "false", "FSSPEC_GCS": '{"use_listings_cache": false}'}
+
+PLACEHOLDER = "gs://BUCKET"  # in the configs that ship
 
 SAYS_NO = re.compile("Forbidden: |PERMISSION_DENIED|UNAUTHENTICATED|does not have storage[.]|DefaultCredentialsError")
 REMEDY = (
@@ -89,6 +92,18 @@ def use_one_client() -> None:
     """Has gs:// go through gcsfs, uncached; to be called before the first file is looked for."""
     for name, value in ONE_CLIENT.items():
         os.environ.setdefault(name, value)
+
+
+def refuse_placeholders(tree: Any, where: str = "") -> None:
+    """Raises a ValueError if a text of a tree of mappings and lists still has the bucket's name of an example."""
+    if isinstance(tree, Mapping):
+        for key, value in tree.items():
+            refuse_placeholders(value, f"{where}.{key}" if where else str(key))
+    elif isinstance(tree, list | tuple):
+        for value in tree:
+            refuse_placeholders(value, where)
+    elif isinstance(tree, str) and tree.startswith(PLACEHOLDER):
+        raise ValueError(f"{where}: {tree} holds the place of a bucket of yours; write its name for BUCKET")
 
 
 def refuse_closed(folder: epath.Path) -> None:

@@ -8,6 +8,8 @@ from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
 from ladder import config as configs
 from ladder import plan as plans
+from ladder import storage
+from ladder.engines.local import RunFailed
 from ladder.spec import RunSpec
 
 to_person = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -31,3 +33,17 @@ def planned(config: str, overrides: tuple[str, ...]) -> tuple[configs.LadderConf
     """A config with its overrides, and the runs of its ladder."""
     c = configs.load(config, overrides)
     return c, plans.plan(c, plans.vocab_size(c))
+
+
+def told(error: Exception) -> str | None:
+    """The one line of an exception that refuses what was asked; None for a fault of the program."""
+    if isinstance(error, RunFailed):
+        return f"ladder: {error}"
+    if isinstance(error, ValueError | OSError):
+        return f"ladder: {storage.told(error)}"
+    if isinstance(error, ModuleNotFoundError):
+        need = "compiling for TPUs needs" if error.name == "libtpu" else "training and evaluating need"
+        extra = "tpu" if error.name == "libtpu" else "train"
+        return f"ladder: {error.name} is not installed; {need} pip install 'scaling-ladder[{extra}]'"
+    refused = storage.refusal(error)
+    return refused and f"ladder: {refused}"

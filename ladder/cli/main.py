@@ -8,8 +8,7 @@ import tyro
 
 from ladder import quiet, storage
 from ladder.cli import convert, corpus, imports, launch, laws, precompile, runs
-from ladder.cli.arguments import to_person
-from ladder.engines.local import RunFailed
+from ladder.cli.arguments import to_person, told
 from ladder.training.preemption import Preempted
 
 app = tyro.extras.SubcommandApp()
@@ -21,23 +20,18 @@ def main() -> None:
     warnings.showwarning = lambda message, *_: to_person.print(f"warning: {message}")
     storage.use_one_client()
     try:
+        for argument in sys.argv[1:]:
+            flag, _, value = argument.partition("=") if argument.startswith("--") else ("argument", "", argument)
+            storage.refuse_placeholders(value, flag)
         app.cli(prog="ladder", description="Train a ladder of small runs, fit its laws, know the large run beforehand.")
-    except RunFailed as e:
-        sys.exit(f"ladder: {e}")
-    except (ValueError, OSError) as e:
-        sys.exit(f"ladder: {storage.told(e)}")
-    except ModuleNotFoundError as e:
-        need = "compiling for TPUs needs" if e.name == "libtpu" else "training and evaluating need"
-        extra = "tpu" if e.name == "libtpu" else "train"
-        sys.exit(f"ladder: {e.name} is not installed; {need} pip install 'scaling-ladder[{extra}]'")
     except Preempted as e:
         to_person.print(f"ladder: {e}")
         raise
     except KeyboardInterrupt:
         sys.exit("ladder: stopped; the same command goes on from the last checkpoints")
     except Exception as e:
-        if told := storage.refusal(e):
-            sys.exit(f"ladder: {told}")
+        if line := told(e):
+            sys.exit(line)
         raise
 
 

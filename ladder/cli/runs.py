@@ -1,6 +1,8 @@
 """The verbs of a ladder's runs: planned, trained, measured, collected, and all of it in one."""
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from typing import Annotated
 
 from rich.console import Console
@@ -10,7 +12,7 @@ from ladder import config as configs
 from ladder import plan as plans
 from ladder import storage
 from ladder.cli import laws, tables
-from ladder.cli.arguments import ConfigPath, Json, Overrides, Run, WorkdirPath, planned, print_json, to_person
+from ladder.cli.arguments import ConfigPath, Json, Overrides, Run, WorkdirPath, planned, print_json, to_person, told
 from ladder.engines import local
 from ladder.engines.progress import Caching, Display, Measuring
 from ladder.evaluation import collect as collecting
@@ -35,22 +37,22 @@ def run(
     """
     from ladder.evaluation import record
 
-    c, specs = planned(config, overrides)
-    w = Workdir.at(workdir)
-    _print_plan(c, specs)
-    _prepare(c, specs, w)
-    _reuse(c, specs, w, reuse)
-    todo = [spec for spec in specs if not record.is_finished(c, spec, w)]
-    todo.sort(key=lambda spec: -spec.flops)  # the dearest first, so that no core waits long at the end
-    targets = [spec for spec in todo if spec.role == "target"]
-    _launch(local.train_and_evaluate, c, specs, [spec for spec in todo if spec.role == "rung"], w)
-    unforetold = [spec for spec in targets if not w.prediction(spec.run).exists()]
-    if unforetold and hosts.is_first():
-        _fit(c, w)
-        laws.foretell(w, unforetold)
-    _launch(local.train_and_evaluate, c, specs, targets, w)
-    if hosts.is_first():
-        _fit(c, w)
+    with _together(config, overrides) as (c, specs):
+        w = Workdir.at(workdir)
+        _print_plan(c, specs)
+        _prepare(c, specs, w)
+        _reuse(c, specs, w, reuse)
+        todo = [spec for spec in specs if not record.is_finished(c, spec, w)]
+        todo.sort(key=lambda spec: -spec.flops)  # the dearest first, so that no core waits long at the end
+        targets = [spec for spec in todo if spec.role == "target"]
+        _launch(local.train_and_evaluate, c, specs, [spec for spec in todo if spec.role == "rung"], w)
+        unforetold = [spec for spec in targets if not w.prediction(spec.run).exists()]
+        if unforetold and hosts.is_first():
+            _fit(c, w)
+            laws.foretell(w, unforetold)
+        _launch(local.train_and_evaluate, c, specs, targets, w)
+        if hosts.is_first():
+            _fit(c, w)
 
 
 def plan(config: ConfigPath, *, json: Json = False, overrides: Overrides = ()) -> None:
@@ -133,11 +135,23 @@ def collect(
     collecting.collect(found, path, to_person.print, curves=curves)
 
 
+@contextlib.contextmanager
+def _together(config: str, overrides: tuple[str, ...]) -> Iterator[tuple[configs.LadderConfig, tuple[RunSpec, ...]]]:
+    """A config and its runs, on every host of this command; what one host refuses ends all of them."""
+    with hosts.one_end(told):
+        try:
+            c, specs = planned(config, overrides)
+        except Exception:
+            hosts.join()  # the others are to hear of it
+            raise
+        if not c.training.cores_per_run:
+            hosts.join()
+        yield c, specs
+
+
 def _prepare(c: configs.LadderConfig, specs: tuple[RunSpec, ...], w: Workdir) -> None:
     from ladder.corpus.prepare import prepare
 
-    if not c.training.cores_per_run:
-        hosts.join()
     if hosts.is_first():
         storage.refuse_closed(w.root)
         prepare(c, specs, w, to_person.print, Caching(to_person.print))
@@ -155,10 +169,10 @@ def _reuse(c: configs.LadderConfig, specs: tuple[RunSpec, ...], w: Workdir, fold
 
 
 def _one_run(job, config: str, run: str, workdir: str, overrides: tuple[str, ...]) -> None:
-    c, specs = planned(config, overrides)
-    spec, w = plans.find(specs, run), Workdir.at(workdir)
-    _prepare(c, specs, w)
-    _launch(job, c, [spec], [spec], w)
+    with _together(config, overrides) as (c, specs):
+        spec, w = plans.find(specs, run), Workdir.at(workdir)
+        _prepare(c, specs, w)
+        _launch(job, c, [spec], [spec], w)
 
 
 def _launch(job, c: configs.LadderConfig, specs, todo, w: Workdir) -> None:

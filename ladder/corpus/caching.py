@@ -45,6 +45,7 @@ def cache(
         raise ValueError("the config has no corpus.cache; name a folder, such as --set corpus.cache=gs://bucket/c4")
     if processes < 1:
         raise ValueError(f"--processes {processes} must be at least 1")
+    storage.refuse_placeholders(dataclasses.asdict(config.corpus), "corpus")
     root = storage.place(config.corpus.cache)
     storage.refuse_closed(root)
     quiet.import_tensorflow()

@@ -42,6 +42,8 @@ def prepare(
       ValueError: if another config made the workdir, the corpus is missing or too small, or it does not measure what is
         to be fitted.
     """
+    storage.refuse_placeholders(configs.as_tree(config))
+    _refuse_small_table(config)
     claimed = workdir.config.exists()
     if claimed:
         _refuse_other_corpus(config, workdir)
@@ -81,6 +83,7 @@ def train_tokenizer(config: LadderConfig, size: int, out: epath.Path) -> None:
 
     if out.exists():
         raise ValueError(f"{out} exists; remove it or choose another file")
+    storage.refuse_placeholders(config.corpus.options, "corpus.options")
     corpus = corpora.build(config.corpus.kind, vocab.load(vocab.BYTES), config.corpus.seed, **config.corpus.options)
     write(out, tokenizer.train(corpora.train_texts(corpus), size))
 
@@ -205,6 +208,19 @@ def _write_validation(config: LadderConfig, workdir: Workdir, say: Callable[[str
         length, sequences = config.model.sequence_length, source.sequences
         read = validation.read(task, corpora.VALIDATION, record_length=length, max_sequences=sequences)
         validation.save(read, workdir.validation_set(name))
+
+
+def _refuse_small_table(config: LadderConfig) -> None:
+    # What lies beyond a table is read as not a number, and the run then seems to diverge.
+    if (rows := config.model.vocab_size) is None:
+        return
+    from tasks.text import vocab
+
+    if (ids := vocab.size(config.corpus.vocabulary)) > rows:
+        raise ValueError(
+            f"model.vocab_size is {rows:,} and the vocabulary {config.corpus.vocabulary} has {ids:,} ids; "
+            f"set model.vocab_size={ids}, or leave it out"
+        )
 
 
 def _refuse_unaskable(config: LadderConfig, summary: Mapping[str, Any]) -> None:

@@ -86,6 +86,7 @@ def evaluate_checkpoint(evaluation: Evaluation, checkpoint: str, workdir: Workdi
       ValueError: if the folder holds no model or one of unknown vocabulary, nothing is asked for, another model was
         measured there, or a task cannot be asked.
     """
+    storage.refuse_placeholders(dataclasses.asdict(evaluation), "evaluation")
     name = storage.place(checkpoint).name
     model, params = trained.load(checkpoint)
     if not model.vocabulary:

@@ -24,6 +24,7 @@ class Generation:
     counted_per_chip: int
     image: str | None  # None: on GKE alone
     shapes: tuple[str, ...]
+    devices_per_chip: int = 1  # as JAX counts
 
 
 GENERATIONS = {
@@ -31,7 +32,7 @@ GENERATIONS = {
     "v5e": Generation("v5litepod", 1, "v2-alpha-tpuv5-lite", FLAT),
     "v5p": Generation("v5p", 2, "v2-alpha-tpuv5", SMALL_CUBES),
     "v6e": Generation("v6e", 1, "v2-alpha-tpuv6e", FLAT),
-    "tpu7x": Generation("tpu7x", 2, None, SMALL_CUBES),
+    "tpu7x": Generation("tpu7x", 2, None, SMALL_CUBES, devices_per_chip=2),
 }
 
 
@@ -53,10 +54,18 @@ class Slice:
             raise ValueError(f"topology {topology!r} is not to be had; there are {known}")
         return cls(generation, shape)
 
+    def __str__(self) -> str:
+        return f"{self.generation}:{self.shape}"
+
     @property
     def chips(self) -> int:
         """Its number of chips."""
         return math.prod(map(int, self.shape.split("x")))
+
+    @property
+    def devices(self) -> int:
+        """Its number of devices, as JAX counts them."""
+        return self.chips * GENERATIONS[self.generation].devices_per_chip
 
     @property
     def accelerator_type(self) -> str:
@@ -92,6 +101,9 @@ class Order:
 def script(order: Order, specs: Sequence[RunSpec]) -> str:
     """A POSIX shell script, each value in it quoted; run again, it goes on with what is not done.
 
+    It ends with 0 when all is done, with 75 when machines were taken away and it is to be started again, and with
+    another code when it would end so again; what it asked the cloud for is then deleted.
+
     Raises:
       ValueError: a workdir that is not in a bucket, no slice, or TPUs that are to be had on GKE alone.
     """
@@ -109,6 +121,7 @@ def _on_tpu_vms(order: Order, specs: Sequence[RunSpec]) -> Iterator[str]:
     where = [*_given("--project", order.project), *_given("--zone", order.zone)]
     queue = ["gcloud", "compute", "tpus", "queued-resources"]
     yield from _heading(order)
+    yield from _leaving(queue, where)
     yield "# The program, for the machines to fetch."
     yield "rm -rf dist && python3 -m pip wheel --quiet --no-deps --wheel-dir dist ."
     yield f"gcloud storage cp dist/scaling_ladder-*.whl {shlex.quote(_at(order, 'launch/'))}"
@@ -124,22 +137,64 @@ def _on_tpu_vms(order: Order, specs: Sequence[RunSpec]) -> Iterator[str]:
         delete = shlex.join([*queue, "delete", name, *where, "--force", "--quiet"])
         yield from ("", *_about(spec))
         yield f"if ! {_is_done(order, spec)}; then"
+        yield f"  resource={shlex.quote(name)}"
         yield f'  case "$({describe} 2>/dev/null)" in FAILED | SUSPEND*) {delete} ;; esac'
         yield f"  {describe} >/dev/null 2>&1 || {create}"
         yield f'  while state=$({describe}); [ "$state" != ACTIVE ]; do'
-        yield f'    case "$state" in FAILED | SUSPEND*) {delete}; echo {shlex.quote(name)} "$state" >&2; exit 1 ;; esac'
+        yield '    case "$state" in FAILED) echo "$resource" "$state" >&2; exit 1 ;; SUSPEND*) exit 75 ;; esac'
         yield "    sleep 30"
         yield "  done"
-        yield f"  {shlex.join([*all_workers, *where, '--command', _on_a_machine(order, spec)])}"
+        yield f"  {shlex.join([*all_workers, *where, '--command', _on_a_machine(order, spec)])} || broken_off $?"
+        yield "  resource="
         yield f"  {delete}"
         yield "fi"
     yield from _fitted(order)
+
+
+def _leaving(queue: Sequence[str], where: Sequence[str]) -> Iterator[str]:
+    of_this = f'"$resource" {shlex.join(where)}'.rstrip()
+    yield "# 75 says: taken away, start this again. All other ends delete what costs money."
+    yield "resource="
+    yield "leave() {"
+    yield "  code=$?"
+    yield "  trap - EXIT"
+    yield f'  if [ "$code" -ne {EXIT_CODE} ] && [ -n "$resource" ]; then'
+    yield f'    {shlex.join([*queue, "delete"])} {of_this} --force --quiet || echo "$resource" may still be there >&2'
+    yield "  fi"
+    yield '  exit "$code"'
+    yield "}"
+    yield "trap leave EXIT"
+    yield "trap 'exit 129' HUP"
+    yield "trap 'exit 130' INT"
+    yield "trap 'exit 143' TERM"
+    yield ""
+    yield "# A machine that is taken away may take the connection along (255); the cloud says so within a minute."
+    yield "broken_off() {"
+    yield f'  [ "$1" -ne {EXIT_CODE} ] || exit {EXIT_CODE}'
+    yield '  [ "$1" -ne 255 ] || sleep 60'
+    yield f'  state=$({shlex.join([*queue, "describe"])} {of_this} --format "value(state.state)" 2>/dev/null) || state='
+    yield f'  case "$state" in FAILED | SUSPEND*) exit {EXIT_CODE} ;; esac'
+    yield '  exit "$1"'
+    yield "}"
+    yield ""
 
 
 def _on_gke(order: Order, specs: Sequence[RunSpec]) -> Iterator[str]:
     where = ["--cluster", order.cluster, *_given("--project", order.project), *_given("--zone", order.zone)]
     machine = ["--tpu-type", order.slice.accelerator_type, "--num-slices", str(order.slices)]
     yield from _heading(order)
+    yield "delete_cluster() {"
+    yield f"  {shlex.join(['xpk', 'cluster', 'delete', *where, '--force'])}"
+    yield "}"
+    yield ""
+    yield "# 125 is XPK's word for a run that ended badly, and would again: nothing is left to cost money."
+    yield f"# Where anything else breaks this watch off, the run goes on: {EXIT_CODE} says, start this again."
+    yield "broken_off() {"
+    yield f'  [ "$1" -eq 125 ] || exit {EXIT_CODE}'
+    yield "  delete_cluster"
+    yield "  exit 1"
+    yield "}"
+    yield ""
     yield shlex.join(["xpk", "cluster", "create", *where, *machine, "--spot" if order.spot else "--on-demand"])
     for spec in specs:
         name = _name(spec)
@@ -151,11 +206,12 @@ def _on_gke(order: Order, specs: Sequence[RunSpec]) -> Iterator[str]:
         yield f"if ! {_is_done(order, spec)}; then"
         create = ["xpk", "workload", "create", "--workload", name, *where, *machine, *image, *restarts]
         yield f"  {shlex.join([*create, '--command', command])} || echo {shlex.quote(name)} may be there already >&2"
-        yield f"  {shlex.join(['xpk', 'workload', 'list', *where, '--wait-for-job-completion', name])}"
+        watch = shlex.join(["xpk", "workload", "list", *where, "--wait-for-job-completion", name])
+        yield f"  {watch} || broken_off $?"
         yield f"  {shlex.join(['xpk', 'workload', 'delete', '--workload', name, *where])}"
         yield "fi"
     yield ""
-    yield shlex.join(["xpk", "cluster", "delete", *where, "--force"])
+    yield "delete_cluster"
     yield from _fitted(order)
 
 

@@ -26,13 +26,17 @@ class Batches:
       batch_size: records a batch.
       seed: of the order; each pass over the records has an order of its own.
       steps: of the run, which a pool is large enough for; where it is None, of none that is larger than the others'.
+      ids: how many the model knows; records with others are refused when they are read, by a ValueError.
     """
 
-    def __init__(self, folder: epath.Path, batch_size: int, seed: int, steps: int | None = None):
+    def __init__(
+        self, folder: epath.Path, batch_size: int, seed: int, steps: int | None = None, ids: int | None = None
+    ):
         pool = Pool(folder)
         self._records = pool.records
         self._sizes = pool.sizes(0 if steps is None else steps * batch_size, seed)
         self._mixing = order.Mixing(pool.rates, seed)
+        self._folders, self._ids = pool.folders, ids
         self._batch_size = batch_size
         self._seed = seed
 
@@ -43,7 +47,13 @@ class Batches:
         token_BxT = np.empty((len(position_B), self._records[0].width), np.int32)
         for part in set(part_B.tolist()):
             here_B, records = part_B == part, self._records[part]
-            token_BxT[here_B] = records[order.record(index_B[here_B], self._sizes[part], self._seed, part)]
+            read_BxT = records[order.record(index_B[here_B], self._sizes[part], self._seed, part)]
+            if self._ids is not None and (largest := read_BxT.max()) >= self._ids:
+                raise ValueError(
+                    f"{self._folders[part]} holds the id {largest:,} and the model knows {self._ids:,}: these records "
+                    "are another tokenizer's; train with that one, or name another cache"
+                )
+            token_BxT[here_B] = read_BxT
         return token_BxT
 
     def on_mesh(self, steps: Iterable[int], sharding: Sharding) -> Iterator[jax.Array]:

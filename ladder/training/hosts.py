@@ -5,10 +5,16 @@ import importlib.util
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NoReturn
 
 DAY_SECONDS = 86_400
 LATE_SECONDS = 30
+LISTEN_SECONDS = 0.5
+LEAVE_SECONDS = 10
+REFUSED, LEFT = "ladder/refused", "ladder/left"  # keys of the coordination service
 EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 
@@ -34,11 +40,13 @@ def join(environment: Mapping[str, str] = os.environ) -> None:
             raise ValueError(f"JAX_PROCESS_ID {index} of JAX_NUM_PROCESSES {count}: count processes from 0")
         with _told_if_late(f"process {index} of {count} waits for the others at {address}: start all {count} of them"):
             jax.distributed.initialize(address, int(count), int(index))
+        _listen()
     elif importlib.util.find_spec("libtpu") and environment.get("JAX_PLATFORMS") != "cpu":
         try:
             jax.distributed.initialize()
         except ValueError:
             return  # no TPU here, or none that tells of others
+        _listen()
 
 
 @contextlib.contextmanager
@@ -51,6 +59,84 @@ def _told_if_late(line: str) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+@contextlib.contextmanager
+def one_end(words: Callable[[Exception], str | None]) -> Iterator[None]:
+    """Has all processes end where one refuses: at once, with its line on stderr and exit code 1.
+
+    Without it the others would wait for minutes for the one that left, and be aborted.
+
+    Args:
+      words: the line that says what an exception refuses; None for a fault, whose traceback is printed here alone.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not _is_one_of_many():
+            raise
+        line = words(error)
+        if line is None:
+            traceback.print_exc()
+            line = f"ladder: process {_state().process_id} failed: {type(error).__name__}"
+        try:
+            _state().client.key_value_set(REFUSED, line)
+        except RuntimeError as failed:
+            if "ALREADY_EXISTS" not in str(failed):  # the first process is gone: nobody can be told
+                print(line, file=sys.stderr, flush=True)
+                os._exit(1)
+        time.sleep(2 * LEAVE_SECONDS)  # in which the listening thread ends this process like all others
+        os._exit(1)
+
+
+def _listen() -> None:
+    # A thread of its own, because the others may be anywhere: at a barrier, in a collective, reading for hours.
+    if _is_one_of_many():
+        threading.Thread(target=_leave_when_one_refuses, args=(_state().client,), daemon=True).start()
+
+
+def _leave_when_one_refuses(client: Any) -> None:
+    while True:
+        try:
+            line = client.key_value_try_get(REFUSED)
+        except RuntimeError as error:
+            if "NOT_FOUND" not in str(error):
+                return  # the others are gone, or this process is leaving
+            time.sleep(LISTEN_SECONDS)
+        else:
+            _leave(line)
+
+
+def _leave(line: str) -> NoReturn:
+    # Not by an exception: the main thread may be anywhere, and JAX's own end waits for processes that are gone.
+    print(line, file=sys.stderr, flush=True)
+    state = _state()
+    with contextlib.suppress(RuntimeError):
+        if state.process_id:
+            state.client.key_value_set(f"{LEFT}/{state.process_id}", "")
+        else:
+            _outlast_the_others(state)
+    os._exit(1)
+
+
+def _outlast_the_others(state: Any) -> None:
+    # Whoever it leaves behind without its service is aborted.
+    deadline = time.monotonic() + LEAVE_SECONDS
+    for other in range(1, state.num_processes):
+        left_ms = max(1, round(1000 * (deadline - time.monotonic())))
+        state.client.blocking_key_value_get(f"{LEFT}/{other}", left_ms)
+    time.sleep(LISTEN_SECONDS)
+
+
+def _is_one_of_many() -> bool:
+    return "jax" in sys.modules and _state().client is not None and _state().num_processes > 1
+
+
+def _state() -> Any:
+    # jax.process_index() would start the devices, which waits for the others to start theirs.
+    from jax._src import distributed
+
+    return distributed.global_state
 
 
 def is_first() -> bool:

@@ -1,11 +1,12 @@
 """The device mesh, and the one table from logical axes to mesh axes."""
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import jax
 from flax import linen as nn
 from jax.experimental import mesh_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from ladder import config
 
@@ -62,9 +63,9 @@ def make(
     return Mesh(array, AXES)
 
 
-def sharding_of(abstract_tree, mesh: Mesh):
+def sharding_of(abstract_tree, mesh: Mesh | AbstractMesh):
     """NamedShardings of a tree of boxed parameters, by `RULES`."""
-    return nn.logical_to_mesh_sharding(nn.get_partition_spec(abstract_tree), mesh, RULES)
+    return nn.logical_to_mesh_sharding(nn.get_partition_spec(abstract_tree), cast(Mesh, mesh), RULES)
 
 
 def constrain(mesh: Mesh, x: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
@@ -83,17 +84,26 @@ def per_device(mesh: Mesh, attend: Callable[..., jax.Array]) -> Callable[..., ja
     return jax.shard_map(attend, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
 
 
-def shares(mesh: Mesh) -> int:
+def shares(mesh: Mesh | AbstractMesh) -> int:
     """Into how many parts, side by side, the rows of a batch are split."""
     return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
-def refuse_ragged(batch_size: int, mesh: Mesh, run: str, parts: int = 1) -> None:
+def refuse_ragged(batch_size: int, mesh: Mesh | AbstractMesh, run: str, parts: int = 1) -> None:
     """Raises a ValueError if a batch, accumulated in `parts`, does not split evenly over the mesh."""
     if batch_size % (shares(mesh) * parts):
         in_parts = f" in {parts} parts" if parts > 1 else ""
         raise ValueError(
             f"{run}: a batch of {batch_size} sequences does not split over {shares(mesh)} devices{in_parts}"
+        )
+
+
+def refuse_split_heads(groups: int, mesh: Mesh | AbstractMesh, run: str) -> None:
+    """Raises a ValueError if the heads of attention do not split over the mesh, as its kernels need."""
+    if groups % mesh.shape["tensor"]:
+        raise ValueError(
+            f"{run}: {groups} heads do not split over tensor={mesh.shape['tensor']}; "
+            "make training.mesh.tensor a divisor"
         )
 
 

@@ -47,14 +47,14 @@ class Pool:
         told = storage.read_json(folder / MIXTURE, CORPUS_REMEDY, "parts")
         self.parts = [Part(**part) for part in told["parts"]]
         self.epochs: int = told.get("epochs", 1)
-        self._folders = [
+        self.folders = [
             epath.Path(part.records) if "://" in part.records else folder / part.records for part in self.parts
         ]
 
     @functools.cached_property
     def records(self) -> list[store.Records]:
         """Of each part, those that any run reads."""
-        return [store.Records(folder) for folder in self._folders]
+        return [store.Records(folder) for folder in self.folders]
 
     @property
     def rates(self) -> list[float]:
@@ -79,7 +79,7 @@ class Pool:
 
     def described(self, spec: RunSpec) -> list[dict[str, Any]] | None:
         """What a run reads, part by part, as it determines the run's result; None where it is not known by content."""
-        origins = [store.origin(folder) for folder in self._folders]
+        origins = [store.origin(folder) for folder in self.folders]
         if not all(store.FILES in origin for origin in origins):
             return None
         return [

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 
 from ladder.config import Training
 from ladder.recipe import Hyperparameters
@@ -87,7 +87,7 @@ class Program:
         )
 
 
-def abstract_on_disk(spec: RunSpec, mesh: Mesh) -> TrainState:
+def abstract_on_disk(spec: RunSpec, mesh: Mesh | AbstractMesh) -> TrainState:
     """Shapes, types and shardings of a run's state as it lies on disk, a tree a block, to restore it to a mesh.
 
     Raises:
@@ -179,7 +179,7 @@ def _accumulated(gradient, params: Any, batch_BxT: jax.Array, parts: int, shard)
     return jax.lax.scan(add, (jnp.zeros(()), nothing), batch_PxBxT)[0]
 
 
-def _abstract(init: Callable[[], TrainState], mesh: Mesh, run: str) -> TrainState:
+def _abstract(init: Callable[[], TrainState], mesh: Mesh | AbstractMesh, run: str) -> TrainState:
     boxed = jax.eval_shape(init)
     sharding = meshes.sharding_of(boxed, mesh)
     meshes.refuse_uneven(nn.unbox(boxed), sharding, run)
@@ -193,11 +193,7 @@ def _abstract(init: Callable[[], TrainState], mesh: Mesh, run: str) -> TrainStat
 def _splash(spec: RunSpec, mesh: Mesh) -> Callable[..., jax.Array]:
     from models import splash  # and with it Pallas, which training on a CPU does without
 
-    if spec.decoder.groups % mesh.shape["tensor"]:
-        raise ValueError(
-            f"{spec.run}: {spec.decoder.groups} heads do not split over tensor={mesh.shape['tensor']}; "
-            "make training.mesh.tensor a divisor"
-        )
+    meshes.refuse_split_heads(spec.decoder.groups, mesh, spec.run)
     return meshes.per_device(mesh, splash.attend)
 
 

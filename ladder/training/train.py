@@ -41,7 +41,8 @@ def train(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Callabl
       Preempted: this process was told to leave (SIGTERM); the state of the step under way is saved.
     """
     program = Program(config.training, spec, meshes.of(config.training.mesh))
-    batches = Batches(workdir.train_records, spec.hyperparameters.batch_size, spec.seed, spec.steps)
+    seed, ids = spec.seed, spec.decoder.vocab_size
+    batches = Batches(workdir.train_records, spec.hyperparameters.batch_size, seed, spec.steps, ids)
     with (
         Notice() as notice,
         Checkpoints(workdir.checkpoints(spec.run)) as checkpoints,

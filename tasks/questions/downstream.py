@@ -56,7 +56,9 @@ def from_questions(
         tokens = tf.TensorSpec((None,), tf.int32)
         signature = {"inputs": tokens, "targets": tokens, "category": tf.TensorSpec((), tf.string)}
         signature |= {name: tf.TensorSpec((), tf.int32) for name in INTEGERS}
-        return tf.data.Dataset.from_generator(lambda: _examples(questions()), output_signature=signature)
+        # All of them now: what Python raises in TensorFlow's graph can hang it for ever.
+        examples = list(_examples(questions()))
+        return tf.data.Dataset.from_generator(lambda: examples, output_signature=signature)
 
     feature = seqio.Feature(vocabulary, add_eos=False, dtype=tf.int32)
     return seqio.Task(

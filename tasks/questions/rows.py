@@ -18,6 +18,7 @@ from etils import epath
 from tasks.messages import cut
 from tasks.questions import tfds_rows
 from tasks.questions.gauntlet import FIELDS, GAUNTLET, Definition
+from tasks.text import json_lines
 
 WHERE_TO_GET = "https://github.com/mosaicml/llm-foundry/tree/main/scripts/eval/local_data"
 TFDS = "tfds"
@@ -113,9 +114,9 @@ def _rows(task: Definition, content: bytes, path: os.PathLike | str) -> Iterator
         if not line.strip():
             continue
         try:
-            yield _row(task, json.loads(line))
-        except ValueError as error:  # of JSON, of UTF-8, or ours
-            raise ValueError(f"task {task.name!r}: {path}, line {number}: {cut(error, 200)}") from None
+            yield _row(task, json_lines.read(line))
+        except ValueError as error:
+            raise ValueError(f"task {task.name!r}: {path}, line {number}: {error}") from None
 
 
 def _row(task: Definition, raw: Any) -> Row:
@@ -127,18 +128,26 @@ def _row(task: Definition, raw: Any) -> Row:
         if name in ("choices", "context_options"):
             if not (isinstance(value, list) and len(value) > 1 and all(isinstance(item, str) for item in value)):
                 raise ValueError(f"field {name!r} must hold two texts or more")
+            for item in value:
+                _refuse_no_text(name, item)
         elif name == "gold":
             choices = len(row["choices" if "choices" in row else "context_options"])
             if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < choices:
                 raise ValueError(f"field 'gold' holds {cut(repr(value))}; it must be from 0 to {choices - 1}")
-        elif not isinstance(value, str):
-            raise ValueError(f"field {name!r} holds {type(value).__name__}, not text")
         else:
+            _refuse_no_text(name, value)
             row[name] = value.strip()  # items of lists are taken as they are
     answers = row["choices"] if "choices" in row else [row["continuation"]]
     if not all(answers):
         raise ValueError("an answer is empty")
     return row
+
+
+def _refuse_no_text(name: str, value: Any) -> None:
+    try:
+        json_lines.text(value)
+    except ValueError as error:
+        raise ValueError(f"field {name!r} {error}") from None
 
 
 def _of(raw: Row, name: str) -> Any:

@@ -24,7 +24,7 @@ import tensorflow as tf
 
 from tasks.questions import downstream
 from tasks.questions.questions import Questions
-from tasks.text import records
+from tasks.text import encoding, records
 
 CHOICES = 4
 CHANCE_ERROR = 1 - 1 / CHOICES
@@ -127,7 +127,10 @@ def questions(task: seqio.Task, max_tokens: int | None = None) -> Questions:
     Raises:
       ValueError: an answer longer than `max_tokens`.
     """
-    rows = list(task.get_dataset(None, SPLIT, shuffle=False).as_numpy_iterator())
+    rows = list(task.source.get_dataset(SPLIT, shuffle=False).as_numpy_iterator())
+    for name, feature in task.output_features.items():
+        for row, ids in zip(rows, encoding.encode(feature.vocabulary, [row[name] for row in rows]), strict=True):
+            row[name] = ids
     longest = max(len(row["targets"]) for row in rows)
     if max_tokens is not None and longest >= max_tokens:
         raise ValueError(f"suite {task.name!r}: an answer of {longest} tokens leaves no context in {max_tokens}")

@@ -9,7 +9,7 @@ Kinds:
   text: a text file, a folder or a glob of them, local or gs://.
   jsonl: JSON Lines, the text in one field of each line, such as RedPajama's; .gz, .zst and .bz2 are unpacked.
   parquet: the text in one column, such as RefinedWeb's `content`.
-  tfds: a prepared TensorFlow Datasets name, such as `c4/en:3.0.1`.
+  tfds: a prepared TensorFlow Datasets name, such as `c4/en:3.1.0`.
   mixture: several of them, each at a rate.
 
 No text is on both sides: a document of files is held out by the hash of its text, or dropped from training where it is
@@ -26,9 +26,11 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import numpy as np
 import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from etils import epath
 
 from tasks.messages import cut
 from tasks.text import documents, files, python_sources
@@ -79,10 +81,11 @@ def build(kind: str, vocabulary: seqio.Vocabulary, seed: int | None = None, /, *
 
 
 def train_texts(corpus: Corpus) -> Iterator[bytes]:
-    """Gives the documents to train on once, of a mixture until the first of its parts ends."""
-    mixed = {} if isinstance(corpus.train, seqio.Task) else {"num_epochs": 1, "copy_pretokenized": True}
-    dataset = corpus.train.get_dataset(None, TRAIN, shuffle=False, **mixed)
-    return (example["targets_pretokenized"] for example in dataset.as_numpy_iterator())
+    """Gives the documents to train on once, of a mixture by its rates until the first of its parts ends."""
+    tasks, rates = zip(*corpus.parts.values(), strict=True)
+    parts, rng = [task.source.documents(TRAIN) for task in tasks], np.random.default_rng(0)
+    while (text := next(parts[rng.choice(len(parts), p=rates)], None)) is not None:
+        yield text
 
 
 def from_python_sources(
@@ -195,7 +198,7 @@ def from_tfds(
     Args:
       vocabulary: tokenises the text.
       seed: as `build`.
-      name: such as `wikipedia/20230601.en` or `c4/en:3.0.1`.
+      name: such as `wikipedia/20230601.en` or `c4/en:3.1.0`.
       field: the feature that holds the text.
       data_dir: where it is prepared, local or gs://; TFDS's own folder if not given.
 
@@ -336,18 +339,27 @@ KINDS: Mapping[str, Callable[..., Corpus]] = {
 def _tfds_builder(name: str, field: str, data_dir: str | None, split: str) -> tfds.core.DatasetBuilder:
     try:
         builder = tfds.builder(name, data_dir=data_dir)
-    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"corpus tfds {name!r}: not found in {data_dir or 'TFDS'}: {reason}") from None
+    except (tfds.core.registered.DatasetNotFoundError, ValueError, AssertionError) as error:  # the last, of a version
+        reason = cut(str(error).strip().splitlines()[0].rpartition('": ')[2], 200)
+        where = data_dir or "TFDS"
+        raise ValueError(f"corpus tfds {name!r}: not found in {where}: {reason}{_prepared(name, data_dir)}") from None
     if not builder.info.splits:
         raise ValueError(
-            f"corpus tfds {name!r}: nothing prepared in {builder.data_dir}; prepare it with `tfds build {name}` "
-            "or name the folder that holds it in data_dir"
+            f"corpus tfds {name!r}: nothing prepared in {builder.data_dir}{_prepared(name, data_dir)}; prepare it with "
+            f"`tfds build {name}` or name the folder that holds it in data_dir"
         )
     for kind, wanted, there in (("split", split, builder.info.splits), ("feature", field, builder.info.features)):
         if wanted not in there:
             raise ValueError(f"corpus tfds {name!r}: no {kind} {wanted!r}; it has {', '.join(there)}")
     return builder
+
+
+def _prepared(name: str, data_dir: str | None) -> str:
+    """The versions of a name that are prepared, for a refusal of another."""
+    named = name.partition(":")[0]
+    folder = epath.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser() / named
+    versions = sorted(path.parent.name for path in folder.glob("*/dataset_info.json"))
+    return f"; prepared there: {', '.join(f'{named}:{version}' for version in versions)}" if versions else ""
 
 
 def _tfds_task(
@@ -360,20 +372,18 @@ def _tfds_task(
     seed: int | None = None,
 ) -> seqio.Task:
     versioned = builder.get_reference().tfds_name(include_version=True)
-    source = TfdsSource(versioned, data_dir, splits, seed)
-    rekey = functools.partial(seqio.preprocessors.rekey, key_map={"targets": field})
-    return _text_task(task_name, source, vocabulary, rekey)
+    return _text_task(task_name, TfdsSource(versioned, field, data_dir, splits, seed), vocabulary)
 
 
 class TfdsSource(seqio.TfdsDataSource):
-    """A TensorFlow Datasets source whose shards come in the order of a hash, where that has a seed.
+    """The text of a TensorFlow Datasets source, its shards in the order of a hash, where that has a seed.
 
     Its text was shuffled when it was prepared, so that a shard is a fair sample by itself.
     """
 
-    def __init__(self, name: str, data_dir: str | None, splits: Mapping[str, str], seed: int | None):
+    def __init__(self, name: str, field: str, data_dir: str | None, splits: Mapping[str, str], seed: int | None):
         super().__init__(name, tfds_data_dir=data_dir, splits=splits, read_only=True)
-        self._seed = seed
+        self._field, self._seed = field, seed
 
     def list_shards(self, split: str) -> list[str]:
         """Names of the split's shards, in the order in which they are numbered."""
@@ -381,10 +391,23 @@ class TfdsSource(seqio.TfdsDataSource):
         return [names[index] for index in self._order(split)]
 
     def get_dataset(self, split: str, *args, shard_info: seqio.ShardInfo | None = None, **options) -> tf.data.Dataset:
-        """The split's examples, or those of one shard."""
+        """The split's documents, or those of one shard, as `targets`."""
         if shard_info:
             shard_info = dataclasses.replace(shard_info, index=self._order(split)[shard_info.index])
-        return super().get_dataset(split, *args, shard_info=shard_info, **options)
+        dataset = super().get_dataset(split, *args, shard_info=shard_info, **options)
+        return dataset.map(lambda example: {"targets": example[self._field]})
+
+    def documents(self, split: str, shard_info: seqio.ShardInfo | None = None) -> Iterator[bytes]:
+        """Gives a split's documents, or those of one shard; nothing of Python's runs in TensorFlow's graph of them.
+
+        Raises:
+          ValueError: TensorFlow cannot read them.
+        """
+        try:
+            for example in self.get_dataset(split, shuffle=False, shard_info=shard_info).as_numpy_iterator():
+                yield example["targets"]
+        except tf.errors.OpError as error:
+            raise ValueError(f"{self.tfds_dataset.name}, split {split!r}: {cut(error, 200)}") from None
 
     def content(self) -> dict[str, str]:
         """The name with its version, and how many examples each shard holds."""
@@ -450,11 +473,11 @@ def _task(
     return _text_task(name, ShardedSource(splits, content), vocabulary)
 
 
-def _text_task(name: str, source: seqio.DataSource, vocabulary: seqio.Vocabulary, *preprocessors) -> seqio.Task:
+def _text_task(name: str, source: seqio.DataSource, vocabulary: seqio.Vocabulary) -> seqio.Task:
     return seqio.Task(
         name,
         source=source,
-        preprocessors=[*preprocessors, seqio.preprocessors.tokenize, seqio.preprocessors.append_eos],
+        preprocessors=[seqio.preprocessors.tokenize, seqio.preprocessors.append_eos],
         output_features={"targets": seqio.Feature(vocabulary, add_eos=True, dtype=tf.int32)},
         shuffle_buffer_size=None,
     )

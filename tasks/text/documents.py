@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import io
 import itertools
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import BinaryIO
@@ -16,7 +15,7 @@ import seqio
 import tensorflow as tf
 
 from tasks.messages import cut
-from tasks.text import files
+from tasks.text import files, json_lines
 from tasks.text.files import File
 
 FEW_FILES = 20
@@ -160,7 +159,7 @@ def _cut(window: bytes) -> int:
     for mark in (b"\n", b" "):
         if after := window.find(mark) + 1:
             return after
-    return next((i for i, byte in enumerate(window[:4]) if byte & 0xC0 != 0x80), 0)
+    return next((i for i, byte in enumerate(window[:4]) if byte & 0xC0 != 0x80), len(window[:4]))
 
 
 def read_jsonl(file: File, chunks: range | None = None, *, field: str) -> Numbered:
@@ -194,12 +193,15 @@ def read_jsonl(file: File, chunks: range | None = None, *, field: str) -> Number
 
 def _text(line: bytes, field: str) -> bytes:
     try:
-        value = json.loads(line)[field]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"no JSON object with a field {field!r} ({type(error).__name__}: {cut(error)})") from None
-    if not isinstance(value, str):
-        raise ValueError(f"field {field!r} holds {type(value).__name__}, not text")
-    return value.encode()
+        value = json_lines.read(line)
+    except ValueError as error:
+        raise ValueError(f"no JSON object with a field {field!r} ({error})") from None
+    if not isinstance(value, dict) or field not in value:
+        raise ValueError(f"no JSON object with a field {field!r}")
+    try:
+        return json_lines.text(value[field])
+    except ValueError as error:
+        raise ValueError(f"field {field!r} {error}") from None
 
 
 def _compression(file: File) -> str | None:
@@ -210,7 +212,11 @@ def _lines(file: File, opened: BinaryIO, compression: str | None) -> Iterator[by
     try:
         yield from io.BufferedReader(pyarrow.CompressedInputStream(opened, compression)) if compression else opened
     except (OSError, pyarrow.ArrowException) as error:
-        raise ValueError(f"{file.path}: cannot be read to its end ({error}); copy it again") from None
+        raise _cut_short(file, error) from None
+
+
+def _cut_short(file: File, error: Exception) -> ValueError:
+    return ValueError(f"{file.path}: cannot be read to its end ({cut(error, 200)}); copy it again")
 
 
 def _lines_before(file: File, position: int) -> int:
@@ -232,8 +238,8 @@ def read_parquet(file: File, chunks: range | None = None, *, field: str) -> Numb
     with files.opened(file) as opened:
         try:
             table = pyarrow.parquet.ParquetFile(opened)
-        except pyarrow.ArrowException as error:
-            raise ValueError(f"{file.path}: not a Parquet file ({error})") from None
+        except (OSError, pyarrow.ArrowException) as error:
+            raise ValueError(f"{file.path}: not a Parquet file ({cut(error, 200)})") from None
         if field not in table.schema_arrow.names:
             raise ValueError(f"{file.path}: no column {field!r}; it has {cut(', '.join(table.schema_arrow.names))}")
         rows_G = [table.metadata.row_group(group).num_rows for group in range(table.num_row_groups)]
@@ -247,14 +253,30 @@ def read_parquet(file: File, chunks: range | None = None, *, field: str) -> Numb
             done = places.stop
             if done <= skipped:
                 continue
-            batches = table.iter_batches(row_groups=[group], columns=[field])
-            values = (value for batch in batches for value in batch.column(0).to_pylist())
+            values = _column(file, table, group, field)
             for row, (place, value) in enumerate(zip(places, values, strict=True), start=first_row_G[group] + 1):
                 if place < skipped:
                     continue
-                if not isinstance(value, str):
-                    raise ValueError(f"{file.path}, row {row}: {field!r} holds {type(value).__name__}, not text")
-                yield place * file.chunks // rows, value.encode()
+                try:
+                    document = json_lines.text(value.as_py())
+                except UnicodeDecodeError as error:
+                    told = f"{file.path}, row {row}: {field!r} is not UTF-8 at byte {error.start}"
+                    raise ValueError(told) from None
+                except ValueError as error:
+                    raise ValueError(f"{file.path}, row {row}: {field!r} {error}") from None
+                yield place * file.chunks // rows, document
+
+
+def _column(file: File, table: pyarrow.parquet.ParquetFile, group: int, field: str) -> Iterator[pyarrow.Scalar]:
+    held, rows = 0, table.metadata.row_group(group).num_rows
+    try:
+        for batch in table.iter_batches(row_groups=[group], columns=[field]):
+            held += len(batch)
+            yield from batch.column(0)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise _cut_short(file, error) from None
+    if held != rows:
+        raise _cut_short(file, ValueError(f"{held} of the {rows} rows that it tells of"))
 
 
 class ShardedSource(seqio.DataSource):
@@ -278,6 +300,17 @@ class ShardedSource(seqio.DataSource):
         """Names of the split's shards."""
         return list(self._shards[split])
 
+    def documents(self, split: str, shard_info: seqio.ShardInfo | None = None) -> Iterator[bytes]:
+        """Gives a split's documents, or those of some of its shards, without TensorFlow.
+
+        Raises:
+          ValueError: a document that cannot be read.
+        """
+        own = list(self._shards[split].values())
+        if shard_info:
+            own = own[shard_info.index :: shard_info.num_shards]
+        return (text for texts in own for text in texts())
+
     def get_dataset(
         self,
         split: str = "train",
@@ -286,10 +319,20 @@ class ShardedSource(seqio.DataSource):
         shard_info: seqio.ShardInfo | None = None,
         **unused,
     ) -> tf.data.Dataset:
-        """The documents, as `targets`."""
+        """The documents, as `targets`; tf.errors.InvalidArgumentError says which cannot be read."""
         del shuffle, seed, unused
-        own = list(self._shards[split].values())
-        if shard_info:
-            own = own[shard_info.index :: shard_info.num_shards]
-        generate = lambda: ({"targets": text} for texts in own for text in texts())  # noqa: E731
-        return tf.data.Dataset.from_generator(generate, output_signature={"targets": tf.TensorSpec((), tf.string)})
+
+        # What Python raises in TensorFlow's graph can hang it for ever, what TensorFlow raises does not.
+        def generate() -> Iterator[tuple[bytes, str]]:
+            try:
+                for text in self.documents(split, shard_info):
+                    yield text, ""
+            except (ValueError, OSError) as error:
+                yield b"", str(error)
+
+        def checked(text: tf.Tensor, refusal: tf.Tensor) -> dict[str, tf.Tensor]:
+            with tf.control_dependencies([tf.debugging.Assert(refusal == "", [refusal])]):
+                return {"targets": tf.identity(text)}
+
+        signature = (tf.TensorSpec((), tf.string), tf.TensorSpec((), tf.string))
+        return tf.data.Dataset.from_generator(generate, output_signature=signature).map(checked)

@@ -28,7 +28,7 @@ def _paloma(folder: str) -> Source:
 
 # The eight losses of Gadre et al. 2024, by our short names for them.
 PAPER: Mapping[str, Source] = {
-    "c4_val": Source("tfds", {"name": "c4/en:3.0.1", "split": "validation"}, "`tfds build c4/en`"),
+    "c4_val": Source("tfds", {"name": "c4/en:3.1.0", "split": "validation"}, "`tfds build c4/en`"),
     "openlm_val": Source("jsonl", {"path": "open_lm_val/*.jsonl*"}, "https://github.com/mlfoundations/open_lm"),
     "paloma_c4_en": _paloma("c4_en"),
     "paloma_falcon-refinedweb": _paloma("falcon-refinedweb"),

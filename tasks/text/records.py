@@ -7,15 +7,14 @@ Documents are joined by their end-of-text token and cut into disjoint records of
 import functools
 import itertools
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import seqio
-import tensorflow as tf
 from etils import epath
 
 from tasks import store
+from tasks.text import encoding
 
 POOL_PER_RECORD = 64
 
@@ -24,15 +23,11 @@ def examples(task: seqio.Task, split: str, shard: seqio.ShardInfo | None = None)
     """Gives the task's examples as numpy, in the source's order, of one of its shards where that is named.
 
     Raises:
-      ValueError: the source refused a document; tf.data's wrapping of that error is taken off.
+      ValueError: a document that cannot be read, or that the vocabulary cannot encode.
     """
-    try:
-        yield from task.get_dataset(None, split, shuffle=False, shard_info=shard).as_numpy_iterator()
-    except tf.errors.OpError as error:
-        refusal = re.search(r"ValueError: (.*)", error.message)
-        if refusal:
-            raise ValueError(refusal[1]) from None
-        raise
+    vocabulary = task.output_features["targets"].vocabulary
+    for text, ids in encoding.encoded(vocabulary, task.source.documents(split, shard)):
+        yield {"targets": np.append(ids, np.int32(vocabulary.eos_id)), "targets_pretokenized": text}
 
 
 def documents(

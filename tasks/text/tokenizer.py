@@ -4,16 +4,20 @@ import dataclasses
 import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 
 import tokenizers
 from etils import epath
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from tasks.messages import cut, excerpt
+
 FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"
 END_OF_TEXT, PADDING = "<|endoftext|>", "<|padding|>"
 # Where no tokenizer_config.json says which token ends a text: the names that the field gives it.
 ENDS = (END_OF_TEXT, "</s>", "<|end_of_text|>", "<eos>", "<|eos|>", "[EOS]")
+UNUSUAL = ("qzxjvwk", "7", "ß", "漢", "𓀀", "🙂")  # words that a closed vocabulary does not have all of
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
@@ -30,8 +34,22 @@ class Tokenizer:
         return max(self.inner.get_vocab(with_added_tokens=True).values()) + 1
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text, nothing added before or after."""
-        return self.inner.encode(text, add_special_tokens=False).ids
+        """The ids of a text, nothing added before or after.
+
+        Raises:
+          ValueError: the tokenizer has no ids for it; with the text's first characters.
+        """
+        try:
+            return self.inner.encode(text, add_special_tokens=False).ids
+        except Exception as error:  # the library raises the bare class
+            raise ValueError(f"the tokenizer cannot encode a text that begins {excerpt(text)} ({cut(error)})") from None
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """The same of many texts, on all cores."""
+        try:
+            return [encoded.ids for encoded in self.inner.encode_batch_fast(texts, add_special_tokens=False)]
+        except Exception:  # as above; which text it was is not said
+            return [self.encode(text) for text in texts]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids, without its special tokens."""
@@ -62,12 +80,12 @@ def read(file: epath.Path, config: epath.Path) -> Tokenizer:
     """Reads a tokenizer.
 
     Raises:
-      ValueError: if the file is none, or its vocabulary cannot end a text.
+      ValueError: if the file is none, or its vocabulary cannot end a text or encode one that it does not know.
     """
     try:
         inner = tokenizers.Tokenizer.from_str(file.read_text())
     except Exception as error:  # the library raises the bare class
-        raise ValueError(f"vocabulary {str(file)!r}: not a tokenizer.json ({error})") from error
+        raise ValueError(f"vocabulary {str(file)!r}: not a tokenizer.json ({cut(error)})") from error
     # A file may ask for either; a text is never cut short nor filled up here.
     inner.no_truncation()
     inner.no_padding()
@@ -82,7 +100,21 @@ def read(file: epath.Path, config: epath.Path) -> Tokenizer:
             f"vocabulary {str(file)!r} has no end-of-text token to put between documents; "
             f"name it as eos_token in a {CONFIG} beside it, or call it {END_OF_TEXT}"
         )
-    return Tokenizer(inner, end_id)
+    made = Tokenizer(inner, end_id)
+    _refuse_closed(made, file)
+    return made
+
+
+def _refuse_closed(made: Tokenizer, file: epath.Path) -> None:
+    remedy = "give it an unknown token that its vocabulary has, or train one that knows every byte (`ladder tokenizer`)"
+    try:
+        encoded = made.encode_batch(UNUSUAL)
+    except ValueError as error:
+        raise ValueError(f"vocabulary {str(file)!r} cannot hold every text: {error}; {remedy}") from None
+    if dropped := [text for text, ids in zip(UNUSUAL, encoded, strict=True) if not ids]:
+        warnings.warn(
+            f"vocabulary {str(file)!r} leaves out what it does not know, such as {dropped[0]!r}; {remedy}", stacklevel=3
+        )
 
 
 def train(documents: Iterable[bytes], size: int, max_bytes: int = 30_000_000) -> str:

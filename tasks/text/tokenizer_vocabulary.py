@@ -28,7 +28,7 @@ class TokenizerVocabulary(seqio.Vocabulary):
 
     @property
     def unk_id(self) -> int:
-        """The end of a text: byte-level tokenizers know every text."""
+        """The end of a text: tokenizers have an unknown token of their own, or know every text."""
         return self.tokenizer.end_id
 
     @property
@@ -42,12 +42,18 @@ class TokenizerVocabulary(seqio.Vocabulary):
         return self.tokenizer.decode(ids)
 
     def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
-        def encode(text: bytes | np.ndarray) -> np.ndarray:
+        # What Python raises in TensorFlow's graph can hang it for ever, what TensorFlow raises does not.
+        def encode(text: bytes | np.ndarray) -> tuple[np.ndarray, str]:
             # Eagerly, numpy_function gives an array of no dimensions in place of the bytes.
             text = text if isinstance(text, bytes) else text.item()
-            return np.asarray(self._encode(text.decode()), np.int32)
+            try:
+                return np.array(self._encode(text.decode()), np.int32), ""
+            except ValueError as error:
+                return np.zeros(0, np.int32), str(error)
 
-        ids = tf.numpy_function(encode, [s], tf.int32)
+        ids, refusal = tf.numpy_function(encode, [s], (tf.int32, tf.string))
+        with tf.control_dependencies([tf.debugging.Assert(refusal == "", [refusal])]):
+            ids = tf.identity(ids)
         ids.set_shape([None])
         return ids
 

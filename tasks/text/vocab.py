@@ -64,7 +64,9 @@ def load(name_or_path: str) -> seqio.Vocabulary:
     if name_or_path == BYTES:
         return seqio.ByteVocabulary()
     if name_or_path == ASCII:
-        return seqio.PartialCodepointVocabulary(ASCII_CODEPOINTS)
+        from tasks.text.ascii_vocabulary import AsciiVocabulary
+
+        return AsciiVocabulary(ASCII_CODEPOINTS)
     if found := tokenizer.find(name_or_path):
         from tasks.text.tokenizer_vocabulary import TokenizerVocabulary
 

@@ -27,11 +27,16 @@ class Together:
       count: of processes; more than one join each other as `ladder.training.hosts` does.
       devices: of each process.
       environment: of each process, besides this one's.
+      said: folder that gets what each process says on stderr, as a file of its number.
     """
 
-    def __init__(self, job, *args, count=1, devices=1, environment=None):
+    def __init__(self, job, *args, count=1, devices=1, environment=None, said=None):
         environments = [{**(environment or {}), **place} for place in places(count)]
-        self.processes = [_context.Process(target=_run, args=(e, devices, job, args)) for e in environments]
+        files = [said / str(index) if said else None for index in range(count)]
+        self.processes = [
+            _context.Process(target=_run, args=(e, devices, job, args, file))
+            for e, file in zip(environments, files, strict=True)
+        ]
 
     def __enter__(self):
         for process in self.processes:
@@ -57,12 +62,15 @@ def run(job, *args, **which):
         assert not any(together.exit_codes())
 
 
-def _run(environment, devices, job, args):
+def _run(environment, devices, job, args, said):
     os.environ |= {**environment, "JAX_PLATFORMS": "cpu"}
+    if said:
+        os.dup2(os.open(said, os.O_CREAT | os.O_WRONLY), 2)
     import jax
 
     jax.config.update("jax_num_cpu_devices", devices)
-    hosts.join(environment)
+    if job is not command:  # which joins the others itself
+        hosts.join(environment)
     job(*args)
 
 
@@ -74,6 +82,29 @@ def places(count):
         s.bind(("localhost", 0))
         address = f"localhost:{s.getsockname()[1]}"
     return [dict(zip(hosts.EXPLICIT, (address, str(count), str(index)), strict=True)) for index in range(count)]
+
+
+def command(*arguments):
+    """The console script; `arguments` are a list for each process."""
+    from ladder.cli import main
+
+    sys.argv = ["ladder", *arguments[int(os.environ["JAX_PROCESS_ID"])]]
+    main.main()
+
+
+def refuse(who, where):
+    """One process refuses something while the others wait for it, at a barrier or in a collective, for ever."""
+    import jax
+    from jax.experimental import multihost_utils
+
+    with hosts.one_end(lambda error: f"ladder: {error}"):
+        multihost_utils.sync_global_devices("all are there")
+        if jax.process_index() in who:
+            raise ValueError("its corpus is missing")
+        if where == "barrier":
+            hosts.wait("for the one that left")
+        else:
+            multihost_utils.sync_global_devices("the one that left")
 
 
 def train(spec, workdir, kill_at=None, stop_at=None):

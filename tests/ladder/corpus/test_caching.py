@@ -13,6 +13,7 @@ import textwrap
 import numpy as np
 import pytest
 
+import processes
 from ladder import config as configs
 from ladder.config import Corpus
 from ladder.corpus import caching
@@ -149,6 +150,17 @@ def test_apache_beam_writes_the_same_bytes(config, whole, tmp_path):
     pytest.importorskip("apache_beam", reason="Apache Beam is not installed: pip install '.[beam]'")
     caching.cache(config, _silent, beam=["--runner=DirectRunner", "--direct_num_workers=1"])
     assert _files(tmp_path / "cache") == whole
+
+
+def test_a_refusal_is_all_that_is_said(tree, write_config, tmp_path):
+    """In a process of its own, to which JAX and TensorFlow are new."""
+    (tmp_path / "bad.jsonl").write_text('{"text": "fine"}\n{"text": "\\ud83d"}\n')
+    tree["corpus"] = {"kind": "jsonl", "options": {"path": str(tmp_path / "bad.jsonl")}, "cache": str(tmp_path / "c")}
+    command = [*processes.LADDER, "cache", write_config(tree)]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith(f"ladder: {tmp_path}/bad.jsonl, line 2: field 'text' holds ")
+    assert refused.stderr.count("\n") == 1
 
 
 def test_other_records_are_refused_and_other_rates_are_not(config, whole, tmp_path):

@@ -333,3 +333,13 @@ def test_a_tokenizer_that_was_trained_anew_at_its_path_is_refused(ladder, at, fo
             prepare(*ladder(tree=folders), at, _say, _say)
     with pytest.raises(ValueError, match=r"vocabulary_sha256 is .* there and .* here; put it back"):
         prepare(*ladder(tree=folders), at, _say, _say)
+
+
+def test_a_table_that_is_smaller_than_the_vocabulary_is_refused_before_the_training(ladder, at, monkeypatch):
+    monkeypatch.setattr(preparing, "_write_corpus", lambda *_: pytest.fail("nothing is to be read"))
+    why = r"model\.vocab_size is 258 and the vocabulary bytes has 259 ids; set model\.vocab_size=259, or leave it out"
+    with pytest.raises(ValueError, match=why):
+        prepare(*ladder("model.vocab_size=258"), at, _say, _say)
+    with pytest.raises(ValueError, match=why):  # also where the table is rounded up
+        prepare(*ladder("model.vocab_size=258", "model.vocab_multiple=64"), at, _say, _say)
+    assert not at.config.exists()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 import re
 import shutil
 import subprocess
@@ -12,7 +13,8 @@ import yaml
 
 from ladder import config as configs
 from ladder.cli import main
-from ladder.pods import cloud
+from ladder.config import Mesh, Training
+from ladder.pods import cloud, splits
 from ladder.pods.cloud import Order, Slice
 from ladder.training.preemption import EXIT_CODE
 
@@ -117,6 +119,75 @@ def test_names_are_short_enough_for_the_cloud_and_differ(ladder):
 AWKWARD = 'x=it\'s "$(touch pwned)" `touch pwned` $HOME; touch pwned & #'
 
 
+def _run(tmp_path, text, states=("", "", "ACTIVE"), **codes):
+    """Runs a script where gcloud and xpk answer as told: its exit code, and what they were asked to do.
+
+    `states` are those that a machine is found in, one after another, "" where there is none; `codes` are those that
+    a verb ends with.
+    """
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    program = f"""#!{sys.executable}
+import os, sys
+words, states, codes = sys.argv[1:], {states!r}, { ({"ls": 1} | codes)!r}
+with open({str(tmp_path / "asked")!r}, "a+") as file:
+    print(os.path.basename(sys.argv[0]), *words, file=file, flush=True)
+    file.seek(0)
+    state = states[min(sum(" describe " in line for line in file), len(states)) - 1]
+if "describe" in words:
+    print(state)
+    sys.exit(not state)
+sys.exit(next((codes[word] for word in words if word in codes), 0))
+"""
+    for tool in ("gcloud", "xpk", "python3", "ladder", "sleep"):
+        (tools / tool).write_text(program)
+        (tools / tool).chmod(0o755)
+    (tmp_path / "dist").mkdir()
+    environment = {"PATH": f"{tools}:/usr/bin:/bin", "HOME": str(tmp_path)}
+    done = subprocess.run(["sh", "-c", text], cwd=tmp_path, env=environment, capture_output=True, check=False)
+    asked = (tmp_path / "asked").read_text().splitlines()
+    return done.returncode, [line for line in asked if " queued-resources " in line or line.startswith("xpk ")]
+
+
+@pytest.mark.parametrize(
+    ("answers", "code"),
+    [
+        ({}, 0),
+        ({"ssh": 1}, 1),
+        ({"ssh": 137}, 137),
+        ({"ssh": 255}, 255),
+        ({"ssh": EXIT_CODE}, EXIT_CODE),
+        ({"ssh": 255, "states": ("", "", "ACTIVE", "SUSPENDED")}, EXIT_CODE),
+        ({"states": ("", "", "SUSPENDING")}, EXIT_CODE),
+        ({"states": ("", "", "FAILED")}, 1),
+        ({"create": 1}, 1),
+    ],
+    ids=str,
+)
+def test_machines_are_deleted_however_a_script_ends_unless_they_were_taken_away(ladder, tmp_path, answers, code):
+    ended, asked = _run(tmp_path, cloud.script(_order(spot=True), ladder()[1][:1]), **answers)
+    assert ended == code
+    assert asked[-1].endswith(" delete ladder-w4-m10 --force --quiet") == (code != EXIT_CODE)
+
+
+@pytest.mark.parametrize(("watch", "code"), [(0, 0), (125, 1), (1, EXIT_CODE), (124, EXIT_CODE)])
+def test_a_cluster_is_deleted_when_all_is_done_or_a_run_ended_badly_and_not_while_it_goes_on(
+    ladder, tmp_path, watch, code
+):
+    ended, asked = _run(tmp_path, cloud.script(_order(cluster="c"), ladder()[1][:1]), list=watch)
+    assert ended == code
+    assert (asked[-1] == "xpk cluster delete --cluster c --force") == (code != EXIT_CODE)
+
+
+@pytest.mark.parametrize(("codes", "starts"), [("0", 1), ("1", 1), ("75 75 0", 3), ("75 255", 2)])
+def test_the_loop_of_the_manual_starts_a_script_again_only_when_machines_were_taken_away(tmp_path, codes, starts):
+    manual = (pathlib.Path(__file__).parents[3] / "docs" / "cloud.md").read_text()
+    (line,) = re.findall("^while sh launch.sh.*?done", manual, re.M)
+    (tmp_path / "launch.sh").write_text(f"echo >> starts; set -- {codes}; shift $(($(wc -l < starts) - 1)); exit $1\n")
+    subprocess.run(["sh", "-c", f"sleep() {{ :; }}; {line}"], cwd=tmp_path, check=True)
+    assert len((tmp_path / "starts").read_text()) == starts
+
+
 @pytest.mark.parametrize("cluster", ["", "c'$(touch pwned)"], ids=["TPU VMs", "GKE"])
 def test_values_come_through_two_shells_as_they_are(ladder, tmp_path, cluster):
     """Every tool is replaced by one that notes its arguments, and what machines are told is run as they would."""
@@ -165,19 +236,88 @@ def test_shellcheck_finds_nothing(ladder, tmp_path, changes):
     assert (found.returncode, found.stdout) == (0, "")
 
 
+AT = ("--workdir", "gs://mine/ladder")
+
+
 def test_the_verb_prints_the_script_and_starts_nothing_without_being_asked_to_print(
     monkeypatch, capsys, tree, write_config
 ):
     write_config({**tree, "recipe": {"name": "gadre2024"}}, "base.yaml")
     path = write_config({"base": "base.yaml", "seed": 3, "training": {"cores_per_run": 2}})
-    monkeypatch.setattr(sys, "argv", ["ladder", "launch", path, "--print", "--topology", "v6e:4x4"])
+    monkeypatch.setattr(sys, "argv", ["ladder", "launch", path, "--print", "--topology", "v6e:4x4", *AT])
     main.main()
     out = capsys.readouterr().out
     assert out.startswith("#!/bin/sh\n# Every run on one slice of v6e:4x4 (v6e-16, 16 chips).")
     assert len(re.findall("^# w.*: (rung|target), ", out, re.M)) == 6
-    (whole,) = re.findall(r"printf %s '(.*?)' \| gcloud storage cp - gs://BUCKET/ladder/launch/config.yaml", out, re.S)
+    (whole,) = re.findall(r"printf %s '(.*?)' \| gcloud storage cp - gs://mine/ladder/launch/config.yaml", out, re.S)
     sent = write_config(yaml.safe_load(whole.replace("'\"'\"'", "'")), "sent.yaml")
     assert configs.load(sent) == configs.load(path, ["training.cores_per_run=0"])
-    monkeypatch.setattr(sys, "argv", ["ladder", "launch", path])
+    monkeypatch.setattr(sys, "argv", ["ladder", "launch", path, *AT])
     with pytest.raises(SystemExit, match="launch starts nothing itself"):
         main.main()
+
+
+def test_runs_that_cannot_split_over_the_slice_are_refused_by_name_with_what_helps(ladder_, capsys, tmp_path):
+    """The published ladder: its smallest runs have batches of 64 sequences."""
+    own = [f"--set={key}=gs://mine/x" for key in ("corpus.cache", "evaluation.suite.source")]
+    own += ["--set=corpus.vocabulary=bytes"]
+    with pytest.raises(SystemExit) as exit_:
+        ladder_("launch", "c4", "--print", "--topology", "v5p:4x4x8", *AT, *own)
+    told = exit_.value.code
+    assert told.startswith("ladder: 8 of 35 runs can never run on v5p:4x4x8, 128 chips: d=96_l=8_h=4-m5: a batch of 64")
+    assert told.endswith("d=96_l=8_h=4-m640") and "\n" not in told and not capsys.readouterr().out
+    topology, mesh = re.search(r"--topology (\S+), or a mesh, --set (\S+);", told).groups()
+    assert (topology, mesh) == ("v5p:4x4x4", "training.mesh.tensor=2")
+    for remedy in (["--topology", topology], ["--topology", "v5p:4x4x8", "--set", mesh]):
+        ladder_("launch", "c4", "--print", *remedy, *AT, *own)
+        assert capsys.readouterr().out.startswith("#!/bin/sh")
+
+
+@pytest.mark.parametrize(
+    ("generation", "training", "slices", "why"),
+    [
+        ("v5e:2x2", {"mesh": {"fsdp": 3}}, 1, "a mesh of 1 x 3 x 1 is not one of 4 devices"),
+        (
+            "v5e:2x4",
+            {},
+            2,
+            "a batch of 8 sequences does not split over 16 devices; take a smaller slice, --topology v5e:2x2",
+        ),
+        ("v5e:1x1", {"accumulation_steps": 3}, 1, "a batch of 8 sequences does not split over 1 devices in 3 parts"),
+        ("tpu7x:2x2x2", {}, 1, "a batch of 8 sequences does not split over 16 devices; take a smaller slice, "),
+        ("v5e:2x2", {"mesh": {"tensor": 4}, "attention": "splash"}, 1, "1 heads do not split over tensor=4"),
+        ("v5e:2x4", {"mesh": {"fsdp": 8}}, 1, "does not split over fsdp=8"),
+    ],
+)
+def test_every_reason_not_to_split_is_known_before_a_machine_is_asked_for(spec, generation, training, slices, why):
+    training = Training(**training | {"mesh": Mesh(**training.get("mesh", {}))})
+    spec = dataclasses.replace(spec, decoder=dataclasses.replace(spec.decoder, width=12 if "fsdp=8" in why else 8))
+    with pytest.raises(ValueError, match=re.escape(why)):
+        splits.refuse_unsplit(training, [spec], Slice.of(generation), slices)
+    splits.refuse_unsplit(Training(), [spec], Slice.of("v5e:1x1"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("launch", "CONFIG", "--print", "--workdir", "gs://BUCKET/ladder"),
+        ("launch", "CONFIG", "--print", *AT, "--set", "corpus.cache=gs://BUCKET/c"),
+        ("run", "CONFIG", "--workdir=gs://BUCKET/w"),
+        ("train", "CONFIG", "--run", "w4-m10", "--workdir", "W", "--set", "corpus.cache=gs://BUCKET/c"),
+        ("train", "CONFIG", "--run", "w4-m10", "--workdir", "W", "--set", "corpus.options.path=gs://BUCKET/*.txt"),
+        ("run", "CONFIG", "--workdir", "W", "--set", "evaluation.suite={source: [gs://BUCKET/data]}"),
+        ("cache", "CONFIG", "--set", "corpus.cache=gs://BUCKET/c"),
+        ("tokenizer", "CONFIG", "--size", "300", "--out", "gs://BUCKET/t.json"),
+        ("collect", "gs://BUCKET/w"),
+    ],
+    ids=lambda words: " ".join(words),
+)
+def test_the_place_of_a_bucket_is_no_bucket(ladder_, tree, write_config, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    config = write_config(tree)
+    with pytest.raises(
+        SystemExit, match=r"ladder: \S+: gs://BUCKET/\S+ holds the place of a bucket of yours; write its"
+    ):
+        ladder_(*(config if word == "CONFIG" else word for word in arguments))
+    assert not (tmp_path / "W").exists()
+    ladder_("plan", "c4", "--set", "corpus.vocabulary=bytes")

@@ -84,3 +84,12 @@ def test_passes_and_seeds_differ(numbered):
     first_R, second_R = _order(path, 10, 0, 200).reshape(2, 100)
     assert (first_R != second_R).any()
     assert (first_R != _order(path, 10, 1, 100)).any()
+
+
+def test_records_of_another_tokenizer_are_refused_when_they_are_read(workdir, token_RxT):
+    largest = int(token_RxT.max())
+    assert Batches(workdir.train_records, 300, 0, ids=largest + 1)(0).max() == largest
+    with pytest.raises(
+        ValueError, match=rf"train/text holds the id {largest} and the model knows {largest}: these records"
+    ):
+        Batches(workdir.train_records, 300, 0, ids=largest)(0)

@@ -14,6 +14,7 @@ import pytest
 from etils import epath
 
 import processes
+import watchdog
 from ladder.spec import Workdir
 from ladder.training import hosts
 from ladder.training.preemption import EXIT_CODE
@@ -71,6 +72,41 @@ def test_a_run_goes_on_with_eight_devices_four_and_one_as_if_it_had_had_one(spec
     train_here(spec, fewer)
     train_here(spec, alone)
     np.testing.assert_allclose(_losses(spec, fewer)[-1], _losses(spec, alone)[-1], rtol=1e-4)
+
+
+@pytest.fixture
+def said(tmp_path):
+    (tmp_path / "said").mkdir()
+    return tmp_path / "said"
+
+
+def _all_said(said):
+    return [(said / str(index)).read_text() for index in range(len(list(said.iterdir())))]
+
+
+@pytest.mark.parametrize(
+    ("who", "where"), [((0,), "barrier"), ((0,), "collective"), ((2,), "collective"), ((0, 1, 2), "barrier")], ids=str
+)
+def test_what_one_process_refuses_ends_all_of_them_at_once_with_its_line(said, who, where):
+    with watchdog.watched(), processes.Together(processes.refuse, who, where, count=3, said=said) as together:
+        assert together.exit_codes() == [1, 1, 1]
+    assert _all_said(said) == ["ladder: its corpus is missing\n"] * 3
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_a_command_that_one_host_refuses_ends_on_all_with_that_line(said, tree, write_config, tmp_path, who):
+    """The first finds no corpus when it has joined the others; another has no config to begin with."""
+    if who == 0:
+        tree["corpus"]["options"]["path"] = "gs://BUCKET/absent"
+    train = ["--run", "w4-m10", "--workdir", str(tmp_path / "w")]
+    arguments = [["train", write_config(tree), *train] for _ in range(2)]
+    if who == 1:
+        arguments[1][1] = "absent.yaml"
+    with watchdog.watched(), processes.Together(processes.command, *arguments, count=2, said=said) as together:
+        assert together.exit_codes() == [1, 1]
+    told = [text.splitlines()[-1] for text in _all_said(said)]
+    assert told[0] == told[1] and "absent" in told[0] and told[0].startswith("ladder: ")
+    assert len(_all_said(said)[1].splitlines()) == 1
 
 
 @pytest.mark.parametrize(

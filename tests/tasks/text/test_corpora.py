@@ -10,8 +10,9 @@ import pyarrow.parquet
 import pytest
 import seqio
 import tensorflow_datasets as tfds
+import yaml
 
-from tasks.text import corpora, documents, python_sources, records, vocab
+from tasks.text import corpora, documents, published, python_sources, records, vocab
 
 BYTES = vocab.load("bytes")
 
@@ -259,6 +260,27 @@ def test_a_tfds_name_that_is_not_there_is_refused(prepared, tmp_path):
         corpora.build("tfds", BYTES, name="imdb_reviews", data_dir=str(tmp_path))
     with pytest.raises(ValueError, match="no feature 'body'; it has text"):
         corpora.build("tfds", BYTES, name="little", data_dir=prepared, field="body")
+
+
+def test_a_version_that_is_not_there_is_refused_with_those_that_are(prepared, tmp_path):
+    with pytest.raises(ValueError, match=r"^corpus tfds 'c4/en:3\.0\.1': not found in .*, only: 3\.1\.0[^\n]*$"):
+        corpora.build("tfds", BYTES, name="c4/en:3.0.1", data_dir=str(tmp_path))
+    with pytest.raises(ValueError, match=r"little:9\.9\.9': not found in [^\n]*; prepared there: little:1\.0\.0$"):
+        corpora.build("tfds", BYTES, name="little:9.9.9", data_dir=prepared)
+    (tmp_path / "c4" / "en" / "3.0.1").mkdir(parents=True)
+    (tmp_path / "c4" / "en" / "3.0.1" / "dataset_info.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"nothing prepared in .*; prepared there: c4/en:3\.0\.1; prepare it with"):
+        corpora.build("tfds", BYTES, name="c4/en:3.1.0", data_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["c4_val", "config"])
+def test_every_name_of_tensorflow_datasets_that_ships_is_one_that_it_knows(name, tmp_path):
+    shipped = yaml.safe_load((pathlib.Path(__file__).parents[3] / "configs" / "c4.yaml").read_text())["corpus"][
+        "options"
+    ]
+    known = published.PAPER["c4_val"].options if name == "c4_val" else shipped
+    with pytest.raises(ValueError, match=r"nothing prepared in .*; prepare it with `tfds build c4/en:"):
+        corpora.build("tfds", BYTES, name=known["name"], data_dir=str(tmp_path))
 
 
 def test_a_corpus_that_is_missing_is_refused_with_its_path(tmp_path):

@@ -45,6 +45,7 @@ texts = st.lists(st.one_of(line, st.text("ab 漢🙂", max_size=900)), max_size=
 @given(lines=texts, end=st.sampled_from(["\n", "\r\n", "\r", " ", ""]), seed=seeds, many=st.booleans())
 @example(lines=["漢🙂" * 800], end="", seed=0, many=False)
 @example(lines=["x" * 5000], end="\n", seed=1, many=True)
+@example(lines=["x" * (PIECE_BYTES - 1) + "🙂"], end="", seed=0, many=False)
 def test_text_is_cut_without_loss_between_characters_into_short_pieces(small, tmp_path, lines, end, seed, many):
     content = end.join(lines).encode()
     path = tmp_path / "text.txt"
