@@ -30,7 +30,7 @@ _SAME_OPTIMUM = 1e-6  # relative difference of objectives
 _NODES = 4096  # of a grid of shapes, at most
 _RUNS = 8  # ladders are filled up to a multiple of so many runs, to share a compiled program
 # A small problem runs for milliseconds: compiling it is what takes time.
-_LARGE = 20_000  # runs times starts
+_LARGE = 20_000  # runs times nodes times datasets
 _THOROUGH: Mapping[str, Any] = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
 _QUICK: Mapping[str, Any] = _THOROUGH | {"xla_backend_optimization_level": 0}
 _LANES = 128  # starts polished side by side: few enough to stay in cache, and the slowest holds up only these
@@ -88,24 +88,14 @@ def minimise(
     batched = frozenset(name for name, array in arrays.items() if array.ndim == 2)
     datasets = max((len(arrays[name]) for name in batched), default=1)
     screened, starts = len(nodes_GxQ), min(starts, len(nodes_GxQ))
-    low_P, high_P = _bounds(law, positive, hold)
-    wider = [delta for delta in _WIDER if delta > 10 * objective.delta]
-    settings = {
-        "hold": np.array(list(hold.values()), float),
-        "low": low_P,
-        "high": high_P,
-        "deltas": np.array([*(len(_WIDER) - len(wider)) * [objective.delta], *wider, objective.delta]),
-        "first_delta": np.array(len(_WIDER) - len(wider)),
-        "sides": np.array([objective.over, objective.under]),
-        "log": np.array(objective.log),
-    }
+    settings = _settings(law, objective, positive, hold)
     with jax.enable_x64(True):
         large = runs * screened * datasets > _LARGE
         program = _program(law, tuple(hold), batched, datasets, starts, large)
         theta_BxP, objective_B, share_at_optimum_B, z_P = map(np.asarray, program(arrays, nodes_GxQ, settings))
     at_bound = tuple(
         name
-        for name, z, low, high in zip(law.parameters, z_P, low_P, high_P, strict=True)
+        for name, z, low, high in zip(law.parameters, z_P, settings["low"], settings["high"], strict=True)
         if name not in hold and (z < low + BOUND or z > high - BOUND)
     )
     node_Q = np.exp(z_P[len(law.linear) :])
@@ -216,12 +206,22 @@ class _MajorisedLevenbergMarquardt(jaxopt.base.IterativeSolver):
         return jax.grad(self.value)(z_P, data)
 
 
-def _bounds(law: Law, positive: bool, hold: Mapping[str, float]) -> np.ndarray:
-    """Lowest and highest coordinates z of a law: [(low, high), P]."""
+def _settings(law: Law, objective: Objective, positive: bool, hold: Mapping[str, float]) -> dict[str, np.ndarray]:
+    """All that tells one search for a law's parameters from another: numbers, so that one program does them all."""
     share = (FLOOR, np.inf) if positive else (-np.inf, np.inf)
     ranges_Px2 = np.array([share] * len(law.linear) + np.log(law.shape_ranges).tolist()).reshape(-1, 2)
     ranges_Px2[[name in hold for name in law.parameters]] = 0.0
-    return ranges_Px2.T
+    deltas = [delta for delta in _WIDER if delta > 10 * objective.delta] + [objective.delta]
+    skipped = 1 + len(_WIDER) - len(deltas)
+    return {
+        "hold": np.array(list(hold.values()), float),
+        "low": ranges_Px2[:, 0],
+        "high": ranges_Px2[:, 1],
+        "deltas": np.array([objective.delta] * skipped + deltas),
+        "skipped": np.array(skipped),
+        "sides": np.array([objective.over, objective.under]),
+        "log": np.array(objective.log),
+    }
 
 
 class _Scaled:
@@ -332,7 +332,7 @@ def _program(law, held, batched, datasets, starts, large):
             b, z_P = lane
             data = dataset(b)
             z_P = jax.lax.fori_loop(
-                data["first_delta"],
+                data["skipped"],
                 len(data["deltas"]),
                 lambda i, z_P: solver.run(z_P, data | {"delta": data["deltas"][i]}).params,
                 z_P,

@@ -3,7 +3,6 @@
 So each is written once, is differentiated and compiled where that pays, and is evaluated without waiting for JAX.
 """
 
-import sys
 from typing import Any
 
 import numpy as np
@@ -45,6 +44,9 @@ def where(condition: Any, x: Any, y: Any) -> Any:
 
 
 def _numpy_of(*arguments: Any) -> Any:
-    """NumPy, or JAX's where an argument is JAX's: which there can only be once JAX has been imported."""
-    jax = sys.modules.get("jax")
-    return jax.numpy if jax and any(isinstance(x, jax.Array) for x in arguments) else np
+    """NumPy, or JAX's where an argument is an array of JAX's or stands for one."""
+    if any(hasattr(x, "aval") for x in arguments):
+        import jax.numpy
+
+        return jax.numpy
+    return np

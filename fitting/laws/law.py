@@ -70,15 +70,15 @@ class Law:
         linear = len(self.linear)
         return sum([c * term for c, term in zip(theta, terms[:linear], strict=False)], start=sum(terms[linear:]))
 
-    @np.errstate(all="ignore")  # where a law has no value it is not finite
     def evaluate(self, theta: Iterable[Any], *x: Any) -> np.ndarray:
-        """`f` of numbers and arrays, in float64."""
-        return np.asarray(self.f(_doubles(theta), *_doubles(x)))
+        """`f` of numbers and arrays, in float64; not finite where the law has no value."""
+        with np.errstate(all="ignore"):
+            return np.asarray(self.f(_doubles(theta), *_doubles(x)))
 
-    @np.errstate(all="ignore")
     def evaluate_terms(self, shapes: Iterable[Any], *x: Any) -> list[np.ndarray]:
-        """`terms` of numbers and arrays, in float64."""
-        return _doubles(self.terms(_doubles(shapes), *_doubles(x)))
+        """`terms` of numbers and arrays, in float64; not finite where they have no value."""
+        with np.errstate(all="ignore"):
+            return _doubles(self.terms(_doubles(shapes), *_doubles(x)))
 
     def scaled(self, shapes: Sequence[Any], y: Any, *x: Any) -> list[Any]:
         """Shapes in one, of shapes in their units at a run (x, y). Traceable."""
