@@ -9,7 +9,6 @@ import tyro
 from ladder import quiet, storage
 from ladder.cli import convert, corpus, imports, launch, laws, precompile, runs
 from ladder.cli.arguments import to_person
-from ladder.cli.quick import quick
 from ladder.engines.local import RunFailed
 from ladder.training.preemption import Preempted
 
@@ -42,7 +41,7 @@ def main() -> None:
 
 VERBS: tuple[Callable[..., None], ...] = (
     *(runs.run, runs.plan, runs.train, runs.evaluate, runs.generate, runs.collect),
-    *map(quick, (laws.fit, laws.predict, laws.score, laws.advise, laws.report)),
+    *(laws.fit, laws.predict, laws.score, laws.advise, laws.report),
     *(corpus.cache, corpus.tokenizer, launch.launch, precompile.precompile),
 )
 for verb in VERBS:

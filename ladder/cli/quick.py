@@ -1,5 +1,6 @@
 """What makes the verbs of a law answer at once: programs compiled once for all, and no time spent on garbage."""
 
+import contextlib
 import functools
 import gc
 import hashlib
@@ -8,16 +9,18 @@ import pathlib
 import platform
 import re
 import time
+import typing
 import warnings
 from collections.abc import Callable, Mapping
 
 from ladder import storage
 
+Arguments = typing.ParamSpec("Arguments")
 _BYTES = 64 * 2**20  # a fit's program has 0.1 MiB
 _TORN_AFTER_S = 60
 
 
-def quick(verb: Callable[..., None]) -> Callable[..., None]:
+def quick(verb: Callable[Arguments, None]) -> Callable[Arguments, None]:
     """A verb that takes programs compiled before, by this or another command, and leaves those that it compiles.
 
     They lie in `xla` in the cache folder, for one kind of processor each, the least used removed beyond 64 MiB. JAX
@@ -25,13 +28,13 @@ def quick(verb: Callable[..., None]) -> Callable[..., None]:
     """
 
     @functools.wraps(verb)
-    def answered(*args, **options) -> None:
+    def answered(*arguments: Arguments.args, **options: Arguments.kwargs) -> None:
         gc.set_threshold(50_000)  # a command of seconds leaves few cycles, and finding none of them takes a fifth of it
         if "JAX_COMPILATION_CACHE_DIR" not in os.environ and not storage.is_remote(storage.cache()):
             os.environ |= _settings(pathlib.Path(storage.cache()) / "xla" / _processor())
         # A folder that cannot be read or written costs time and nothing else.
         warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
-        verb(*args, **options)
+        verb(*arguments, **options)
 
     return answered
 
@@ -40,8 +43,9 @@ def _settings(folder: pathlib.Path) -> Mapping[str, str]:
     """JAX's settings of the cache in a folder; an entry that a command was killed over is removed first."""
     for entry in folder.glob("*-cache"):
         whole = entry.with_name(entry.name.removesuffix("-cache") + "-atime")  # which is written after it
-        if not whole.exists() and entry.stat().st_mtime < time.time() - _TORN_AFTER_S:
-            entry.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another command may remove it first
+            if not whole.exists() and entry.stat().st_mtime < time.time() - _TORN_AFTER_S:
+                entry.unlink()
     return {
         "JAX_COMPILATION_CACHE_DIR": str(folder),
         "JAX_COMPILATION_CACHE_MAX_SIZE": str(_BYTES),
