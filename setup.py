@@ -16,6 +16,7 @@ FITTING = [
     "tyro>=1.0.17,<2",
     "rich>=13.9,<16",
     "etils[epath]>=1.10,<2",
+    "filelock>=3.12,<5",
 ]
 TRAIN = [
     "flax>=0.12,<1",

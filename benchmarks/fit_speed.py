@@ -48,7 +48,7 @@ def main() -> None:
     draws = [rng.choice(count, count, replace=True) for _ in range(2 * RESAMPLES)]
     weight_RxN = np.array([np.bincount(draw, minlength=count) for draw in draws], float)
 
-    shapes_GxQ = np.maximum(GRID[:, 3:], solve.shape_ranges(LAW)[:, 0])
+    shapes_GxQ = np.maximum(GRID[:, 3:], LAW.shape_ranges[:, 0])
     options = {"objective": OBJECTIVE, "positive": True}
 
     def ours_starts():

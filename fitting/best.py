@@ -12,6 +12,7 @@ import numpy as np
 from fitting import solve
 from fitting.laws.law import Law
 from fitting.laws.objectives import Objective
+from fitting.solution import Solution
 
 _USABLE = 0.95
 
@@ -27,7 +28,7 @@ class Best:
       noise_is_relative: whether that is a fraction of the law's value.
     """
 
-    solution: solve.Solution
+    solution: Solution
     theta_SxP: np.ndarray
     noise: float
     noise_is_relative: bool

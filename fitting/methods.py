@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from fitting import best, choice, solve, uncertainty
+from fitting import choice, linear, uncertainty
 from fitting.artifacts import provenance
 from fitting.artifacts.fitted import FittedLaw, LawFit, LeftOut, Point, Prediction
 from fitting.laws import catalogue, objectives
 from fitting.laws.law import Law
 from fitting.prediction import predict
 from fitting.priors import PUBLISHED, believed
+from fitting.solution import Solution
 from fitting.testbeds.suspicions import suspicions
 from fitting.testbeds.testbed import Testbed
 from fitting.uncertainty import Prior
@@ -237,6 +238,8 @@ def _fit_error(testbed: Testbed, rows: "pd.DataFrame", loss_column: str, column:
 def _fit_best(
     law: Law, column: str, rows: "pd.DataFrame", x: Sequence[np.ndarray], stderr_N: np.ndarray, how: _How
 ) -> LawFit:
+    from fitting import best  # brings jax, which the default method need not wait for
+
     y_N = rows[column].to_numpy(float)
     _refuse_too_few(law, column, x, y_N)
     run_N = rows["run"].str.partition("@")[0]  # checkpoints are named <run>@<step>
@@ -269,9 +272,13 @@ def _fit(
     prior = believed(law, how.priors if how.method.learned else {}) if informed else Prior(shapes={}, growths=(0.0,))
     size_N = choice.sizes(rows)
     posterior = uncertainty.posterior(law, x, y_N, prior, relative=relative, noise=noise, size_N=size_N, seed=how.seed)
-    hold = dict(zip(law.shapes, posterior.shape_Q, strict=True)) if informed else {}
-    counted_N = posterior.runs.counted_N(posterior.misfit) if informed else np.ones_like(y_N)
-    solution = solve.minimise(law, x, y_N, counted_N, positive=informed, hold=hold)
+    if informed:
+        counted_N = posterior.runs.counted_N(posterior.misfit)
+        solution = linear.least_squares(law, x, y_N, counted_N, posterior.shape_Q)
+    else:
+        from fitting import solve  # brings jax, which the default method need not wait for
+
+        solution = solve.minimise(law, x, y_N, positive=False)
     return _law_fit(
         law,
         column,
@@ -290,7 +297,7 @@ def _fit(
 
 
 def _law_fit(
-    law: Law, column: str, solution: solve.Solution, theta_SxP: np.ndarray, level: float, **others: typing.Any
+    law: Law, column: str, solution: Solution, theta_SxP: np.ndarray, level: float, **others: typing.Any
 ) -> LawFit:
     low_P, high_P = np.quantile(theta_SxP, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return LawFit(

@@ -16,54 +16,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fitting.laws.law import Law
+from fitting.laws.law import Law, shape_grid
 from fitting.laws.objectives import OBJECTIVES, Objective
+from fitting.solution import BOUND, FLOOR, Solution
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # jaxopt says on import that it is finished: so it is
     import jaxopt.base
 
 _START_FLOOR = 1e-4  # the least share of a term that a positive start may have
-_FLOOR = 1e-12  # the least share of a term at all
-_BOUND = 1e-6  # a term with a smaller share than this has vanished
+_WIDER = (1e-3, 1e-5, 1e-6, 1e-7)  # corners through which a tiny one is approached: from there, no ridge leads down
 _SAME_OPTIMUM = 1e-6  # relative difference of objectives
 _NODES = 4096  # of a grid of shapes, at most
 _RUNS = 8  # ladders are filled up to a multiple of so many runs, to share a compiled program
+# A small problem runs for milliseconds: compiling it is what takes time.
+_LARGE = 20_000  # runs times nodes times datasets
+_THOROUGH: dict[str, Any] = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
+_QUICK: dict[str, Any] = _THOROUGH | {"xla_backend_optimization_level": 0}
 _LANES = 128  # starts polished side by side: few enough to stay in cache, and the slowest holds up only these
-
-
-@dataclasses.dataclass(frozen=True)
-class Solution:
-    """What `minimise` found, for B datasets of a law with P parameters.
-
-    Attributes:
-      theta_BxP: parameters at the lowest objective found.
-      objective_B: the objective there.
-      screened: how many starts each dataset had.
-      starts: how many of them, the best, were polished.
-      share_at_optimum_B: share of those that reached that objective.
-      at_bound: names of the parameters of the first dataset that lie at a bound.
-      node_Q: the shapes of the first dataset, each in its unit: where to start on others like it.
-    """
-
-    theta_BxP: np.ndarray
-    objective_B: np.ndarray
-    screened: int
-    starts: int
-    share_at_optimum_B: np.ndarray
-    at_bound: tuple[str, ...]
-    node_Q: np.ndarray
-
-
-def shape_ranges(law: Law) -> np.ndarray:
-    """The range in which each of a law's Q shapes is searched: [Q, (low, high)]."""
-    return np.array([(shape.low, shape.high) for shape in law.shapes.values()]).reshape(-1, 2)
-
-
-def shape_grid(ranges_Qx2: np.ndarray, nodes: int) -> np.ndarray:
-    """Shapes spread evenly in their logarithms, `nodes` along each: [nodes^Q, Q]."""
-    axes = [np.geomspace(low, high, nodes) for low, high in ranges_Qx2]
-    return np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")], -1)
 
 
 def minimise(
@@ -98,12 +68,11 @@ def minimise(
     if nodes_GxQ is None:
         free = [name for name in law.shapes if name not in hold]
         nodes = min(64, int(_NODES ** (1 / max(len(free), 1)) + 1e-9))
-        ranges_Qx2 = shape_ranges(law)
+        ranges_Qx2 = law.shape_ranges
         for q, name in enumerate(law.shapes):
             ranges_Qx2[q] = (hold[name],) * 2 if name in hold else ranges_Qx2[q]
-        axes = [np.geomspace(low, high, nodes if low < high else 1) for low, high in ranges_Qx2]
-        nodes_GxQ = np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")], -1) if axes else None
-    nodes_GxQ = np.ones((1, 0)) if nodes_GxQ is None else np.asarray(nodes_GxQ, float)
+        nodes_GxQ = shape_grid(ranges_Qx2, nodes) if law.shapes else np.ones((1, 0))
+    nodes_GxQ = np.asarray(nodes_GxQ, float)
     y_BxN = np.asarray(y_BxN, float)
     runs = y_BxN.shape[-1]
     arrays = {
@@ -119,18 +88,15 @@ def minimise(
     batched = frozenset(name for name, array in arrays.items() if array.ndim == 2)
     datasets = max((len(arrays[name]) for name in batched), default=1)
     screened, starts = len(nodes_GxQ), min(starts, len(nodes_GxQ))
-    # Tiny corners are approached through wider ones, from which the way down is not yet a ridge.
-    wider = [delta for delta in (1e-3, 1e-5, 1e-6, 1e-7) if delta > 10 * objective.delta]
-    deltas, sides = np.array([*wider, objective.delta]), np.array([objective.over, objective.under])
+    settings = _settings(law, objective, positive, hold)
     with jax.enable_x64(True):
-        large = runs * screened * datasets > 20_000
-        program = _program(law, objective.log, positive, tuple(hold), batched, datasets, starts, large)
-        solved = program(arrays, nodes_GxQ, np.array(list(hold.values()), float), deltas, sides)
-        theta_BxP, objective_B, share_at_optimum_B, z_P, low_P, high_P = (np.asarray(array) for array in solved)
+        large = runs * screened * datasets > _LARGE
+        program = _program(law, tuple(hold), batched, datasets, starts, large)
+        theta_BxP, objective_B, share_at_optimum_B, z_P = map(np.asarray, program(arrays, nodes_GxQ, settings))
     at_bound = tuple(
         name
-        for name, z, low, high in zip(law.parameters, z_P, low_P, high_P, strict=True)
-        if name not in hold and (z < low + _BOUND or z > high - _BOUND)
+        for name, z, low, high in zip(law.parameters, z_P, settings["low"], settings["high"], strict=True)
+        if name not in hold and (z < low + BOUND or z > high - BOUND)
     )
     node_Q = np.exp(z_P[len(law.linear) :])
     return Solution(theta_BxP, objective_B, screened, starts, share_at_optimum_B, at_bound, node_Q)
@@ -240,36 +206,46 @@ class _MajorisedLevenbergMarquardt(jaxopt.base.IterativeSolver):
         return jax.grad(self.value)(z_P, data)
 
 
+def _settings(law: Law, objective: Objective, positive: bool, hold: Mapping[str, float]) -> dict[str, np.ndarray]:
+    """All that tells one search for a law's parameters from another: numbers, so that one program does them all."""
+    share = (FLOOR, np.inf) if positive else (-np.inf, np.inf)
+    ranges_Px2 = np.array([share] * len(law.linear) + np.log(law.shape_ranges).tolist()).reshape(-1, 2)
+    ranges_Px2[[name in hold for name in law.parameters]] = 0.0
+    deltas = [delta for delta in _WIDER if delta > 10 * objective.delta] + [objective.delta]
+    skipped = 1 + len(_WIDER) - len(deltas)
+    return {
+        "hold": np.array(list(hold.values()), float),
+        "low": ranges_Px2[:, 0],
+        "high": ranges_Px2[:, 1],
+        "deltas": np.array([objective.delta] * skipped + deltas),
+        "skipped": np.array(skipped),
+        "sides": np.array([objective.over, objective.under]),
+        "log": np.array(objective.log),
+    }
+
+
 class _Scaled:
     """A law in the solver's coordinates z, P of them: shares of the linear parameters' terms, logarithms of shapes."""
 
-    def __init__(self, law: Law, objective: Objective, positive: bool, held: tuple[str, ...]):
-        self.law, self.log = law, objective.log
+    def __init__(self, law: Law, held: tuple[str, ...]):
+        self.law, self.linear = law, len(law.linear)
         self.held = [(law.parameters.index(name), i) for i, name in enumerate(held)]
-        self.linear = len(law.linear)
-        share = (_FLOOR, np.inf) if positive else (-np.inf, np.inf)
-        log_ranges = np.log(shape_ranges(law))
-        self.low_P, self.high_P = np.array([share] * self.linear + log_ranges.tolist()).reshape(-1, 2).T
-        for p, _ in self.held:
-            self.low_P[p] = self.high_P[p] = 0.0
 
-    def prepared(self, data: dict[str, jax.Array], hold_H: jax.Array, objective: Objective) -> dict[str, Any]:
-        """A dataset with what is worked out once: the run to take units from, and the bounds."""
+    def prepared(self, data: dict[str, jax.Array], settings: dict[str, jax.Array]) -> dict[str, Any]:
+        """A dataset and its settings, with what is worked out once: the run to take units from, and logarithms."""
         x = [data[f"x{i}"] for i in range(len(self.law.inputs))]
         counted_N = data["weight"] > 0
         best = jnp.argmin(jnp.where(counted_N, data["y"], jnp.inf))
         rounding = jnp.finfo(float).eps ** 2 * jnp.sum(data["weight"] * (data["y"] / data["scale"]) ** 2)
-        return {
+        return settings | {
             "x": x,
             "y": data["y"],
+            "log_y": jnp.log(data["y"]),
             "scale": data["scale"],
             "weight": data["weight"],
             "best": [data["y"][best], *(v[best] for v in x)],
             "largest": jnp.max(jnp.where(counted_N, jnp.abs(data["y"]), 0.0)),
-            "hold": hold_H,
-            "low": jnp.asarray(self.low_P),
-            "high": jnp.asarray(self.high_P),
-            "delta": jnp.asarray(objective.delta),
+            "delta": settings["deltas"][-1],
             "rounding": rounding,
         }
 
@@ -310,9 +286,7 @@ class _Scaled:
                 shares[p] = data["hold"][i] / units[p]
         for share, column_N in zip(shares, columns, strict=True):
             fitted_N += share * column_N
-        if self.log:
-            return (jnp.log(fitted_N) - jnp.log(data["y"])) / data["scale"]
-        return (fitted_N - data["y"]) / data["scale"]
+        return jnp.where(data["log"], jnp.log(fitted_N) - data["log_y"], fitted_N - data["y"]) / data["scale"]
 
     def start(self, in_units_Q: jax.Array, data: Any) -> jax.Array:
         """The coordinates of given shapes with the linear parameters that squares would choose for them."""
@@ -326,27 +300,27 @@ class _Scaled:
         for p, i in self.held:
             if p < self.linear:
                 fitted_N += data["hold"][i] / units[p] * columns[p]
-        root_N = jnp.sqrt(data["weight"]) / (data["scale"] * (data["y"] if self.log else 1.0))
+        root_N = jnp.sqrt(data["weight"]) / (data["scale"] * jnp.where(data["log"], data["y"], 1.0))
         column_NxJ = jnp.stack([columns[j] * root_N for j in free], -1)
         q, r = jnp.linalg.qr(column_NxJ)
         share_J = jax.scipy.linalg.solve_triangular(r, q.T @ ((data["y"] - fitted_N) * root_N))
-        floor_J = jnp.asarray(np.where(self.low_P[free] > -np.inf, _START_FLOOR, -np.inf))
+        floor_J = jnp.where(data["low"][np.array(free)] > -jnp.inf, _START_FLOOR, -jnp.inf)
         share_J = jnp.maximum(jnp.where(jnp.isfinite(share_J), share_J, 0.0), floor_J)
         return z_P.at[np.array(free)].set(share_J)
 
 
 @functools.cache
-def _program(law, log, positive, held, batched, datasets, starts, large):
-    """The compiled solver. What tells objectives of one scale apart is numbers too, and so they share it."""
+def _program(law, held, batched, datasets, starts, large):
+    """The compiled solver of a law. What tells objectives apart is numbers too, and so all share it."""
 
-    def solve(arrays, nodes_GxQ, hold_H, deltas, sides):
-        objective = Objective("", "", "log" if log else "absolute", deltas[-1], *sides)
-        scaled = _Scaled(law, objective, positive, held)
+    def solve(arrays, nodes_GxQ, settings):
+        objective = Objective("", "", "", settings["deltas"][-1], *settings["sides"])
+        scaled = _Scaled(law, held)
         solver = _MajorisedLevenbergMarquardt(residuals=scaled.residuals, objective=objective)
 
         def dataset(b):
             mine = {name: array[b] if name in batched else array for name, array in arrays.items()}
-            return scaled.prepared(mine, hold_H, objective)
+            return scaled.prepared(mine, settings)
 
         def screen(lane):
             b, g = lane
@@ -357,8 +331,11 @@ def _program(law, log, positive, held, batched, datasets, starts, large):
         def polish(lane):
             b, z_P = lane
             data = dataset(b)
-            z_P, _ = jax.lax.scan(
-                lambda z_P, delta: (solver.run(z_P, data | {"delta": delta}).params, None), z_P, deltas
+            z_P = jax.lax.fori_loop(
+                data["skipped"],
+                len(data["deltas"]),
+                lambda i, z_P: solver.run(z_P, data | {"delta": data["deltas"][i]}).params,
+                z_P,
             )
             return z_P, solver.value(z_P, data), scaled.theta(z_P, data), data["rounding"]
 
@@ -376,10 +353,9 @@ def _program(law, log, positive, held, batched, datasets, starts, large):
         reached_BxS = value_BxS <= (objective_B * (1 + _SAME_OPTIMUM))[:, None] + 100 * rounding_BxS
         winner_B = jnp.arange(datasets), value_BxS.argmin(1)
         share_B = jnp.mean(reached_BxS, 1, dtype=float)
-        return theta_BxSxP[winner_B], objective_B, share_B, z_BxSxP[0, winner_B[1][0]], scaled.low_P, scaled.high_P
+        return theta_BxSxP[winner_B], objective_B, share_B, z_BxSxP[0, winner_B[1][0]]
 
-    # A small problem runs for milliseconds: compiling it is what takes time.
-    return jax.jit(solve, compiler_options={"xla_backend_optimization_level": 1 if large else 0})
+    return jax.jit(solve, compiler_options=_THOROUGH if large else _QUICK)
 
 
 def _in_lanes(f, lanes: Any) -> Any:

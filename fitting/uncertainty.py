@@ -32,8 +32,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from fitting.laws.law import Law
-from fitting.solve import shape_grid, shape_ranges
+from fitting.laws.law import Law, shape_grid
 
 NOISE = 0.01
 NOISE_LOG_SD = 0.7
@@ -162,7 +161,7 @@ def posterior(
     scatters = _SCATTERS if seeds else _SCATTERS[[5]]  # of no consequence without seeds
     growth_M, scatter_M = np.array(list(itertools.product(prior.growths, scatters))).T
     runs_M = [Noise.of(y_N, loss_N, size_N, growth, relative) for growth in growth_M]
-    ranges_Qx2 = shape_ranges(law)
+    ranges_Qx2 = law.shape_ranges
     nodes = min(200, round(6000 ** (1 / len(law.shapes))))
     for _ in range(3):  # the grid closes in on where the posterior is
         shape_GxQ = shape_grid(ranges_Qx2, nodes)

@@ -1,4 +1,4 @@
-"""Files in gs:// buckets: one client for all of them, and one clear line where a bucket says no.
+"""Where files lie: the cache, and gs:// buckets, with one client for all and one clear line where one says no.
 
 gcsfs (files) and tensorstore (checkpoints) repeat what fails with 408, 429 or 5xx, is late or breaks off, each time
 after a longer pause. An object appears when all of it has arrived, or not at all.
@@ -25,6 +25,11 @@ REMEDY = (
     "grant its account roles/storage.objectAdmin and roles/storage.legacyBucketReader there, or log in with "
     "`gcloud auth application-default login`"
 )
+
+
+def cache() -> epath.Path:
+    """The user's folder of what is worked out once for all workdirs; LADDER_CACHE names another."""
+    return epath.Path(os.environ.get("LADDER_CACHE") or "~/.cache/scaling-ladder").expanduser()
 
 
 # A scheme has two letters or more, as no drive of Windows has.

@@ -1,16 +1,19 @@
 """What code made a number: versions of the libraries, of this program, and its commit where it runs from a checkout."""
 
 import contextlib
+import functools
 import importlib.metadata
 import pathlib
 import platform
 import shutil
 import subprocess
+from collections.abc import Mapping
 
 LIBRARIES = ("jax", "jaxopt", "numpy", "pandas")
 
 
-def versions() -> dict[str, str]:
+@functools.cache  # the code that runs is what it is, and a report fits many times
+def versions() -> Mapping[str, str]:
     """By name: python, the libraries, `scaling-ladder`, and where it is a checkout its `commit`."""
     found = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in LIBRARIES}
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # it may run from a source never installed

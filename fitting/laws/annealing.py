@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-import jax.numpy as jnp
-
 from fitting.laws.beliefs import exponent
+from fitting.laws.elementary import exp, log
 from fitting.laws.law import Law
 
 
 def _annealing(shape: Sequence[Any], lr_area: Any, lr_annealing: Any) -> Sequence[Any]:
     (alpha,) = shape
-    return 1.0, jnp.exp(-alpha * jnp.log(lr_area)), -lr_annealing
+    return 1.0, exp(-alpha * log(lr_area)), -lr_annealing
 
 
 LAWS = (

@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-import jax.numpy as jnp
-
 from fitting.laws.beliefs import CHINCHILLA, SCALE_ONLY, exponent
+from fitting.laws.elementary import exp, log
 from fitting.laws.law import Law
 
 
 def _width_depth(shape: Sequence[Any], width: Any, depth: Any, tokens: Any) -> Sequence[Any]:
     alpha, beta, zeta = shape
-    return 1.0, jnp.exp(-alpha * jnp.log(width)), jnp.exp(-beta * jnp.log(depth)), jnp.exp(-zeta * jnp.log(tokens))
+    return 1.0, exp(-alpha * log(width)), exp(-beta * log(depth)), exp(-zeta * log(tokens))
 
 
 LAWS = (

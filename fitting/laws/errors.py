@@ -3,35 +3,34 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax.numpy as jnp
-
 from fitting.laws.beliefs import SCALE_ONLY
+from fitting.laws.elementary import exp, log, logaddexp, maximum, minimum
 from fitting.laws.law import Law, Shape
 
 
 def _exponential_decay(shape: Sequence[Any], loss: Any) -> Sequence[Any]:
     (gamma,) = shape
-    return 1.0, -jnp.exp(-gamma * loss)
+    return 1.0, -exp(-gamma * loss)
 
 
 def _sigmoid(shape: Sequence[Any], loss: Any) -> Sequence[Any]:
     k, L_0 = shape
-    return 1.0, 1 / (1 + jnp.exp(-k * (loss - L_0)))
+    return 1.0, 1 / (1 + exp(-k * (loss - L_0)))
 
 
 def _logistic(shape: Sequence[Any], loss: Any) -> Sequence[Any]:
     k, L_0 = shape
-    return (1 / (1 + jnp.exp(jnp.minimum(k * (L_0 - loss), 600.0))),)  # at 700 the exponential overflows
+    return (1 / (1 + exp(minimum(k * (L_0 - loss), 600.0))),)  # at 700 the exponential overflows
 
 
 def _log_sigmoid(shape: Sequence[Any], loss: Any) -> Sequence[Any]:
     k, L_0 = shape
-    return (jnp.logaddexp(0.0, k * (loss - L_0)),)
+    return (logaddexp(0.0, k * (loss - L_0)),)
 
 
 def _loss_to_loss(shape: Sequence[Any], loss: Any) -> Sequence[Any]:
     kappa, E_x = shape
-    return 1.0, jnp.exp(kappa * jnp.log(jnp.maximum(loss - E_x, 1e-9)))
+    return 1.0, exp(kappa * log(maximum(loss - E_x, 1e-9)))
 
 
 def _loss_to_loss_units(shape: Sequence[Any], other_loss: Any, loss: Any) -> Mapping[str, Any]:

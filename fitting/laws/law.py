@@ -8,8 +8,6 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 
@@ -38,7 +36,7 @@ class Law:
       linear: names of the parameters in which the law is linear; they come first in theta.
       shapes: the other parameters, by name, in theta's order.
       terms: (shape values, *x) -> one term per linear parameter, and perhaps one more, which no parameter multiplies.
-        Traceable; arguments broadcast.
+        Traceable, so made of `fitting.laws.elementary` functions; arguments broadcast.
       latex: the law with one `{name}` for every parameter.
       citation: where it comes from.
       units: (shape values, y, *x of one run) -> the unit of each shape that has one, by name: the size it has if the
@@ -63,23 +61,38 @@ class Law:
         """Names of all parameters in theta's order."""
         return (*self.linear, *self.shapes)
 
-    def f(self, theta: Sequence[Any], *x: Any) -> jax.Array:
+    @property
+    def shape_ranges(self) -> np.ndarray:
+        """The range in which each of Q shapes is searched, in its unit: [Q, (low, high)]."""
+        return np.array([(shape.low, shape.high) for shape in self.shapes.values()]).reshape(-1, 2)
+
+    def f(self, theta: Sequence[Any], *x: Any) -> Any:
         """The law's value: theta has one entry per parameter, each broadcast with x. Traceable."""
         terms = self.terms(theta[len(self.linear) :], *x)
         linear = len(self.linear)
         return sum([c * term for c, term in zip(theta, terms[:linear], strict=False)], start=sum(terms[linear:]))
 
     def evaluate(self, theta: Iterable[Any], *x: Any) -> np.ndarray:
-        """`f` in float64, whatever precision the rest of the program computes in."""
-        with jax.enable_x64(True):
-            return np.asarray(self.f([jnp.asarray(p) for p in theta], *(jnp.asarray(v) for v in x)))
+        """`f` of numbers and arrays, in float64; not finite where the law has no value."""
+        with np.errstate(all="ignore"):
+            return np.asarray(self.f(_doubles(theta), *_doubles(x)))
 
     def evaluate_terms(self, shapes: Iterable[Any], *x: Any) -> list[np.ndarray]:
-        """`terms` in float64, whatever precision the rest of the program computes in."""
-        with jax.enable_x64(True):
-            return [np.asarray(t) for t in self.terms([jnp.asarray(s) for s in shapes], *(jnp.asarray(v) for v in x))]
+        """`terms` of numbers and arrays, in float64; not finite where they have no value."""
+        with np.errstate(all="ignore"):
+            return _doubles(self.terms(_doubles(shapes), *_doubles(x)))
 
     def scaled(self, shapes: Sequence[Any], y: Any, *x: Any) -> list[Any]:
         """Shapes in one, of shapes in their units at a run (x, y). Traceable."""
         units = self.units(shapes, y, *x) if self.units else {}
         return [value * units.get(name, 1.0) for name, value in zip(self.shapes, shapes, strict=True)]
+
+
+def shape_grid(ranges_Qx2: np.ndarray, nodes: int) -> np.ndarray:
+    """Shapes spread evenly in their logarithms, `nodes` along each that has a range: [grid, Q]."""
+    axes = [np.geomspace(low, high, nodes if low < high else 1) for low, high in ranges_Qx2]
+    return np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")], -1)
+
+
+def _doubles(values: Iterable[Any]) -> list[np.ndarray]:
+    return [np.asarray(value, float) for value in values]

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
+from fitting.laws.elementary import maximum, minimum, where
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,23 +39,23 @@ class Objective:
 
     def rho(self, r: Any, delta: Any) -> Any:
         """The objective of each residual."""
-        size = jnp.abs(r)
-        return self._side(r) * jnp.where(size < delta, r * r / 2, delta * (size - delta / 2))
+        size = abs(r)
+        return self._side(r) * where(size < delta, r * r / 2, delta * (size - delta / 2))
 
     def slope(self, r: Any, delta: Any) -> Any:
         """Derivative of `rho`."""
-        return self._side(r) * jnp.clip(r, -delta, delta)
+        return self._side(r) * minimum(maximum(r, -delta), delta)
 
     def curvature(self, r: Any, delta: Any) -> Any:
         """Second derivative of `rho`."""
-        return self._side(r) * (jnp.abs(r) < delta)
+        return self._side(r) * (abs(r) < delta)
 
     def majoriser(self, r: Any, delta: Any) -> Any:
         """Curvature of the parabola that touches `rho` at r and nowhere lies below it: slope over r."""
-        return self._side(r) * delta / jnp.maximum(jnp.abs(r), delta)
+        return self._side(r) * delta / maximum(abs(r), delta)
 
     def _side(self, r: Any) -> Any:
-        return jnp.where(r > 0, self.over, self.under)
+        return where(r > 0, self.over, self.under)
 
 
 _SQUARES = {"delta": 1e100, "over": 2.0, "under": 2.0}

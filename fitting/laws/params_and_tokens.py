@@ -4,23 +4,22 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax.numpy as jnp
-
 from fitting.laws.beliefs import CHINCHILLA, COEFFICIENTS, EXPONENTS, SIZE_ONLY, exponent
+from fitting.laws.elementary import exp, log, logaddexp
 from fitting.laws.law import Law, Shape
 
 
 def _over_training(shape: Sequence[Any], params: Any, tokens: Any) -> Sequence[Any]:
     (eta,) = shape
-    log_multiplier = jnp.log(tokens) - jnp.log(params)
-    log_flops = math.log(6) + jnp.log(params) + jnp.log(tokens)
-    return 1.0, jnp.exp(eta * (log_multiplier - log_flops)), jnp.exp(-eta * (log_multiplier + log_flops))
+    log_multiplier = log(tokens) - log(params)
+    log_flops = math.log(6) + log(params) + log(tokens)
+    return 1.0, exp(eta * (log_multiplier - log_flops)), exp(-eta * (log_multiplier + log_flops))
 
 
 def chinchilla(shape: Sequence[Any], params: Any, tokens: Any) -> Sequence[Any]:
     """Terms that do not interact: what size buys, and what data buys."""
     alpha, beta = shape
-    return 1.0, jnp.exp(-alpha * jnp.log(params)), jnp.exp(-beta * jnp.log(tokens))
+    return 1.0, exp(-alpha * log(params)), exp(-beta * log(tokens))
 
 
 def _chinchilla_tied(shape: Sequence[Any], params: Any, tokens: Any) -> Sequence[Any]:
@@ -30,8 +29,8 @@ def _chinchilla_tied(shape: Sequence[Any], params: Any, tokens: Any) -> Sequence
 
 def _kaplan(shape: Sequence[Any], params: Any, tokens: Any) -> Sequence[Any]:
     N_c, D_c, alpha_N, alpha_D = shape
-    size = alpha_N / alpha_D * (jnp.log(N_c) - jnp.log(params))
-    return (jnp.exp(alpha_D * jnp.logaddexp(size, jnp.log(D_c) - jnp.log(tokens))),)
+    size = alpha_N / alpha_D * (log(N_c) - log(params))
+    return (exp(alpha_D * logaddexp(size, log(D_c) - log(tokens))),)
 
 
 def _kaplan_units(shape: Sequence[Any], loss: Any, params: Any, tokens: Any) -> Mapping[str, Any]:
@@ -41,9 +40,9 @@ def _kaplan_units(shape: Sequence[Any], loss: Any, params: Any, tokens: Any) -> 
 
 def _coupled(shape: Sequence[Any], params: Any, tokens: Any) -> Sequence[Any]:
     A, B, alpha, beta, kappa = shape
-    size = (jnp.log(A) - alpha * jnp.log(params)) / kappa
-    data = (jnp.log(B) - beta * jnp.log(tokens)) / kappa
-    return 1.0, jnp.exp(kappa * jnp.logaddexp(size, data))
+    size = (log(A) - alpha * log(params)) / kappa
+    data = (log(B) - beta * log(tokens)) / kappa
+    return 1.0, exp(kappa * logaddexp(size, data))
 
 
 def power_units(shape: Sequence[Any], loss: Any, params: Any, tokens: Any, *_: Any) -> Mapping[str, Any]:

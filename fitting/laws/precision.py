@@ -3,16 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-import jax.numpy as jnp
-
 from fitting.laws.beliefs import EXPONENTS
+from fitting.laws.elementary import expm1
 from fitting.laws.law import Law, Shape
 from fitting.laws.params_and_tokens import chinchilla
 
 
 def _precision(shape: Sequence[Any], params: Any, tokens: Any, weight_bits: Any) -> Sequence[Any]:
     alpha, beta, gamma = shape
-    return chinchilla((alpha, beta), -params * jnp.expm1(-weight_bits / gamma), tokens)
+    return chinchilla((alpha, beta), -params * expm1(-weight_bits / gamma), tokens)
 
 
 LAWS = (

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-import jax.numpy as jnp
-
 from fitting.laws.beliefs import COEFFICIENTS, EXPONENTS
+from fitting.laws.elementary import exp, expm1, log, minimum
 from fitting.laws.law import Law, Shape
 from fitting.laws.params_and_tokens import power_units
 
@@ -13,8 +12,8 @@ from fitting.laws.params_and_tokens import power_units
 def _data_constrained(shape: Sequence[Any], params: Any, tokens: Any, unique_tokens: Any) -> Sequence[Any]:
     A, B, alpha, beta, R_N, R_D = shape
     # The parameters that are optimal for the unique tokens: Eq. 2 of Hoffmann et al. 2022 with D_opt = U.
-    log_G = (jnp.log(alpha) + jnp.log(A) - jnp.log(beta) - jnp.log(B)) / (alpha + beta)
-    unique_params = jnp.minimum(params, jnp.exp(log_G + beta / alpha * (log_G + jnp.log(unique_tokens))))
+    log_G = (log(alpha) + log(A) - log(beta) - log(B)) / (alpha + beta)
+    unique_params = minimum(params, exp(log_G + beta / alpha * (log_G + log(unique_tokens))))
     effective_params = _with_repeats(params, unique_params, R_N)
     effective_tokens = _with_repeats(tokens, unique_tokens, R_D)
     return 1.0, A * effective_params**-alpha + B * effective_tokens**-beta
@@ -22,7 +21,7 @@ def _data_constrained(shape: Sequence[Any], params: Any, tokens: Any, unique_tok
 
 def _with_repeats(total: Any, unique: Any, decay: Any) -> Any:
     """What `total` is worth where only `unique` of it is new; expm1, since 1 - exp(-x) is 0 for tiny x."""
-    return unique - unique * decay * jnp.expm1(-(total / unique - 1) / decay)
+    return unique - unique * decay * expm1(-(total / unique - 1) / decay)
 
 
 LAWS = (

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from fitting.artifacts.fitted import FittedLaw, LawFit, Run
+from fitting.laws import catalogue
 from fitting.reports import drawing, words
 from fitting.reports.drawing import INK, MUTED, PAPER
 from fitting.testbeds.curves import run_of, steps_by_run
@@ -56,8 +57,6 @@ def reducible_loss(law: FittedLaw) -> Figure:
 
 def _is_of_sizes(fit: LawFit) -> bool:
     """Whether N and D are all that the law is given, so that there is one curve for every token multiplier."""
-    from fitting.laws import catalogue  # brings jax, which `--help` need not wait for
-
     return catalogue.named(fit.law).inputs == ("params", "tokens")
 
 
@@ -307,8 +306,6 @@ def name_of(column: str) -> str:
 
 def _curve(fit: LawFit, level: float, *x_G: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The law on a grid: its value at theta, and the central interval of its draws, each [grid]."""
-    from fitting.laws import catalogue  # brings jax, which `--help` need not wait for
-
     form = catalogue.named(fit.law)
     value_G = form.evaluate(tuple(fit.theta.values()), *x_G)
     if not fit.theta_draws:

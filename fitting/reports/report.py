@@ -6,7 +6,7 @@ import json
 import math
 import re
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -39,7 +39,7 @@ def write(
     law: FittedLaw,
     out: Any,
     *,
-    checks: "Checks | None" = None,
+    checks: "Callable[[], Checks | None] | Checks | None" = None,
     curves: Mapping[str, Sequence[tuple[float, float]]] | None = None,
     plan: Sequence[Mapping[str, Any]] | None = None,
     settings_yaml: str | None = None,
@@ -53,7 +53,7 @@ def write(
     Args:
       law: what to report.
       out: the folder, local or on `gs://`.
-      checks: what `fitting.selection.checks` found.
+      checks: what `fitting.selection.checks` found, or what gives it and is asked once all figures are drawn.
       curves: (tokens, training loss in nats) of each run, by run.
       plan: every planned run, with any of the keys of `PLAN_COLUMNS`.
       settings_yaml: the settings that repeat the ladder.
@@ -66,16 +66,16 @@ def write(
     from etils import epath
 
     out = epath.Path(out)
-    summary = summarise(law, title=title, checks=checks)
-    answers = checklist(
-        law, summary, plan=plan or (), has_settings=settings_yaml is not None, chance_errors=chance_errors
-    )
-    summary |= {"checklist": answers, "limits": limits(summary)}
     drawn = _draw(law, curves, _chance_error(law, chance_errors or {}))
     drawings = {name: drawing.svg(figure, name) for name, figure in drawn.items()}
     for name, text in drawings.items():
         files.write_text(out / "figures" / f"{name}.svg", _on_paper(text))
         files.write_bytes(out / "figures" / f"{name}.pdf", drawing.pdf(drawn[name]))
+    summary = summarise(law, title=title, checks=checks() if callable(checks) else checks)
+    answers = checklist(
+        law, summary, plan=plan or (), has_settings=settings_yaml is not None, chance_errors=chance_errors
+    )
+    summary |= {"checklist": answers, "limits": limits(summary)}
     files.write_text(out / "report.json", json.dumps(files.finite(summary), indent=1, allow_nan=False) + "\n")
     files.write_text(out / "runs.csv", _csv(summary))
     plan_columns = {key: name for key, name in PLAN_COLUMNS.items() if any(key in row for row in plan or ())}

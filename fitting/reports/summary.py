@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from fitting.artifacts.fitted import FittedLaw, LawFit, Prediction
-from fitting.laws import latex
+from fitting.laws import catalogue, latex
 from fitting.reports import figures
 from fitting.reports.hull import hull, is_inside
 from fitting.reports.words import count, counted
@@ -173,8 +173,6 @@ def _refit(refit: "Refit", law: FittedLaw, targets: Sequence[Prediction]) -> dic
 
 
 def _fit_summary(fit: LawFit) -> dict[str, Any]:
-    from fitting.laws import catalogue  # brings jax, which `--help` need not wait for
-
     form = catalogue.named(fit.law)
     return {
         "column": fit.column,

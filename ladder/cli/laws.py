@@ -14,9 +14,11 @@ from fitting.files import cut
 from ladder import storage
 from ladder.cli import tables
 from ladder.cli.arguments import Json, print_json, to_person
+from ladder.cli.quick import quick
 from ladder.spec import RunSpec, Workdir
 
 
+@quick
 def fit(
     testbed: Annotated[
         Positional[str],
@@ -62,6 +64,7 @@ def fit(
     )
 
 
+@quick
 def predict(
     law: Annotated[Positional[str], arg(metavar="LAW.json", help="what `ladder fit` wrote")],
     *,
@@ -98,6 +101,7 @@ def predict(
         tables.print_what_n_is(fitted_law.params_column, to_person)
 
 
+@quick
 def score(
     prediction: Annotated[Positional[str], arg(metavar="PREDICTION.json", help="what `ladder predict --freeze` wrote")],
     testbed: Annotated[Positional[str], arg(metavar="TESTBED", help="table that has the run by now")],
@@ -123,6 +127,7 @@ def score(
         to_person.print(tables.when(scored))
 
 
+@quick
 def advise(
     law: Annotated[Positional[str], arg(metavar="LAW.json", help="what `ladder fit` wrote")],
     *,
@@ -144,6 +149,7 @@ def advise(
         tables.print_advice(advice, to_person)
 
 
+@quick
 def report(folder: Annotated[Positional[str], arg(metavar="DIR", help="folder of law.json, or a workdir")]) -> None:
     """Write the report of a fitted law: HTML, Markdown, LaTeX, JSON, CSV, figures as SVG and PDF."""
     from ladder.evaluation import report as reporting

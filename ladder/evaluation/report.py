@@ -1,6 +1,7 @@
 """law.json → its report; where the law belongs to a workdir, with what the workdir knows of its runs."""
 
 from collections.abc import Callable
+from concurrent import futures
 from typing import Any
 
 from etils import epath
@@ -23,7 +24,9 @@ def report(folder: epath.Path, say: Callable[[str], None]) -> None:
     """
     law = fitted.load(folder / "law.json")
     say("fitting again without each run, and otherwise")
-    path = reports.write(law, folder, checks=selection.checks(law), **_of_workdir(Workdir(folder.parent.parent), law))
+    with futures.ThreadPoolExecutor() as beside:  # the figures, since most of it is compiling
+        checks = beside.submit(selection.checks, law)
+        path = reports.write(law, folder, checks=checks.result, **_of_workdir(Workdir(folder.parent.parent), law))
     say(f"report: {path}")
 
 

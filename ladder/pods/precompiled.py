@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
-import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pydantic
 from etils import epath
 
+from ladder import storage
 from ladder.config import Training
 from ladder.pods.topology import CHIPS, GIB, Topology
 from ladder.spec import RunSpec
@@ -95,14 +95,13 @@ def _costed(found: dict[str, Any], spec: RunSpec) -> dict[str, Any]:
 
 def _folder(training: Training, spec: RunSpec) -> epath.Path:
     """Folder of what was found of a step, carried out so, by this version of the code and the compiler."""
-    root = os.environ.get("LADDER_CACHE", "~/.cache/scaling-ladder")
     names = ("scan_layers", "remat", "attention", "loss_chunk_tokens", "accumulation_steps", "sequences_at_once")
     how = {name: getattr(training, name) for name in names}
     how["mesh"] = {"fsdp": training.mesh.fsdp, "tensor": training.mesh.tensor}  # the rest follows from the topology
     shape = pydantic.TypeAdapter(DecoderConfig).dump_python(spec.decoder, mode="json")
     asked = [shape, spec.sequence_length, spec.hyperparameters.batch_size, how, _code_version()]
     key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
-    return epath.Path(root).expanduser() / "precompiled" / key
+    return storage.cache() / "precompiled" / key
 
 
 def _code_version() -> str:

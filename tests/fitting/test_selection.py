@@ -1,8 +1,10 @@
 """What is refitted is the same runs with one thing changed, from the artifact alone."""
 
 import dataclasses
+import logging
 import math
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -44,8 +46,31 @@ def law(table, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def checks(law):
+def compiled():
+    """What JAX says it compiles, as it does so."""
+    lines, logger = [], logging.getLogger("jax")
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    logger.addHandler(handler)
+    with jax.log_compiles():
+        yield lines
+    logger.removeHandler(handler)
+
+
+@pytest.fixture(scope="module")
+def checks(law, compiled):
+    solve._program.cache_clear()
     return selection.checks(law)
+
+
+def test_refits_share_one_program_for_each_law_whatever_they_leave_out_or_minimise(checks, compiled):
+    """Of the method paper and of any objective; those that hold the shapes need none."""
+    programs = [line for line in compiled if line.startswith("Finished XLA compilation")]
+    laws = {"over_training", "exponential_decay"} | {
+        refit.name.split()[1].rstrip(",") for refit in checks.sensitivity if refit.name.startswith("law ")
+    }
+    assert len(checks.influence) + len(checks.roll_outs) + len(checks.sensitivity) > 2 * len(laws)
+    assert 0 < len(programs) <= len(laws)
 
 
 def test_leaving_out_the_largest_run_is_a_fit_without_it_that_predicts_it(table, checks):

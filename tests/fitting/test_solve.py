@@ -6,6 +6,8 @@ import time
 import numpy as np
 import pytest
 import scipy.optimize
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fitting import solve
 from fitting.laws import catalogue
@@ -189,6 +191,22 @@ def test_a_weight_of_two_is_a_run_twice_and_of_none_a_run_left_out():
     repeated = solve.minimise(catalogue.OVER_TRAINING, (PARAMS[rows], TOKENS[rows]), loss[rows], positive=False)
     assert weighted.objective_B[0] == pytest.approx(repeated.objective_B[0], rel=1e-9)
     np.testing.assert_allclose(weighted.theta_BxP, repeated.theta_BxP, rtol=1e-5)
+
+
+@settings(deadline=None, max_examples=12)
+@given(st.integers(4, 6), st.integers(1, 4), st.integers(0, 10**6))
+def test_runs_of_no_weight_change_nothing(runs, more, seed):
+    """By which ladders are filled up to one length, and share a program."""
+    rng = np.random.default_rng(seed)
+    loss = _problems(1, 0.01, seed)[0]
+    filled = [np.append(v[:runs], rng.uniform(v.min(), v.max(), more)) for v in (PARAMS, TOKENS, loss)]
+    weight = np.repeat([1, 0], [runs, more])
+    alone = solve.minimise(catalogue.OVER_TRAINING, (PARAMS[:runs], TOKENS[:runs]), loss[:runs], positive=True)
+    among = solve.minimise(catalogue.OVER_TRAINING, filled[:2], filled[2], weight_BxN=weight, positive=True)
+    assert among.objective_B[0] == pytest.approx(alone.objective_B[0], rel=1e-9, abs=1e-24)
+    assert among.at_bound == alone.at_bound
+    values = [catalogue.OVER_TRAINING.evaluate(found.theta_BxP[0], 1e9, 2e10) for found in (alone, among)]
+    assert values[1] == pytest.approx(values[0], rel=1e-6)
 
 
 def test_more_lanes_than_are_solved_side_by_side_agree_with_one_at_a_time():

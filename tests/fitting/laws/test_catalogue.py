@@ -133,3 +133,16 @@ def test_error_laws_are_those_of_their_papers():
 def test_an_unknown_law_is_named_with_those_that_are_known():
     with pytest.raises(ValueError, match="law 'chinchila' is unknown to this version; it knows over_training"):
         catalogue.named("chinchila")
+
+
+@pytest.mark.parametrize(
+    "law", [*catalogue.LOSS_LAWS.values(), *catalogue.ERROR_LAWS.values()], ids=lambda law: law.name
+)
+def test_a_law_is_the_same_by_numpy_and_traced_by_jax(law):
+    x = {"loss": 3.0, "lr_area": 4.0, "lr_annealing": 0.01, "weight_bits": 8.0, "unique_tokens": 1e9}
+    x |= {"params": 1e8, "tokens": 2e10, "width": 512.0, "depth": 12.0}
+    theta = [1.5] * len(law.linear) + [shape.median for shape in law.shapes.values()]
+    inputs = [x[name] for name in law.inputs]
+    with jax.enable_x64(True):
+        traced = jax.jit(lambda theta, inputs: law.f(theta, *inputs))(theta, inputs)
+    assert float(law.evaluate(theta, *inputs)) == pytest.approx(float(traced), rel=1e-13)

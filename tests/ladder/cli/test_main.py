@@ -245,6 +245,7 @@ def test_nothing_that_stands_on_a_fitted_law_loads_tensorflow(testbed_csv, tmp_p
     ):
         modules = imported_by(*arguments)
         assert not modules & {"tensorflow", "seqio", "orbax", "flax"}, arguments
+        assert ("jax" in modules) == (arguments[0] in ("advise", "report")), arguments
     assert not imported_by("--help") & {"tensorflow", "seqio", "orbax", "flax", "jax", "pandas", "matplotlib"}
 
 

@@ -1,0 +1,58 @@
+"""Given its shapes a law is linear, and its best coefficients that are not negative a few small linear solves."""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from fitting.laws.law import Law
+from fitting.solution import BOUND, FLOOR, Solution
+
+
+def least_squares(
+    law: Law, x: Sequence[np.ndarray], y_N: np.ndarray, scale_N: np.ndarray, shape_Q: np.ndarray
+) -> Solution:
+    """Minimises the sum over runs of ((f(theta, x) - y) / scale)² over the positive coefficients of a law's J terms.
+
+    Args:
+      law: the law, with J linear parameters and Q shapes.
+      x: its inputs, each [N].
+      y_N: measurements.
+      scale_N: the size of a residual that counts as one.
+      shape_Q: the shapes, which are held; of a law whose shapes have no units.
+    """
+    terms = [np.broadcast_to(term, y_N.shape) for term in law.evaluate_terms(shape_Q, *x)]
+    linear = len(law.linear)
+    unit_J = np.array([np.abs(y_N).max() / np.sqrt(np.mean(term**2)) for term in terms[:linear]])
+    column_NxJ = np.stack(terms[:linear], -1) * unit_J / scale_N[:, None]
+    seen_N = (y_N - sum(terms[linear:])) / scale_N
+    share_J, objective = _positive(column_NxJ, seen_N)
+    at_bound = tuple(name for name, share in zip(law.linear, share_J, strict=True) if share < FLOOR + BOUND)
+    return Solution(
+        theta_BxP=np.concatenate([share_J * unit_J, shape_Q])[None],
+        objective_B=np.array([objective]),
+        screened=1,
+        starts=1,
+        share_at_optimum_B=np.ones(1),
+        at_bound=at_bound,
+        node_Q=shape_Q,
+    )
+
+
+def _positive(column_NxJ: np.ndarray, seen_N: np.ndarray) -> tuple[np.ndarray, float]:
+    """The shares, none below the floor, whose columns add up to nearest what was seen, and the squares left.
+
+    Of all ways to hold some at the floor and to set the others free the best that is allowed: laws have few terms.
+    """
+    found = []
+    for free in itertools.product((True, False), repeat=column_NxJ.shape[1]):
+        free_J = np.array(free)
+        share_J = np.full(len(free), FLOOR)
+        left_N = seen_N - column_NxJ[:, ~free_J] @ share_J[~free_J]
+        share_J[free_J] = np.linalg.lstsq(column_NxJ[:, free_J], left_N, rcond=None)[0]
+        if (share_J >= FLOOR).all():
+            found.append((float(np.sum((column_NxJ @ share_J - seen_N) ** 2)), share_J))
+            if all(free):
+                break
+    objective, share_J = min(found, key=lambda each: each[0])
+    return share_J, objective
