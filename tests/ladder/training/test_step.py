@@ -234,7 +234,7 @@ def test_a_kernel_s_layout_changes_no_logit_and_in_bfloat16_errs_no_more(width, 
     monkeypatch.setattr(decoder, "WIDE", 16 * WIDE // width)  # what is done from WIDE on is done from 16 on, or is not
     token_BxL = BATCH_BxT[:2, :-1]
     kernel = Execution(attend=lambda q, k, v: attend(q, k, v, jnp.tril(jnp.ones((1, 32, 32), bool))))
-    variables = Decoder(SPEC.decoder).init(jax.random.key(0), token_BxL)
+    variables = jax.jit(Decoder(SPEC.decoder).init)(jax.random.key(0), token_BxL)
     bfloat16 = dataclasses.replace(SPEC.decoder, dtype="bfloat16")
 
     def slopes(c: DecoderConfig, execution: Execution = HERE) -> jax.Array:
