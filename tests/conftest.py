@@ -12,8 +12,7 @@ import types
 # Before JAX is imported: tests must not depend on what the machine has plugged in, and what many of them compile, in
 # this process or in others, is compiled once.
 os.environ["JAX_PLATFORMS"] = "cpu"
-IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ  # whose cache is the one of the process that started it
-if not IS_WORKER:
+if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has the cache of the process that started it
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="ladder_tests_")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
@@ -36,7 +35,7 @@ BYTES_SIZE = 259
 
 
 def pytest_unconfigure():
-    if not IS_WORKER:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
         shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
