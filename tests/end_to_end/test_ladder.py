@@ -34,7 +34,14 @@ if not hasattr(os, "sched_getaffinity"):
 def command(tiny_tree, tmp_path_factory):
     """Gives the command that runs the tiny ladder in a workdir, two runs side by side where there are two cores."""
     path = tmp_path_factory.mktemp("config") / "tiny.yaml"
-    tree = {**tiny_tree, "training": {**tiny_tree["training"], "cores_per_run": 1}}
+    tree = tiny_tree | {
+        "rungs": [
+            {"sizes": ["w4", "w6", "w8", "w10"], "token_multipliers": [4]},
+            {"sizes": ["w4"], "token_multipliers": [12]},
+        ],
+        "targets": [{"sizes": ["w12"], "token_multipliers": [4]}],
+        "training": tiny_tree["training"] | {"cores_per_run": 1},
+    }
     path.write_text(yaml.safe_dump(tree, sort_keys=False))
     return lambda workdir, *more: [*processes.LADDER, "run", str(path), "--workdir", str(workdir), *more]
 
@@ -129,19 +136,19 @@ def test_one_command_goes_from_a_config_to_a_report(finished):
     assert [row["run"] for row in rows] == runs
     assert all(0 < float(row["loss/held_out"]) < 6 and 0 <= float(row["error/average"]) <= 1 for row in rows)
     law = json.loads((workdir / "fits/default/law.json").read_text())
-    assert [prediction["run"] for prediction in law["predictions"]] == ["w12-m10"]
-    assert "w12-m10" not in [point["run"] for point in law["loss"]["points"]]
+    assert [prediction["run"] for prediction in law["predictions"]] == ["w12-m4"]
+    assert "w12-m4" not in [point["run"] for point in law["loss"]["points"]]
     html = (workdir / "fits/default/report.html").read_text()
-    assert "w12-m10" in html and "<svg" in html
+    assert "w12-m4" in html and "<svg" in html
 
 
 def test_what_the_rungs_say_of_a_target_is_frozen_before_it_is_trained(finished):
     workdir, _, err, _ = finished
-    foretold = frozen.load(workdir / "predictions" / "w12-m10.json")
-    assert "w12-m10" not in foretold.known_runs and len(foretold.known_runs) == len(runs_of(workdir)) - 1
-    first_checkpoint_s = (workdir / "runs/w12-m10/metrics.jsonl").stat().st_ctime
+    foretold = frozen.load(workdir / "predictions" / "w12-m4.json")
+    assert "w12-m4" not in foretold.known_runs and len(foretold.known_runs) == len(runs_of(workdir)) - 1
+    first_checkpoint_s = (workdir / "runs/w12-m4/metrics.jsonl").stat().st_ctime
     assert datetime.datetime.fromisoformat(foretold.frozen).timestamp() <= first_checkpoint_s
-    assert err.index("w12-m10: loss ") < err.index("w12-m10  done")
+    assert err.index("w12-m4: loss ") < err.index("w12-m4  done")
     law = json.loads((workdir / "fits/default/law.json").read_text())
     assert law["predictions"][0]["loss"] == foretold.prediction.loss
 
@@ -191,26 +198,26 @@ def test_a_ladder_that_was_killed_many_times_ends_as_one_that_was_not(finished, 
 def test_a_run_that_diverges_is_quarantined_while_the_others_go_on_and_the_fit_says_so(finished, command, tmp_path):
     workdir = tmp_path / "w"
     shutil.copytree(finished[0], workdir)
-    for run in ("w6-m10", "w8-m10"):
+    for run in ("w6-m4", "w8-m4"):
         shutil.rmtree(workdir / "runs" / run / "checkpoints")
         (workdir / "runs" / run / "metrics.jsonl").unlink()
         (workdir / "runs" / run / "record.json").unlink()
     config = configs.load(str(workdir / "ladder.yaml"), ["training.cores_per_run=0"])
     specs = plans.plan(config, 259)
-    bad, good = plans.find(specs, "w6-m10"), plans.find(specs, "w8-m10")
+    bad, good = plans.find(specs, "w6-m4"), plans.find(specs, "w8-m4")
     bad = dataclasses.replace(bad, hyperparameters=bad.hyperparameters.scaled(1e30))
     events = []
     local.launch(local.train_and_evaluate, config, [bad, good], Workdir(epath.Path(workdir)), events.append)
 
     ended = {event.run: event.quarantine for event in events if isinstance(event, Finished)}
-    assert "w6-m10 diverged at step " in ended["w6-m10"] and not ended["w8-m10"]
-    record = RunRecord.load(workdir / "runs/w6-m10/record.json")
-    assert record.quarantine == ended["w6-m10"] and not record.losses
-    assert not (workdir / "runs/w6-m10/metrics.jsonl").exists()
+    assert "w6-m4 diverged at step " in ended["w6-m4"] and not ended["w8-m4"]
+    record = RunRecord.load(workdir / "runs/w6-m4/record.json")
+    assert record.quarantine == ended["w6-m4"] and not record.losses
+    assert not (workdir / "runs/w6-m4/metrics.jsonl").exists()
 
     _, err = _finish(command(workdir))
-    assert "left out: w6-m10" in err and "diverged at step" in err
+    assert "left out: w6-m4" in err and "diverged at step" in err
     law = json.loads((workdir / "fits/default/law.json").read_text())
-    assert "w6-m10" in [row["run"] for row in law["left_out"] if "diverged" in row["reason"]]
-    assert "w6-m10" not in [point["run"] for point in law["loss"]["points"]]
-    assert not (workdir / "runs/w6-m10/metrics.jsonl").exists()  # and it was not trained again
+    assert "w6-m4" in [row["run"] for row in law["left_out"] if "diverged" in row["reason"]]
+    assert "w6-m4" not in [point["run"] for point in law["loss"]["points"]]
+    assert not (workdir / "runs/w6-m4/metrics.jsonl").exists()  # and it was not trained again

@@ -20,7 +20,8 @@ SMALL = DecoderConfig(width=16, layers=3, heads=2, vocab_size=29, ffn_multiple=8
 
 
 def initial_params(config: DecoderConfig, seed: int = 0):
-    return nn.unbox(Decoder(config).init(jax.random.key(seed), jnp.zeros((1, LENGTH), jnp.int32)))["params"]
+    init = jax.jit(Decoder(config).init)
+    return nn.unbox(init(jax.random.key(seed), jnp.zeros((1, LENGTH), jnp.int32)))["params"]
 
 
 def as_bfloat16(x: np.ndarray) -> np.ndarray:

@@ -49,11 +49,12 @@ def test_two_processes_one_killed_go_on_to_the_same_parameters_and_count_as_one(
     np.testing.assert_allclose(_losses(spec, whole), _losses(spec, alone), rtol=1e-4)
 
 
-def test_four_processes_of_which_one_is_told_to_leave_save_the_same_step_and_go_on_in_one(spec, another, train_here):
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_processes_of_which_one_is_told_to_leave_save_the_same_step_and_go_on_in_one(count, spec, another, train_here):
     left, alone = another("left"), another("alone")
     spec = dataclasses.replace(spec, steps=100)
-    with processes.Together(processes.train, spec, left, None, 15, count=4) as together:
-        assert together.exit_codes() == [EXIT_CODE] * 4
+    with processes.Together(processes.train, spec, left, None, 15, count=count) as together:
+        assert together.exit_codes() == [EXIT_CODE] * count
     step, _ = processes.newest(spec, left)
     assert 15 < step < 100
     train_here(spec, left)

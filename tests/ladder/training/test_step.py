@@ -1,8 +1,10 @@
 """One step of training: the same numbers however the model is laid over devices, compiled once, no logits gathered."""
 
 import dataclasses
+import itertools
 import json
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -37,23 +39,44 @@ SPEC = RunSpec(
     seed=0,
 )
 BATCH_BxT = np.random.default_rng(0).integers(0, VOCABULARY, (16, 33)).astype(np.int32)
-PLAIN = Training()
+ALONE = Training(mesh=Mesh(data=1))
 
+# Every policy of rematerialisation with and without scanned layers, and every two of all other choices together: each
+# axis of the mesh whole or split, all of the logits at once or some, the batch whole or in parts.
+PAIRWISE = (
+    Training(mesh=Mesh(data=2, slices=2), remat="none", loss_chunk_tokens=8),
+    Training(mesh=Mesh(data=1, fsdp=2, tensor=4), remat="none", scan_layers=True, accumulation_steps=2),
+    Training(mesh=Mesh(data=2, fsdp=2, tensor=2, slices=2), remat="full", accumulation_steps=2),
+    Training(mesh=Mesh(data=1), remat="full", scan_layers=True, loss_chunk_tokens=16),
+    Training(mesh=Mesh(data=1, fsdp=8), remat="attended", loss_chunk_tokens=8, accumulation_steps=2),
+    Training(mesh=Mesh(data=2, tensor=2, slices=2), remat="attended", scan_layers=True),
+    Training(mesh=Mesh(data=1, tensor=4), remat="mixed", accumulation_steps=2),
+    Training(mesh=Mesh(data=4, fsdp=2, slices=2), remat="mixed", scan_layers=True, loss_chunk_tokens=16),
+    Training(mesh=Mesh(data=1, fsdp=2, tensor=2), remat="mixed+attended", loss_chunk_tokens=16),
+    Training(mesh=Mesh(data=8, slices=2), remat="mixed+attended", scan_layers=True, accumulation_steps=2),
+)
+
+# LLVM's optimisation is half of the time to compile, and none of what is compared.
+XLA_FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 ON_EIGHT = """
-import json, sys
+import json, pickle, sys
 import jax
 sys.path.insert(0, sys.argv[1])
 import test_step as t
-for devices in (1, 2, 4, 8):
-    for training in t.trainings(devices):
-        print(json.dumps(t.two_steps(training, jax.devices()[:devices])), flush=True)
+for training in pickle.load(sys.stdin.buffer):
+    print(json.dumps(t.two_steps(training, jax.devices()[: t.size(training.mesh)])), flush=True)
 """
 
 
-def trainings(devices: int) -> list[Training]:
-    """Every shape of mesh over so many devices, each with another way to compute the same."""
+def size(mesh: Mesh) -> int:
+    return mesh.data * mesh.fsdp * mesh.tensor
+
+
+def every_mesh() -> list[Training]:
+    """Every shape of mesh over 1, 2, 4 and 8 devices, each with another way to compute the same."""
     shapes = [
         (data, fsdp, devices // (data * fsdp))
+        for devices in (1, 2, 4, 8)
         for data in (1, 2, 4, 8)
         for fsdp in (1, 2, 4, 8)
         if devices % (data * fsdp) == 0 and devices // (data * fsdp) <= 4
@@ -80,36 +103,64 @@ def two_steps(training: Training, devices: Sequence[jax.Device] = ()) -> dict:
     state, second = program.step(state, batch)
     text = program.step.lower(program.abstract, program.abstract_batch).compile().as_text()
     return {
-        "mesh": dataclasses.asdict(training.mesh),
+        "training": dataclasses.asdict(training),
         "metrics": [[float(m["loss_nats"]), float(m["grad_norm"])] for m in (first, second)],
         "gradient": [np.asarray(leaf).ravel().tolist() for leaf in jax.tree.leaves(moments)],
         "compilations": program.step._cache_size(),
         "gathers": [line for line in text.splitlines() if " all-gather(" in line],
+        "holds_all_logits": "16,32,256]" in text or "512,256]" in text,
     }
 
 
-@pytest.fixture(scope="module")
-def alone() -> dict:
-    return two_steps(PLAIN)
-
-
-def test_every_mesh_of_1_2_4_and_8_devices_gives_the_losses_and_the_gradients_of_one(alone):
+def on_eight(trainings: Sequence[Training]) -> list[dict]:
+    """What `two_steps` gives of each, in a process with eight devices."""
     done = subprocess.run(
         [sys.executable, "-c", ON_EIGHT, os.path.dirname(__file__)],
-        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
+        input=pickle.dumps(trainings),
+        env={**os.environ, "XLA_FLAGS": XLA_FLAGS},
         capture_output=True,
-        timeout=1200,
         check=False,
     )
     assert not done.returncode, done.stderr.decode()
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(rows) == 1 + 3 + 6 + 9
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict]:
+    return on_eight([ALONE, *PAIRWISE])
+
+
+def assert_the_same(rows: Sequence[dict], alone: dict) -> None:
     for row in rows:
-        np.testing.assert_allclose(row["metrics"], alone["metrics"], rtol=2e-6, err_msg=str(row["mesh"]))
+        how = str(row["training"])
+        np.testing.assert_allclose(row["metrics"], alone["metrics"], rtol=2e-6, err_msg=how)
         for mine, one in zip(row["gradient"], alone["gradient"], strict=True):
-            np.testing.assert_allclose(mine, one, rtol=0, atol=1e-5 * np.abs(one).max(), err_msg=str(row["mesh"]))
+            np.testing.assert_allclose(mine, one, rtol=0, atol=1e-5 * np.abs(one).max(), err_msg=how)
         assert row["compilations"] == 1
-        assert not [line for line in row["gathers"] if _has_logits(line)], row["mesh"]
+        assert not [line for line in row["gathers"] if _has_logits(line)], how
+
+
+def test_a_pairwise_choice_of_meshes_and_layouts_gives_the_losses_and_the_gradients_of_one(rows):
+    alone, *others = rows
+    assert len(others) == len(PAIRWISE) and {size(training.mesh) for training in PAIRWISE} == {1, 2, 4, 8}
+    assert_the_same(others, alone)
+
+
+def test_the_choice_is_pairwise():
+    def choices(t: Training) -> tuple:
+        split = (t.mesh.data > 1, t.mesh.fsdp > 1, t.mesh.tensor > 1)
+        return t.remat, t.scan_layers, *split, t.loss_chunk_tokens > 0, t.accumulation_steps > 1
+
+    for one, other in itertools.combinations(zip(*map(choices, PAIRWISE), strict=True), 2):
+        assert set(zip(one, other, strict=True)) == set(itertools.product(set(one), set(other)))
+    assert {training.remat for training in PAIRWISE} == set(REMAT)
+
+
+@pytest.mark.slow
+def test_every_mesh_of_1_2_4_and_8_devices_gives_the_losses_and_the_gradients_of_one():
+    alone, *others = on_eight([ALONE, *every_mesh()])
+    assert len(others) == 1 + 3 + 6 + 9
+    assert_the_same(others, alone)
 
 
 def _has_logits(gather: str) -> bool:
@@ -123,11 +174,12 @@ def test_a_gather_of_the_logits_would_be_seen():
     assert not _has_logits("  %all-gather.2 = f32[16,256]{1,0} all-gather(%w), dimensions={0}")
 
 
-@pytest.mark.parametrize("scan_layers", [False, True], ids=["unrolled", "scanned"])
-@pytest.mark.parametrize("remat", REMAT)
-def test_scanned_and_rematerialised_blocks_compute_what_plain_ones_do(remat, scan_layers, alone):
-    row = two_steps(Training(scan_layers=scan_layers, remat=remat))
-    np.testing.assert_allclose(row["metrics"], alone["metrics"], rtol=1e-6)
+@pytest.mark.slow
+def test_scanned_and_rematerialised_blocks_compute_what_plain_ones_do():
+    ways = [Training(mesh=Mesh(data=1), scan_layers=scan, remat=remat) for remat in REMAT for scan in (False, True)]
+    alone, *others = on_eight([ALONE, *ways])
+    for row in others:
+        np.testing.assert_allclose(row["metrics"], alone["metrics"], rtol=1e-6, err_msg=str(row["training"]))
 
 
 def test_stacks_hold_every_block_in_order_and_come_apart_again():
@@ -148,12 +200,12 @@ def test_a_run_goes_on_in_another_layout_as_if_it_had_begun_in_it(workdir, train
     np.testing.assert_allclose(losses_of(workdir, spec), losses_of(workdir, other), rtol=1e-5)
 
 
-def test_chunks_never_make_all_the_logits():
-    program = Program(Training(loss_chunk_tokens=8), SPEC, meshes.make())
-    text = program.step.lower(program.abstract, program.abstract_batch).compile().as_text()
-    assert "16,32,256]" not in text and "512,256]" not in text
-    text = Program(PLAIN, SPEC, meshes.make()).step.lower(program.abstract, program.abstract_batch).compile().as_text()
-    assert "16,32,256]" in text or "512,256]" in text
+def test_chunks_never_make_all_the_logits(rows):
+    of_one_device = [row for row in rows if size(Mesh(**row["training"]["mesh"])) == 1]
+    assert {(row["training"]["loss_chunk_tokens"] > 0, row["holds_all_logits"]) for row in of_one_device} == {
+        (False, True),
+        (True, False),
+    }
 
 
 @pytest.mark.parametrize("groups", [4, 2])
@@ -182,7 +234,7 @@ def test_a_kernel_s_layout_changes_no_logit_and_in_bfloat16_errs_no_more(width, 
     monkeypatch.setattr(decoder, "WIDE", 16 * WIDE // width)  # what is done from WIDE on is done from 16 on, or is not
     token_BxL = BATCH_BxT[:2, :-1]
     kernel = Execution(attend=lambda q, k, v: attend(q, k, v, jnp.tril(jnp.ones((1, 32, 32), bool))))
-    variables = Decoder(SPEC.decoder).init(jax.random.key(0), token_BxL)
+    variables = jax.jit(Decoder(SPEC.decoder).init)(jax.random.key(0), token_BxL)
     bfloat16 = dataclasses.replace(SPEC.decoder, dtype="bfloat16")
 
     def slopes(c: DecoderConfig, execution: Execution = HERE) -> jax.Array:
@@ -200,12 +252,12 @@ def test_a_kernel_s_layout_changes_no_logit_and_in_bfloat16_errs_no_more(width, 
         assert 0 < by_kernel < 1.1 * rounded
 
 
-def test_bfloat16_steps_follow_float32_ones_with_float32_parameters(alone):
+def test_bfloat16_steps_follow_float32_ones_with_float32_parameters(rows):
     spec = dataclasses.replace(SPEC, decoder=dataclasses.replace(SPEC.decoder, dtype="bfloat16"))
     program = Program(Training(scan_layers=True), spec, meshes.make())
     state, metrics = program.step(program.init(), BATCH_BxT)
     assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype("float32")}
-    assert float(metrics["loss_nats"]) == pytest.approx(alone["metrics"][0][0], rel=1e-3)
+    assert float(metrics["loss_nats"]) == pytest.approx(rows[0]["metrics"][0][0], rel=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_any_shape_computes_what_open_lms_layout_means(heads, half, layers, voca
     assert (config.ffn_width, config.qk_norm, config.inverse_wavelengths) == (FFN, qk_norm, None)
     params = as_params(weights, config)
     token_L = np.random.default_rng(seed).integers(0, vocab, 6)
-    logits = Decoder(config).apply({"params": params}, token_L[None])[0]
+    logits = jax.jit(Decoder(config).apply)({"params": params}, token_L[None])[0]
     np.testing.assert_allclose(logits, logits_LxV(params, config, token_L), rtol=0, atol=5e-5)
     x_D = np.random.default_rng(seed).normal(size=width)
     attention, in_proj = params["block_0"]["attention"], weights["layers.0.attention.in_proj.weight"]

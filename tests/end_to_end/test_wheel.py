@@ -10,7 +10,7 @@ import sys
 import numpy
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 SMALL = (
     "rungs=[{sizes: [w16, w24, w32], token_multipliers: [1]}, {sizes: [w16], token_multipliers: [3]}]",
     *("targets=[]", "evaluation.sequences=8", "evaluation.questions=4", "evaluation.tasks=[order]"),
