@@ -11,6 +11,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
 
+from ladder import storage
 from ladder.training import hosts
 
 # How a storage that is down, slow or closed to us fails, in gRPC's names: its checkpoints are not damaged.
@@ -28,9 +29,9 @@ class Checkpoints:
     """
 
     def __init__(self, folder: epath.Path):
-        self._folder = folder
+        self._folder = folder if storage.is_remote(folder) else folder.absolute()  # as orbax wants it
         self._manager = ocp.CheckpointManager(
-            folder,
+            self._folder,
             options=ocp.CheckpointManagerOptions(max_to_keep=2, create=True, enable_async_checkpointing=True),
         )
 

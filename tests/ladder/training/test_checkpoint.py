@@ -39,6 +39,14 @@ def test_a_new_folder_has_no_step(folder):
         assert checkpoints.latest_step() is None
 
 
+def test_a_folder_may_be_named_from_where_one_stands(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    with Checkpoints(epath.Path("checkpoints")) as checkpoints:
+        checkpoints.save(10, _state(1))
+    with Checkpoints(folder) as checkpoints:
+        assert checkpoints.latest_step() == 10
+
+
 def test_the_last_two_are_kept(folder):
     with Checkpoints(folder) as checkpoints:
         for step in (10, 20, 25):

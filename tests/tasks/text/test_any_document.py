@@ -190,12 +190,12 @@ def test_a_row_of_parquet_that_is_not_text_is_named(folder):
 @settings(deadline=None)
 @given(texts=TEXTS, length=st.integers(1, 20))
 def test_records_are_the_documents_each_ended_and_nothing_else(texts, length):
-    texts = ["one", *texts]
+    texts = ["one", *_with_text(texts)]
     source = documents.ShardedSource({"train": {"one": lambda: (text.encode() for text in texts)}})
     task = corpora._text_task("texts", source, BYTES)
     stream = np.concatenate([example["targets"] for example in records.examples(task, "train")])
-    assert stream[stream > 1].astype(int).tolist() == [byte + 3 for text in _with_text(texts) for byte in text.encode()]
-    assert (stream == BYTES.eos_id).sum() == len(_with_text(texts))
+    assert stream[stream > 1].astype(int).tolist() == [byte + 3 for text in texts for byte in text.encode()]
+    assert (stream == BYTES.eos_id).sum() == len(texts)
     packed = list(records.pack([stream], length))
     whole = len(stream) // (length + 1) * (length + 1)
     assert np.concatenate(packed or [np.zeros((0, length + 1), int)]).ravel().tolist() == stream[:whole].tolist()
