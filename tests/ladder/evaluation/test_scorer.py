@@ -21,7 +21,7 @@ from tasks.questions import scoring
 from tasks.questions.questions import Question
 
 CONFIG = DecoderConfig(width=16, layers=2, heads=2, vocab_size=64, ffn_multiple=8)
-MANY_TOKENS = 2**16
+MANY_TOKENS = 2**13
 
 
 @pytest.fixture(scope="module")
