@@ -45,7 +45,7 @@ def params_of(c: DecoderConfig, seed: int = 0):
 
 
 def logits_of(c: DecoderConfig, params, token_BxL) -> np.ndarray:
-    return np.asarray(jax.jit(Decoder(c).apply)({"params": params}, token_BxL))
+    return np.asarray(Decoder(c).apply({"params": params}, token_BxL))
 
 
 @pytest.fixture
