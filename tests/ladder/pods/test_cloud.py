@@ -242,7 +242,11 @@ AT = ("--workdir", "gs://mine/ladder")
 def test_the_verb_prints_the_script_and_starts_nothing_without_being_asked_to_print(
     monkeypatch, capsys, tree, write_config
 ):
-    write_config({**tree, "recipe": {"name": "gadre2024"}}, "base.yaml")
+    grids = {
+        role: [{**grid, "token_multipliers": [10 * m for m in grid["token_multipliers"]]} for grid in tree[role]]
+        for role in ("rungs", "targets")
+    }
+    write_config({**tree, **grids, "recipe": {"name": "gadre2024"}}, "base.yaml")  # long enough for its warm-up
     path = write_config({"base": "base.yaml", "seed": 3, "training": {"cores_per_run": 2}})
     monkeypatch.setattr(sys, "argv", ["ladder", "launch", path, "--print", "--topology", "v6e:4x4", *AT])
     main.main()
