@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 from rich.console import Console
@@ -44,8 +44,8 @@ def run(
         _reuse(c, specs, w, reuse)
         todo = [spec for spec in specs if not record.is_finished(c, spec, w)]
         todo.sort(key=lambda spec: -spec.flops)  # the dearest first, so that no core waits long at the end
-        targets = [spec for spec in todo if spec.role == "target"]
-        _launch(local.train_and_evaluate, c, specs, [spec for spec in todo if spec.role == "rung"], w)
+        rungs, targets = ([spec for spec in todo if spec.role == role] for role in ("rung", "target"))
+        _launch(local.train_and_evaluate, c, specs, rungs, w, later=targets)
         unforetold = [spec for spec in targets if not w.prediction(spec.run).exists()]
         if unforetold and hosts.is_first():
             _fit(c, w)
@@ -175,10 +175,11 @@ def _one_run(job, config: str, run: str, workdir: str, overrides: tuple[str, ...
         _launch(job, c, [spec], [spec], w)
 
 
-def _launch(job, c: configs.LadderConfig, specs, todo, w: Workdir) -> None:
+def _launch(job, c: configs.LadderConfig, specs, todo, w: Workdir, later: Sequence[RunSpec] = ()) -> None:
     if todo:
         console = to_person if hosts.is_first() else Console(quiet=True)
-        with Display(specs, done=[spec.run for spec in specs if spec not in todo], console=console) as display:
+        done = [spec.run for spec in specs if spec not in (*todo, *later)]
+        with Display(specs, done=done, console=console) as display:
             local.launch(job, c, todo, w, display)
 
 

@@ -24,10 +24,11 @@ if typing.TYPE_CHECKING:
 
 def print_plan(plan: Mapping[str, Any], console: Console) -> None:
     """What `ladder.plan.as_table` gives, as a table, and what share of the targets' cost the rungs are."""
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, collapse_padding=True)  # within the 80 columns of a log
     for name in ("run", "role"):
-        table.add_column(name)
-    for name in ("N", "N no emb.", "D", "M", "C FLOPs", "steps", "batch", "lr", "of pool"):
+        table.add_column(name, no_wrap=True)
+    of_pool = ("of pool",) if any(row["pool_share"] is not None for row in plan["runs"]) else ()
+    for name in ("N", "N no emb.", "D", "M", "C FLOPs", "steps", "batch", "lr", *of_pool):
         table.add_column(name, justify="right")
     for row in plan["runs"]:
         counts = (short(row[key]) for key in ("params", "params_non_embedding", "tokens"))
@@ -40,7 +41,7 @@ def print_plan(plan: Mapping[str, Any], console: Console) -> None:
             f"{row['steps']:,}",
             str(row["batch_size"]),
             f"{row['learning_rate']:.2g}",
-            "" if row["pool_share"] is None else f"{row['pool_share']:.2g}",
+            *("" if row["pool_share"] is None else f"{row['pool_share']:.2g}" for _ in of_pool),
         )
     console.print(table, soft_wrap=False)
     for row in plan["runs"]:
