@@ -1,6 +1,7 @@
 """What several verbs share: arguments, where they print, and the plan of a config."""
 
 import json
+import sys
 from typing import Annotated, Any
 
 from rich.console import Console
@@ -12,7 +13,8 @@ from ladder import storage
 from ladder.engines.local import RunFailed
 from ladder.spec import RunSpec
 
-to_person = Console(stderr=True, highlight=False, soft_wrap=True)
+LOG_COLUMNS = 120
+to_person = Console(stderr=True, highlight=False, soft_wrap=True, width=None if sys.stderr.isatty() else LOG_COLUMNS)
 
 ConfigPath = Annotated[Positional[str], arg(metavar="CONFIG", help="YAML file, or the name of a shipped one: demo")]
 Run = Annotated[str, arg(metavar="NAME", help="one run, as `ladder plan` names it")]

@@ -22,9 +22,6 @@ if typing.TYPE_CHECKING:
     from fitting.artifacts.frozen import Score
 
 
-LOG_COLUMNS = 120
-
-
 def print_plan(plan: Mapping[str, Any], console: Console) -> None:
     """What `ladder.plan.as_table` gives, as a table, and what share of the targets' cost the rungs are."""
     table = Table(box=None, pad_edge=False, collapse_padding=True)
@@ -46,7 +43,7 @@ def print_plan(plan: Mapping[str, Any], console: Console) -> None:
             f"{row['learning_rate']:.2g}",
             *("" if row["pool_share"] is None else f"{row['pool_share']:.2g}" for _ in of_pool),
         )
-    console.print(table, soft_wrap=False, width=None if console.is_terminal else LOG_COLUMNS, crop=False)
+    console.print(table, soft_wrap=False)
     for row in plan["runs"]:
         if row["chip_hours"]:
             hours = ", ".join(f"{hours:,.0f} on {where}" for where, hours in row["chip_hours"].items())
