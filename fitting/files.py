@@ -4,6 +4,7 @@ import collections.abc
 import dataclasses
 import json
 import math
+import os
 import re
 import types
 import typing
@@ -18,21 +19,17 @@ T = TypeVar("T", bound="DataclassInstance")
 _NUMBERS = re.compile(r"\[\n[\s\d.,eE+-]*\n\s*\]")  # no string has a bare newline, so this is never inside one
 
 
-def write_text(path: Any, text: str) -> None:
-    """Writes a file (local or `gs://`) whole or not at all: beside it first, then renamed."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Any, content: bytes) -> None:
+def write(path: Any, content: str | bytes) -> None:
     """Writes a file (local or `gs://`) whole or not at all: beside it first, then renamed."""
     from etils import epath  # gs:// is rare and the import is not free
 
     path = epath.Path(path)
+    content = content if isinstance(content, bytes) else content.encode()
     if "://" in str(path):
         path.write_bytes(content)  # an object in a bucket is never there in part
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.parent / (path.name + ".tmp")
+    beside = path.parent / f".{path.name}.{os.getpid()}.tmp"
     beside.write_bytes(content)
     beside.replace(path)
 
@@ -58,7 +55,7 @@ def save(artifact: Any, path: Any) -> None:
     as_read = _decode(type(artifact), _encode(artifact), type(artifact).__name__)
     text = json.dumps(_encode(as_read), indent=1, allow_nan=False)
     text = _NUMBERS.sub(lambda match: re.sub(r"\n\s*", " ", match[0]).replace("[ ", "[").replace(" ]", "]"), text)
-    write_text(path, text + "\n")
+    write(path, text + "\n")
 
 
 def load(

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -199,15 +198,3 @@ class Workdir:
     def fit(self, name: str = "default") -> epath.Path:
         """Folder of one fit: law.json and its report."""
         return self.root / "fits" / name
-
-
-def write(path: epath.Path, content: str | bytes) -> None:
-    """Writes a file whole or not at all: beside, then renamed; in a bucket an object is never there in part."""
-    content = content if isinstance(content, bytes) else content.encode()
-    if storage.is_remote(path):
-        path.write_bytes(content)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.parent / f".{path.name}.{os.getpid()}.tmp"
-    beside.write_bytes(content)
-    beside.replace(path)

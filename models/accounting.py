@@ -35,17 +35,6 @@ def matmul_flops_per_token(c: DecoderConfig, length: int) -> int:
     return c.layers * block + 2 * c.width * c.vocab_size
 
 
-def training_matmul_flops(c: DecoderConfig, tokens: float, length: int) -> float:
-    """Training FLOPs of all matrix products, attention and head included: the gradients cost two forward passes more.
-
-    Args:
-      c: the decoder.
-      tokens: D.
-      length: tokens of a sequence; attention costs in proportion to it, which 6 N D leaves out.
-    """
-    return 3 * matmul_flops_per_token(c, length) * tokens
-
-
 def parameter_bytes(c: DecoderConfig) -> int:
     """Bytes of the parameters, which are float32 while they are trained."""
     return FLOAT32_BYTES * params(c)
@@ -54,11 +43,6 @@ def parameter_bytes(c: DecoderConfig) -> int:
 def optimizer_bytes(c: DecoderConfig) -> int:
     """Bytes of AdamW's two moments, float32 each; its counters of steps are left out."""
     return 2 * FLOAT32_BYTES * params(c)
-
-
-def checkpoint_bytes(c: DecoderConfig) -> int:
-    """Bytes of a checkpoint to go on training from, before compression: parameters and moments."""
-    return parameter_bytes(c) + optimizer_bytes(c)
 
 
 def _attention_kernels(c: DecoderConfig) -> int:

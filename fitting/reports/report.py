@@ -69,20 +69,20 @@ def write(
     drawn = _draw(law, curves, _chance_error(law, chance_errors or {}))
     drawings = {name: drawing.svg(figure, name) for name, figure in drawn.items()}
     for name, text in drawings.items():
-        files.write_text(out / "figures" / f"{name}.svg", _on_paper(text))
-        files.write_bytes(out / "figures" / f"{name}.pdf", drawing.pdf(drawn[name]))
+        files.write(out / "figures" / f"{name}.svg", _on_paper(text))
+        files.write(out / "figures" / f"{name}.pdf", drawing.pdf(drawn[name]))
     summary = summarise(law, title=title, checks=checks() if callable(checks) else checks)
     answers = checklist(
         law, summary, plan=plan or (), has_settings=settings_yaml is not None, chance_errors=chance_errors
     )
     summary |= {"checklist": answers, "limits": limits(summary)}
-    files.write_text(out / "report.json", json.dumps(files.finite(summary), indent=1, allow_nan=False) + "\n")
-    files.write_text(out / "runs.csv", _csv(summary))
+    files.write(out / "report.json", json.dumps(files.finite(summary), indent=1, allow_nan=False) + "\n")
+    files.write(out / "runs.csv", _csv(summary))
     plan_columns = {key: name for key, name in PLAN_COLUMNS.items() if any(key in row for row in plan or ())}
     context = summary | {"plan": plan or (), "plan_columns": plan_columns, "settings_yaml": settings_yaml}
-    files.write_text(out / "report.md", render("report.md.j2", **context, figures=drawings))
-    files.write_text(out / "report.tex", render("report.tex.j2", **context, symbols=_symbols(law)))
-    files.write_text(out / "report.html", _html(law, summary, context, drawings))
+    files.write(out / "report.md", render("report.md.j2", **context, figures=drawings))
+    files.write(out / "report.tex", render("report.tex.j2", **context, symbols=_symbols(law)))
+    files.write(out / "report.html", _html(law, summary, context, drawings))
     return out / "report.html"
 
 

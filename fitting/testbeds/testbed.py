@@ -182,7 +182,7 @@ class Testbed:
 
     def write_csv(self, path: Any) -> None:
         """Writes testbed.csv, whole or not at all."""
-        files.write_text(path, self.to_csv())
+        files.write(path, self.to_csv())
 
     @property
     def sha256(self) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from etils import epath
 
+from fitting.files import write
 from ladder import config as configs
 from ladder import plan as plans
 from ladder import quiet, storage
@@ -15,7 +16,7 @@ from ladder import spec as specs_
 from ladder.config import LadderConfig
 from ladder.corpus import caching, origins
 from ladder.evaluation import record as runs
-from ladder.spec import CORPUS_REMEDY, RunSpec, Workdir, write
+from ladder.spec import CORPUS_REMEDY, RunSpec, Workdir
 from ladder.training.pool import Part, Pool, sizes, write_mixture
 from tasks.store import Records
 

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pandas as pd
 
+from fitting.files import write
 from fitting.testbeds.testbed import Measurement, RunRecord
 from ladder import storage
 from ladder.config import Evaluation, LadderConfig, ValidationSet
@@ -16,7 +17,7 @@ from ladder.evaluation import record as records
 from ladder.evaluation import trained
 from ladder.evaluation.scorer import Scored, Scorer
 from ladder.events import Evaluating
-from ladder.spec import RunSpec, Workdir, write
+from ladder.spec import RunSpec, Workdir
 from ladder.training import data, hosts
 from ladder.training import mesh as meshes
 from ladder.training.train import final_params

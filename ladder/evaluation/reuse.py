@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 from etils import epath
 
+from fitting.files import write
 from fitting.testbeds.testbed import RunRecord
 from ladder import storage
 from ladder.config import LadderConfig
 from ladder.evaluation import record as records
-from ladder.spec import RECORD_REMEDY, RunSpec, Workdir, write
+from ladder.spec import RECORD_REMEDY, RunSpec, Workdir
 from ladder.training import data
 from tasks.questions import questions, rows
 

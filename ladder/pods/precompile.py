@@ -14,10 +14,11 @@ from typing import Any
 
 import jax
 
+from fitting.files import write
 from ladder.config import Training
 from ladder.pods import hlo, precompiled
 from ladder.pods.topology import DCN_BYTES_PER_SECOND, GIB, Topology
-from ladder.spec import RunSpec, write
+from ladder.spec import RunSpec
 from ladder.training import mesh as meshes
 from ladder.training.step import Program
 from models import accounting

@@ -14,8 +14,9 @@ from typing import Any
 
 from etils import epath
 
+from fitting.files import write
 from ladder import storage
-from ladder.spec import CORPUS_REMEDY, RunSpec, write
+from ladder.spec import CORPUS_REMEDY, RunSpec
 from ladder.training import order
 from tasks import store
 

@@ -14,9 +14,10 @@ import jax
 import numpy as np
 from etils import epath
 
+from fitting.files import write
 from ladder import storage
 from ladder.config import Training
-from ladder.spec import RunSpec, Workdir, write
+from ladder.spec import RunSpec, Workdir
 from ladder.training import hosts
 from models import accounting
 

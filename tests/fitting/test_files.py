@@ -5,6 +5,7 @@ import json
 import math
 
 import pytest
+from etils import epath
 
 from fitting import files
 from fitting.artifacts import fitted
@@ -104,5 +105,26 @@ def test_half_a_file_is_refused(path):
 
 
 def test_text_is_written_whole_into_folders_that_do_not_exist_yet(tmp_path):
-    files.write_text(tmp_path / "a" / "b" / "c.txt", "whole")
+    files.write(tmp_path / "a" / "b" / "c.txt", "whole")
     assert files.read_text(tmp_path / "a" / "b" / "c.txt") == "whole"
+
+
+def test_writing_replaces_whole_files_and_leaves_nothing_beside(tmp_path):
+    path = epath.Path(tmp_path / "new" / "file.txt")
+    files.write(path, "one")
+    files.write(path, b"two")
+    assert path.read_text() == "two"
+    assert [p.name for p in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_a_write_that_breaks_off_leaves_the_old_file(tmp_path, monkeypatch):
+    path = epath.Path(tmp_path / "file.txt")
+    files.write(path, "old")
+
+    def cut(self, content):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(type(path), "write_bytes", cut)
+    with pytest.raises(OSError, match="disk full"):
+        files.write(path, "new")
+    assert path.read_text() == "old"

@@ -4,7 +4,6 @@ import dataclasses
 import json
 
 import pytest
-from etils import epath
 
 from ladder import spec as specs
 from ladder.spec import Workdir, run_name
@@ -80,24 +79,3 @@ def test_a_workdir_is_laid_out_as_documented():
 
 def test_the_home_folder_is_understood():
     assert "~" not in str(Workdir.at("~/ladder").root)
-
-
-def test_writing_replaces_whole_files_and_leaves_nothing_beside(tmp_path):
-    path = epath.Path(tmp_path / "new" / "file.txt")
-    specs.write(path, "one")
-    specs.write(path, b"two")
-    assert path.read_text() == "two"
-    assert [p.name for p in path.parent.iterdir()] == ["file.txt"]
-
-
-def test_a_write_that_breaks_off_leaves_the_old_file(tmp_path, monkeypatch):
-    path = epath.Path(tmp_path / "file.txt")
-    specs.write(path, "old")
-
-    def cut(self, content):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(type(path), "write_bytes", cut)
-    with pytest.raises(OSError, match="disk full"):
-        specs.write(path, "new")
-    assert path.read_text() == "old"

@@ -5,10 +5,11 @@ import json
 
 import pytest
 
+from fitting.files import write
 from fitting.testbeds.testbed import Measurement, RunRecord, Testbed
 from ladder import plan as plans
 from ladder.evaluation import collect as collecting
-from ladder.spec import dump, write
+from ladder.spec import dump
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from etils import epath
 
+from fitting.files import write
 from fitting.testbeds.curves import annealing_sums
 from fitting.testbeds.testbed import Measurement, RunRecord, Testbed
 from ladder import spec as specs
@@ -28,7 +29,7 @@ def measured(workdir, spec, tree, write_config):
         workdir.plan.write_text(json.dumps({"runs": [{"run": run, "role": "rung"} for run in losses_by_run]}))
         for run, losses in losses_by_run.items():
             own = dataclasses.replace(spec, run=run)
-            specs.write(workdir.spec(run), specs.dump(own))
+            write(workdir.spec(run), specs.dump(own))
             shape = {name: getattr(own, name) for name in ("params", "params_non_embedding", "tokens", "flops")}
             RunRecord(
                 **shape,

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from etils import epath
 
+from fitting.files import write
 from ladder import config as configs
 from ladder import spec as specs
 from ladder.evaluation import trained
-from ladder.spec import Workdir, write
+from ladder.spec import Workdir
 from ladder.training.train import final_params
 from models import saved
 
