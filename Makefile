@@ -9,7 +9,7 @@ demo: $(VENV)/installed
 	$(VENV)/bin/ladder run demo --workdir $(WORKDIR)
 
 test: $(VENV)/installed
-	. $(VENV)/bin/activate && pytest -n auto --durations=10
+	. $(VENV)/bin/activate && pytest -n auto
 
 $(VENV)/installed: setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
