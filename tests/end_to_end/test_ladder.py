@@ -180,7 +180,7 @@ def test_a_ladder_that_was_killed_ends_as_one_that_was_not(finished, command, tm
     reference, _, _, took_s = finished
     rng = random.Random(0)
     for whole in (True, False):
-        _kill(command(tmp_path / "w"), tmp_path / "w", rng.uniform(0, took_s / 3), whole)
+        _kill(command(tmp_path / "w"), tmp_path / "w", rng.uniform(0, took_s / 8), whole)
     _finish(command(tmp_path / "w"))
     same_results(tmp_path / "w", reference)
 
