@@ -26,6 +26,7 @@ with warnings.catch_warnings():
 
 _START_FLOOR = 1e-4  # the least share of a term that a positive start may have
 _WIDER = (1e-3, 1e-5, 1e-6, 1e-7)  # corners through which a tiny one is approached: from there, no ridge leads down
+_FLAT = 1e-13  # of an objective: what its rounding hides
 _SAME_OPTIMUM = 1e-6  # relative difference of objectives
 _NODES = 4096  # of a grid of shapes, at most
 _RUNS = 8  # ladders are filled up to a multiple of so many runs, to share a compiled program
@@ -132,7 +133,7 @@ class _MajorisedLevenbergMarquardt(jaxopt.base.IterativeSolver):
     residuals: Any
     objective: Objective
     maxiter: int = 100
-    tol: float = 1e-14
+    tol: float = 1e-20
     jit: bool = False  # of a single step: the whole solve is compiled
 
     def run(self, init_params: jax.Array, data: Any) -> jaxopt.OptStep:
@@ -163,8 +164,9 @@ class _MajorisedLevenbergMarquardt(jaxopt.base.IterativeSolver):
         step_P = -unit_P * jax.scipy.linalg.solve(matrix_PxP, unit_P * gradient_P, assume_a="pos")
         next_P = jnp.clip(z_P + step_P, low_P, high_P)
         there = self.expansion(next_P, data)
-        descends = there.value < value
         promised = -gradient_P @ (next_P - z_P)
+        # Of the last steps the objective, flat to within rounding, cannot tell whether they descend: its slope does.
+        descends = there.value < jnp.where(promised < _FLAT * value, (1 + 2 * _FLAT) * value, value)
         lost = state.damping > 1e9
         return jaxopt.OptStep(
             params=jnp.where(descends, next_P, z_P),

@@ -73,6 +73,19 @@ def test_recovers_the_law_from_points_without_noise():
     np.testing.assert_allclose(solution.theta_BxP[:, 3], truth[3], rtol=1e-4)
 
 
+def test_what_is_found_is_the_optimum_to_ten_digits():
+    """Another Gauss-Newton step, by QR, moves nothing: so no compiler's rounding, nor its options, show in a law."""
+    loss_BxN, solution = _free(12, 0.005)
+    log_size, log_data = np.log(6 * PARAMS**2), np.log(6 * TOKENS**2)
+    for theta, loss in zip(solution.theta_BxP, loss_BxN, strict=True):
+        _, a, b, eta = theta
+        size, data = np.exp(-eta * log_size), np.exp(-eta * log_data)
+        slope_NxP = np.stack([np.ones(6), size, data, -a * size * log_size - b * data * log_data], -1)
+        residual_N = catalogue.OVER_TRAINING.evaluate(theta, PARAMS, TOKENS) - loss
+        step_P = np.linalg.lstsq(slope_NxP * theta, residual_N, rcond=None)[0]
+        assert np.abs(step_P).max() < 1e-10
+
+
 def test_nearly_all_starts_reach_the_optimum():
     _, solution = _free(12, 0.005)
     assert solution.starts == 16
