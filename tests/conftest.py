@@ -10,8 +10,10 @@ import tempfile
 import types
 
 # Before JAX is imported: tests must not depend on what the machine has plugged in, and what many of them compile, in
-# this process or in others, is compiled once.
+# this process or in others, is compiled once, without LLVM's optimisation: of what runs for moments it is most of the
+# time, and none of what is asserted.
 os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
 if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has the cache of the process that started it
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="ladder_tests_")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
