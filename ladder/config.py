@@ -227,6 +227,13 @@ class Training:
     wandb: str | None = None
     profile_steps: tuple[int, int] | None = None
 
+    def on(self, devices: int) -> "Training":
+        """The same on so many devices, over which parameters are split where `mesh.fsdp` are more than there are."""
+        if self.mesh.data:
+            return self
+        fsdp = min(self.mesh.fsdp, max(1, devices // self.mesh.tensor))
+        return dataclasses.replace(self, mesh=dataclasses.replace(self.mesh, fsdp=fsdp))
+
     def for_batch(self, sequences: int) -> "Training":
         """The same with the `accumulation_steps` that a device's share of a batch asks for."""
         if not self.sequences_at_once:
@@ -248,7 +255,11 @@ class Fit:
 
 @strict
 class LadderConfig:
-    """A whole ladder: sizes, rungs, targets, recipe, corpus, evaluation."""
+    """A whole ladder: sizes, rungs, targets, recipe, corpus, evaluation.
+
+    `machines` are the TPUs that its runs may have: of a pod to share so many chips, such as `{v5p: 64}`, or so many
+    slices of each kind, such as `{v5p:2x2x1: 8, v5p:2x2x4: 4}`; see `ladder.engines.schedule`.
+    """
 
     name: str
     seed: int = 0
@@ -260,6 +271,7 @@ class LadderConfig:
     corpus: Corpus = Corpus()
     evaluation: Evaluation = Evaluation()
     training: Training = Training()
+    machines: dict[str, int] = dataclasses.field(default_factory=dict)
     fit: Fit
 
 

@@ -85,11 +85,13 @@ def as_table(
     specs: Sequence[RunSpec],
     chip_hours: Mapping[str, Mapping[str, float]] | None = None,
     pool_shares: Mapping[str, float] | None = None,
+    schedule: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What `ladder plan --json` prints: `runs`, one row each, and `totals`.
 
     `chip_hours` of a run by topology are those that `ladder precompile` has estimated, if it has; `pool_shares` of a
-    run is how often it sees its pool, null where that is not known.
+    run is how often it sees its pool, null where that is not known; `schedule` is `ladder.engines.schedule.as_table`'s, if
+    there is one: what each run is given goes to its row, the rest to the totals.
     """
     runs = [
         {
@@ -105,6 +107,7 @@ def as_table(
             "learning_rate": s.hyperparameters.learning_rate,
             "pool_share": (pool_shares or {}).get(s.run),
             "chip_hours": dict((chip_hours or {}).get(s.run, {})),
+            "given": schedule["runs"].get(s.run) if schedule else None,
         }
         for s in specs
     ]
@@ -117,7 +120,7 @@ def as_table(
         "target_flops": sum(target_flops),
         "ladder_share_of_smallest_target": ladder_flops / min(target_flops) if target_flops else None,
     }
-    return {"runs": runs, "totals": totals}
+    return {"runs": runs, "totals": totals | {"schedule": schedule and schedule["totals"]}}
 
 
 def _runs(

@@ -163,6 +163,16 @@ class Workdir:
         """testbed.csv: one row a run."""
         return self.root / "testbed.csv"
 
+    @property
+    def schedule(self) -> epath.Path:
+        """schedule.json: the slice and the time that each run is given, where the config names machines."""
+        return self.root / "schedule.json"
+
+    @property
+    def status_page(self) -> epath.Path:
+        """status.html: what `ladder status --html` keeps."""
+        return self.root / "status.html"
+
     def spec(self, run: str) -> epath.Path:
         """spec.json of one run."""
         return self.root / "runs" / run / "spec.json"
@@ -182,6 +192,14 @@ class Workdir:
     def record(self, run: str) -> epath.Path:
         """record.json of one run: what was measured."""
         return self.root / "runs" / run / "record.json"
+
+    def lease(self, run: str) -> epath.Path:
+        """lease.json of one run: who carries it out, while somebody does."""
+        return self.root / "runs" / run / "lease.json"
+
+    def attempts(self, run: str) -> epath.Path:
+        """attempts.jsonl of one run: a line an attempt that has ended."""
+        return self.root / "runs" / run / "attempts.jsonl"
 
     def partial_record(self, run: str) -> epath.Path:
         """What was measured of one run until its evaluation broke off."""

@@ -232,6 +232,11 @@ def on_light_or_dark(svg: str) -> str:
     return re.sub("|".join(said), lambda found: said[found[0]], svg)
 
 
+def on_paper(svg: str) -> str:
+    """An SVG to stand alone: on white, whatever lies behind it."""
+    return re.sub(r"(<svg[^>]*>)", rf'\1<rect width="100%" height="100%" fill="{PAPER}"/>', svg, count=1)
+
+
 def _palettes(count: int) -> tuple[list[str], list[str]]:
     """So many colours in an order, for light paper and for dark."""
     plasma = matplotlib.colormaps["plasma"]

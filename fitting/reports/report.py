@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from fitting import files
 from fitting.artifacts.fitted import FittedLaw
 from fitting.laws import latex
-from fitting.reports import drawing, figures, words
+from fitting.reports import drawing, figures, timelines, words
 from fitting.reports.checklist import checklist, limits
 from fitting.reports.rendering import render
 from fitting.reports.summary import summarise
@@ -44,6 +44,7 @@ def write(
     plan: Sequence[Mapping[str, Any]] | None = None,
     settings_yaml: str | None = None,
     chance_errors: Mapping[str, float] | None = None,
+    schedule: Mapping[str, Any] | None = None,
     title: str = "Scaling ladder",
 ) -> Any:
     """Writes the report into the folder of law.json.
@@ -58,6 +59,7 @@ def write(
       plan: every planned run, with any of the keys of `PLAN_COLUMNS`.
       settings_yaml: the settings that repeat the ladder.
       chance_errors: the error of guessing, as a fraction, by task.
+      schedule: how the runs share their machines: `chips`, `hours`, `used` and, for `timelines.on_chips`, `bars`.
       title: the page's heading.
 
     Returns:
@@ -67,9 +69,11 @@ def write(
 
     out = epath.Path(out)
     drawn = _draw(law, curves, _chance_error(law, chance_errors or {}))
+    if schedule:
+        drawn["schedule"] = timelines.on_chips(schedule["bars"], schedule["chips"])
     drawings = {name: drawing.svg(figure, name) for name, figure in drawn.items()}
     for name, text in drawings.items():
-        files.write(out / "figures" / f"{name}.svg", _on_paper(text))
+        files.write(out / "figures" / f"{name}.svg", drawing.on_paper(text))
         files.write(out / "figures" / f"{name}.pdf", drawing.pdf(drawn[name]))
     summary = summarise(law, title=title, checks=checks() if callable(checks) else checks)
     answers = checklist(
@@ -80,6 +84,7 @@ def write(
     files.write(out / "runs.csv", _csv(summary))
     plan_columns = {key: name for key, name in PLAN_COLUMNS.items() if any(key in row for row in plan or ())}
     context = summary | {"plan": plan or (), "plan_columns": plan_columns, "settings_yaml": settings_yaml}
+    context |= {"schedule": schedule}
     files.write(out / "report.md", render("report.md.j2", **context, figures=drawings))
     files.write(out / "report.tex", render("report.tex.j2", **context, symbols=_symbols(law)))
     files.write(out / "report.html", _html(law, summary, context, drawings))
@@ -143,12 +148,7 @@ def _colours(law: FittedLaw) -> dict[str, tuple[str, str]]:
 def _themed(svg: str, colours: Mapping[str, tuple[str, str]]) -> str:
     """An SVG whose colours follow the page's, light or dark."""
     names = {light: name for name, (light, _) in colours.items()}
-    return re.sub("|".join(names), lambda found: f"var(--{names[found[0]]})", svg)
-
-
-def _on_paper(svg: str) -> str:
-    """An SVG to stand alone: on white, whatever lies behind it."""
-    return re.sub(r"(<svg[^>]*>)", rf'\1<rect width="100%" height="100%" fill="{drawing.PAPER}"/>', svg, count=1)
+    return drawing.on_light_or_dark(re.sub("|".join(names), lambda found: f"var(--{names[found[0]]})", svg))
 
 
 def _symbols(law: FittedLaw) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
@@ -14,7 +14,9 @@ from ladder import storage
 from ladder.cli import laws, tables
 from ladder.cli.arguments import ConfigPath, Json, Overrides, Run, WorkdirPath, planned, print_json, to_person, told
 from ladder.engines import local
+from ladder.engines import schedule as schedules
 from ladder.engines.progress import Caching, Display, Measuring
+from ladder.engines.schedule import Schedule
 from ladder.evaluation import collect as collecting
 from ladder.pods import precompiled
 from ladder.spec import RunSpec, Workdir
@@ -55,13 +57,22 @@ def run(
             _fit(c, w)
 
 
-def plan(config: ConfigPath, *, json: Json = False, overrides: Overrides = ()) -> None:
-    """Show every run of a ladder and what it costs."""
+def plan(
+    config: ConfigPath,
+    *,
+    json: Json = False,
+    svg: Annotated[str | None, arg(metavar="FILE", help="draw the schedule on the config's machines")] = None,
+    overrides: Overrides = (),
+) -> None:
+    """Show every run of a ladder and what it costs; where the config names machines, on which slice and when, too."""
     c, specs = planned(config, overrides)
+    schedule = schedules.plan(c, specs)
+    if svg:
+        schedules.draw(schedule, specs, storage.place(svg))
     if json:
-        print_json(plans.as_table(specs, precompiled.chip_hours(c.training, specs), plans.pool_shares(c, specs)))
+        print_json(_table(c, specs, schedule))
     else:
-        _print_plan(c, specs)
+        tables.print_plan(_table(c, specs, schedule), to_person)
 
 
 def train(config: ConfigPath, *, run: Run, workdir: WorkdirPath, overrides: Overrides = ()) -> None:
@@ -155,6 +166,7 @@ def _prepare(c: configs.LadderConfig, specs: tuple[RunSpec, ...], w: Workdir) ->
     if hosts.is_first():
         storage.refuse_closed(w.root)
         prepare(c, specs, w, to_person.print, Caching(to_person.print))
+        schedules.keep(schedules.plan(c, specs), w)
     hosts.wait("prepared")
     if not w.config.exists():
         raise ValueError(f"{w.root} is not what process 0 prepared; many hosts need one folder that all of them see")
@@ -192,5 +204,9 @@ def _fit(c: configs.LadderConfig, w: Workdir) -> None:
 
 
 def _print_plan(c: configs.LadderConfig, specs: tuple[RunSpec, ...]) -> None:
-    table = plans.as_table(specs, precompiled.chip_hours(c.training, specs), plans.pool_shares(c, specs))
-    tables.print_plan(table, to_person)
+    tables.print_plan(_table(c, specs, schedules.plan(c, specs)), to_person)
+
+
+def _table(c: configs.LadderConfig, specs: tuple[RunSpec, ...], schedule: Schedule | None) -> dict[str, Any]:
+    chip_hours, shares = precompiled.chip_hours(c.training, specs), plans.pool_shares(c, specs)
+    return plans.as_table(specs, chip_hours, shares, schedules.as_table(schedule) if schedule else None)

@@ -28,10 +28,12 @@ def print_plan(plan: Mapping[str, Any], console: Console) -> None:
     for name in ("run", "role"):
         table.add_column(name, no_wrap=True)
     of_pool = ("of pool",) if any(row["pool_share"] is not None for row in plan["runs"]) else ()
-    for name in ("N", "N no emb.", "D", "M", "C FLOPs", "steps", "batch", "lr", *of_pool):
-        table.add_column(name, justify="right")
+    given = ("slice", "hours", "$", "from hour") if plan["totals"]["schedule"] else ()
+    no_embeddings = () if given else ("N no emb.",)  # there is no room for all
+    for name in ("N", *no_embeddings, "D", "M", "C FLOPs", "steps", "batch", "lr", *of_pool, *given):
+        table.add_column(name, justify="right", no_wrap=bool(given))
     for row in plan["runs"]:
-        counts = (short(row[key]) for key in ("params", "params_non_embedding", "tokens"))
+        counts = [short(row[key]) for key in ("params", *("params_non_embedding" for _ in no_embeddings), "tokens")]
         table.add_row(
             row["run"],
             row["role"],
@@ -42,8 +44,11 @@ def print_plan(plan: Mapping[str, Any], console: Console) -> None:
             str(row["batch_size"]),
             f"{row['learning_rate']:.2g}",
             *("" if row["pool_share"] is None else f"{row['pool_share']:.2g}" for _ in of_pool),
+            *(_given(row["given"]) if given else ()),
         )
     console.print(table, soft_wrap=False)
+    if given:
+        console.print(_schedule(plan))
     for row in plan["runs"]:
         if row["chip_hours"]:
             hours = ", ".join(f"{hours:,.0f} on {where}" for where, hours in row["chip_hours"].items())
@@ -51,6 +56,23 @@ def print_plan(plan: Mapping[str, Any], console: Console) -> None:
     share = plan["totals"]["ladder_share_of_smallest_target"]
     if share is not None:
         console.print(f"the rungs cost {share:.0%} of the smallest target's FLOPs")
+
+
+def _given(given: Mapping[str, Any]) -> tuple[str, ...]:
+    about = "" if given["compiled"] else "~"
+    hours, dollars = f"{about}{given['hours']:,.1f}", f"{about}{given['dollars']:,.0f}"
+    return given["slice"], hours, dollars, f"{given['start_hours']:,.1f}"
+
+
+def _schedule(plan: Mapping[str, Any]) -> str:
+    s = plan["totals"]["schedule"]
+    guessed = sum(not row["given"]["compiled"] for row in plan["runs"])
+    return (
+        f"on {s['chips']:,} chips: {s['hours']:,.1f} hours, ${s['dollars']:,.0f} on demand, {s['used']:.0%} of the chips' "
+        f"time used; no schedule takes less than {s['least_hours']:,.1f} hours, one run after another takes "
+        f"{s['in_turn_hours']:,.1f} and uses {s['in_turn_used']:.0%}"
+        + (f"; ~ is an estimate, of {guessed} runs: `ladder precompile` knows more" if guessed else "")
+    )
 
 
 def print_predictions(predictions: Sequence[Prediction], console: Console) -> None:

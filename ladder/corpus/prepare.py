@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # What may not change between two commands on one workdir: its corpus, and what is made of it to measure runs on.
 FIXED = ("corpus.", "model.sequence_length", "evaluation.sequences", "evaluation.tasks", "evaluation.questions")
 # What of the rest says which runs there are, how they are carried out, measured and read, but not what one of them is.
-OF_NO_RUN = ("name", "rungs", "targets", "training.", "fit.", "evaluation.")
+OF_NO_RUN = ("name", "rungs", "targets", "training.", "machines", "fit.", "evaluation.")
 HELD_OUT_SEED = 0
 
 

@@ -1,172 +1,199 @@
-"""Which slice each run is given, and when, so that the whole ladder ends soonest on the chips that there are.
+"""schedule.json: the slice that each run of a ladder is given, for how long, at what price, and when. Needs no device.
 
-A run is a moldable task: it may be carried out on any of several slices, before it starts. For each deadline that can
-matter, every run is given the slice that takes the least of the chips' time and still ends by then (Turek, Wolf & Yu
-1992), all are placed one after another where they can start first (Graham 1969), and the schedule that ends first is
-kept. Placed widest first they leave no holes on a pod that is cut in two again and again, so that it ends within twice
-what any schedule takes; others are tried too, and in practice it comes within a few percent.
+A step's time is what `ladder precompile` found, where it has, and an estimate where it has not. The rungs come first, as
+what their law says of the targets is frozen before one is trained. The schedule is a plan: who carries a run out, and
+when, is said by its lease.
 """
 
 import dataclasses
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import numpy as np
+from etils import epath
 
+from fitting import files
+from ladder.config import LadderConfig, Training
+from ladder.pods import packing, precompiled
+from ladder.pods.cloud import Slice
+from ladder.pods.estimate import Estimate, estimate
 from ladder.pods.machines import Machines
+from ladder.pods.packing import Placed, Task, Way
+from ladder.pods.topology import CHIPS, Topology
+from ladder.spec import RunSpec, Workdir
+
+SECONDS_PER_HOUR = 3600
+# Of every run, on however many chips: starting, compiling, saving, measuring. A guess, which nothing has calibrated.
+BESIDES_SECONDS = 300
 
 
 @dataclasses.dataclass(frozen=True)
-class Way:
-    """A way to carry a run out: on one slice, in so many hours."""
+class Given:
+    """What one run is given: a slice from one of its chips on, so many hours, and what they cost on demand.
 
+    `compiled` says whether the hours come from the compiled step, or from an estimate.
+    """
+
+    run: str
     slice: str
     chips: int
-    hours: float
-
-    @property
-    def chip_hours(self) -> float:
-        """Of the slice's chips together."""
-        return self.chips * self.hours
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """A run, and every way to carry it out."""
-
-    run: str
-    ways: tuple[Way, ...]
-
-    @property
-    def least_chip_hours(self) -> float:
-        """Of the way that wastes least."""
-        return min(way.chip_hours for way in self.ways)
-
-
-@dataclasses.dataclass(frozen=True)
-class Placed:
-    """A run on the chips from `first_chip` on, from `start_hours` after the first run's start on."""
-
-    run: str
-    way: Way
     first_chip: int
     start_hours: float
+    hours: float
+    dollars: float
+    compiled: bool
 
     @property
     def end_hours(self) -> float:
-        """When it ends."""
-        return self.start_hours + self.way.hours
+        """When it ends, counted from the ladder's start."""
+        return self.start_hours + self.hours
 
 
-def schedule(phases: Sequence[Sequence[Task]], machines: Machines) -> list[Placed]:
-    """Places every run of every phase; a phase begins when the one before has ended, as targets follow rungs.
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """What every run is given, and what it comes to.
+
+    Attributes:
+      machines: as the config says them.
+      chips: of all machines.
+      hours: until the last run ends.
+      dollars: of all slices while they are held.
+      used: share of all chips' time that a ladder without any waste would need (`ladder.pods.packing.used`).
+      least_hours: what no schedule can undercut.
+      in_turn_hours, in_turn_used: the same of one run after another, each on the largest slice that it can use.
+      runs: in the order in which they start.
+    """
+
+    machines: Mapping[str, int]
+    chips: int
+    hours: float
+    dollars: float
+    used: float
+    least_hours: float
+    in_turn_hours: float
+    in_turn_used: float
+    runs: tuple[Given, ...]
+    schema_version: int = 1
+
+
+def as_table(schedule: Schedule) -> dict[str, Any]:
+    """JSON-ready: `runs`, what each is given, and `totals`, all the rest."""
+    told = dataclasses.asdict(schedule)
+    runs = {given.pop("run"): given for given in told.pop("runs")}
+    return {"runs": runs, "totals": told}
+
+
+def draw(schedule: Schedule | None, specs: Sequence[RunSpec], path: epath.Path) -> None:
+    """Writes a picture of the schedule, an SVG: chips against hours. Raises ValueError where there is none."""
+    if schedule is None:
+        raise ValueError("there is no schedule to draw: name machines in the config, or --set machines.v5p=64")
+    from fitting.reports import drawing, timelines
+
+    figure = timelines.on_chips(bars(schedule, specs), schedule.chips)
+    files.write(path, drawing.on_paper(drawing.svg(figure, "schedule")))
+
+
+def bars(schedule: Schedule, specs: Sequence[RunSpec]) -> list[dict[str, Any]]:
+    """What `fitting.reports.timelines.on_chips` draws: a bar for each run that is scheduled."""
+    multipliers = {spec.run: spec.token_multiplier for spec in specs}
+    return [
+        {"token_multiplier": multipliers[given.run], **dataclasses.asdict(given)}
+        for given in schedule.runs
+        if given.run in multipliers
+    ]
+
+
+def keep(schedule: Schedule | None, workdir: Workdir) -> None:
+    """Writes schedule.json of a workdir, or removes that of a config which had machines."""
+    if schedule is None:
+        workdir.schedule.unlink(missing_ok=True)
+    else:
+        files.save(schedule, workdir.schedule)
+
+
+def load(path: epath.Path) -> Schedule:
+    """Reads schedule.json. Raises ValueError where it is not what `save` writes."""
+    return files.load(Schedule, path, remedy="remove it, and `ladder run` writes it again")
+
+
+def plan(config: LadderConfig, specs: Sequence[RunSpec]) -> Schedule | None:
+    """The schedule of a ladder on its config's `machines`; None where it names none.
 
     Raises:
-      ValueError: a run that has no way that the machines have.
+      ValueError: machines that there are not, or a run that none of them can carry out.
     """
-    placed: list[Placed] = []
-    for tasks in phases:
-        for task in tasks:
-            if not any(way.slice in machines.places for way in task.ways):
-                raise ValueError(f"{task.run} can be carried out on none of the machines: {', '.join(machines.places)}")
-        placed += _phase(tasks, machines, start_hours=end_hours(placed))
-    return placed
-
-
-def one_after_another(phases: Sequence[Sequence[Task]], machines: Machines) -> list[Placed]:
-    """Every run by itself, on the largest slice that it can use: what a ladder without a schedule does."""
-    placed: list[Placed] = []
-    for task in (task for tasks in phases for task in tasks):
-        way = max(task.ways, key=lambda way: way.chips)
-        placed.append(Placed(task.run, way, machines.places[way.slice][0], end_hours(placed)))
-    return placed
-
-
-def end_hours(placed: Sequence[Placed]) -> float:
-    """When the last run ends."""
-    return max((run.end_hours for run in placed), default=0.0)
-
-
-def used(phases: Sequence[Sequence[Task]], placed: Sequence[Placed], machines: Machines) -> float:
-    """The share of all chips' time, until the last run ends, that a ladder without any waste would need.
-
-    A run needs the chip-hours of its best way. A slice larger than that is waste, as is a chip that waits.
-    """
-    needed = sum(task.least_chip_hours for tasks in phases for task in tasks)
-    return needed / (machines.chips * end_hours(placed)) if placed else 1.0
-
-
-def lower_bound_hours(phases: Sequence[Sequence[Task]], machines: Machines) -> float:
-    """What no schedule can undercut: in each phase its longest run, and its least chip-hours, spread over all chips."""
-    return sum(_lower_bound_hours(tasks, machines.chips) for tasks in phases if tasks)
-
-
-def _lower_bound_hours(tasks: Sequence[Task], chips: int) -> float:
-    """The least T by which every run can end, at so few chip-hours that all chips together have them by T."""
-    return min(max(d, sum(way.chip_hours for way in _by(d, tasks)) / chips) for d in _deadlines(tasks))
-
-
-def _deadlines(tasks: Sequence[Task]) -> list[float]:
-    """Those that change which ways are open, from the first on by which every run can end."""
-    first = max(min(way.hours for way in task.ways) for task in tasks)
-    return sorted({way.hours for task in tasks for way in task.ways if way.hours >= first})
-
-
-def _by(deadline: float, tasks: Sequence[Task]) -> list[Way]:
-    """Of each run the way that ends by then at the least chip-hours."""
-    open_ways = ([way for way in task.ways if way.hours <= deadline] for task in tasks)
-    return [min(ways, key=lambda way: (way.chip_hours, way.chips)) for ways in open_ways]
-
-
-ORDERS: tuple[Callable[[Way], tuple[float, ...]], ...] = (
-    lambda way: (-way.chips, -way.hours),
-    lambda way: (-way.hours, -way.chips),
-)
-
-
-def _phase(tasks: Sequence[Task], machines: Machines, start_hours: float) -> list[Placed]:
-    tasks = [dataclasses.replace(t, ways=tuple(w for w in t.ways if w.slice in machines.places)) for t in tasks]
-    best: list[Placed] = []
-    for deadline in _deadlines(tasks) if tasks else ():
-        if best and deadline >= end_hours(best) - start_hours:
-            break  # longer runs would end later still
-        best = min([*([best] if best else []), *_lists(tasks, _by(deadline, tasks), machines, start_hours)], key=_cost)
-    while better := _improved(tasks, best, machines, start_hours):
-        best = better
-    return best
-
-
-def _cost(placed: Sequence[Placed]) -> tuple[float, float]:
-    return end_hours(placed), sum(run.way.chip_hours for run in placed)
-
-
-def _improved(tasks: Sequence[Task], best: list[Placed], machines: Machines, start_hours: float) -> list[Placed] | None:
-    """The best that comes of another way for the run that ends last; None where none is better."""
-    if not best:
+    if not config.machines:
         return None
-    last, given = max(best, key=lambda run: run.end_hours).run, {run.run: run.way for run in best}
-    others = [
-        [way if task.run == last else given[task.run] for task in tasks]
-        for way in next(task for task in tasks if task.run == last).ways
-    ]
-    found = min((p for ways in others for p in _lists(tasks, ways, machines, start_hours)), key=_cost)
-    return found if _cost(found) < _cost(best) and not math.isclose(end_hours(found), end_hours(best)) else None
+    if config.training.mesh.slices > 1:
+        raise ValueError("machines: each run is given one slice; leave out training.mesh.slices, or machines")
+    machines = Machines.of(config.machines)
+    steps: dict[Any, dict[Slice, _Step | str]] = {}
+    for spec in specs:
+        if (key := _kind(spec)) not in steps:
+            steps[key] = {where: _step(config.training, spec, where) for where in machines.slices}
+    phases = [[_task(spec, steps[_kind(spec)]) for spec in specs if spec.role == role] for role in ("rung", "target")]
+    placed, in_turn = packing.pack(phases, machines), packing.one_after_another(phases, machines)
+    by_run = {spec.run: steps[_kind(spec)] for spec in specs}
+    runs = [_given(run, by_run[run.run]) for run in sorted(placed, key=lambda run: (run.start_hours, run.first_chip))]
+    return Schedule(
+        machines=dict(config.machines),
+        chips=machines.chips,
+        hours=packing.end_hours(placed),
+        dollars=sum(run.dollars for run in runs),
+        used=packing.used(phases, placed, machines),
+        least_hours=packing.lower_bound_hours(phases, machines),
+        in_turn_hours=packing.end_hours(in_turn),
+        in_turn_used=packing.used(phases, in_turn, machines),
+        runs=tuple(runs),
+    )
 
 
-def _lists(
-    tasks: Sequence[Task], ways: Sequence[Way], machines: Machines, start_hours: float
-) -> Iterator[list[Placed]]:
-    """List schedules of runs whose ways are given, one in each of the `ORDERS`."""
-    chips_of = {way.slice: np.asarray(machines.places[way.slice])[:, None] + np.arange(way.chips) for way in set(ways)}
-    for order in ORDERS:
-        free_at = np.full(machines.chips, start_hours)
-        placed = []
-        for way, task in sorted(zip(ways, tasks, strict=True), key=lambda pair: order(pair[0])):
-            free_at_PxC = free_at[chips_of[way.slice]]
-            start_P = free_at_PxC.max(axis=1)
-            # Of the places where it can start first, the one whose chips would have waited least.
-            waited_P = np.where(start_P == start_P.min(), (start_P[:, None] - free_at_PxC).sum(axis=1), np.inf)
-            place = int(waited_P.argmin())
-            placed.append(Placed(task.run, way, machines.places[way.slice][place], float(start_P[place])))
-            free_at[chips_of[way.slice][place]] = placed[-1].end_hours
-        yield placed
+@dataclasses.dataclass(frozen=True)
+class _Step:
+    seconds: float
+    compiled: bool
+
+
+def _kind(spec: RunSpec) -> Any:
+    """What the step of a run depends on."""
+    return spec.decoder, spec.hyperparameters.batch_size, spec.sequence_length
+
+
+def _step(training: Training, spec: RunSpec, where: Slice) -> _Step | str:
+    """A step on a slice, or why it cannot be."""
+    from ladder.pods import splits
+
+    training = training.on(where.devices)
+    if why := splits.why_not(training, spec, where):
+        return why
+    if where.generation in CHIPS and (path := precompiled.file(training, spec, Topology(where))).exists():
+        found = precompiled.read(path, spec)
+        return _Step(found["estimated_step_seconds"], True) if found["fits"] else f"it does not fit {where}"
+    said: Estimate = estimate(training, spec, where)
+    return _Step(said.step_seconds, False) if said.fits else f"it does not fit {where}, by an estimate"
+
+
+def _task(spec: RunSpec, steps: Mapping[Slice, _Step | str]) -> Task:
+    ways = tuple(
+        Way(str(where), where.chips, (spec.steps * step.seconds + BESIDES_SECONDS) / SECONDS_PER_HOUR)
+        for where, step in steps.items()
+        if isinstance(step, _Step)
+    )
+    if not ways:
+        why = "; ".join(f"{where}: {step}" for where, step in steps.items())
+        raise ValueError(f"machines: {spec.run} can be carried out on none of them: {files.cut(why, 400)}")
+    return Task(spec.run, ways)
+
+
+def _given(placed: Placed, steps: Mapping[Slice, _Step | str]) -> Given:
+    where = Slice.of(placed.way.slice)
+    step = steps[where]
+    return Given(
+        run=placed.run,
+        slice=placed.way.slice,
+        chips=placed.way.chips,
+        first_chip=placed.first_chip,
+        start_hours=placed.start_hours,
+        hours=placed.way.hours,
+        dollars=placed.way.chip_hours * CHIPS[where.generation].dollars_per_hour,
+        compiled=isinstance(step, _Step) and step.compiled,
+    )

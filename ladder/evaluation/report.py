@@ -37,11 +37,21 @@ def _of_workdir(workdir: Workdir, law: FittedLaw) -> dict[str, Any]:
     runs = storage.read_json(workdir.plan, PLAN_REMEDY, "runs")["runs"]
     return {
         "plan": runs,
+        "schedule": _schedule(workdir, {row["run"]: row["token_multiplier"] for row in runs}),
         "settings_yaml": workdir.config.read_text(),
         "title": configs.load(str(workdir.config)).name,
         "curves": {row["run"]: _curve(workdir, row["run"]) for row in runs if workdir.metrics(row["run"]).exists()},
         "chance_errors": dict(_first_record(workdir, law.error).chance_errors) if law.error else {},
     }
+
+
+def _schedule(workdir: Workdir, token_multipliers: dict[str, float]) -> dict[str, Any] | None:
+    """How the runs share their machines, where the config names some."""
+    if not workdir.schedule.exists():
+        return None
+    schedule = storage.read_json(workdir.schedule, PLAN_REMEDY, "chips", "hours", "used", "runs")
+    known = [given for given in schedule["runs"] if given["run"] in token_multipliers]
+    return schedule | {"bars": [given | {"token_multiplier": token_multipliers[given["run"]]} for given in known]}
 
 
 def _first_record(workdir: Workdir, law: LawFit) -> RunRecord:
