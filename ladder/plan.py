@@ -90,8 +90,9 @@ def as_table(
     """What `ladder plan --json` prints: `runs`, one row each, and `totals`.
 
     `chip_hours` of a run by topology are those that `ladder precompile` has estimated, if it has; `pool_shares` of a
-    run is how often it sees its pool, null where that is not known; `schedule` is `ladder.engines.schedule.as_table`'s, if
-    there is one: what each run is given goes to its row, the rest to the totals.
+    run is how often it sees its pool, null where that is not known; `schedule` is what
+    `ladder.engines.schedule.as_table` gives, if there is one: what each run is given goes to its row, the rest to the
+    totals.
     """
     runs = [
         {

@@ -68,8 +68,8 @@ def _schedule(plan: Mapping[str, Any]) -> str:
     s = plan["totals"]["schedule"]
     guessed = sum(not row["given"]["compiled"] for row in plan["runs"])
     return (
-        f"on {s['chips']:,} chips: {s['hours']:,.1f} hours, ${s['dollars']:,.0f} on demand, {s['used']:.0%} of the chips' "
-        f"time used; no schedule takes less than {s['least_hours']:,.1f} hours, one run after another takes "
+        f"on {s['chips']:,} chips: {s['hours']:,.1f} hours, ${s['dollars']:,.0f} on demand, {s['used']:.0%} of the "
+        f"chips' time used; no schedule takes less than {s['least_hours']:,.1f} hours, one run after another takes "
         f"{s['in_turn_hours']:,.1f} and uses {s['in_turn_used']:.0%}"
         + (f"; ~ is an estimate, of {guessed} runs: `ladder precompile` knows more" if guessed else "")
     )

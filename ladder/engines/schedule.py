@@ -1,8 +1,8 @@
 """schedule.json: the slice that each run of a ladder is given, for how long, at what price, and when. Needs no device.
 
-A step's time is what `ladder precompile` found, where it has, and an estimate where it has not. The rungs come first, as
-what their law says of the targets is frozen before one is trained. The schedule is a plan: who carries a run out, and
-when, is said by its lease.
+A step's time is what `ladder precompile` found, where it has, and an estimate where it has not. The rungs come first,
+as what their law says of the targets is frozen before one is trained. The schedule is a plan: who carries a run out,
+and when, is said by its lease.
 """
 
 import dataclasses

@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ladder.pods.cloud import Slice
+from ladder.pods.machines import Machines
 from ladder.pods.packing import (
     Task,
     Way,
@@ -15,8 +17,6 @@ from ladder.pods.packing import (
     pack,
     used,
 )
-from ladder.pods.cloud import Slice
-from ladder.pods.machines import Machines
 
 
 @st.composite
