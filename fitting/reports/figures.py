@@ -139,6 +139,15 @@ def measured_curves(testbed: Testbed, column: str) -> Figure:
     return _along(curves, known, kinds, targets & set(known), "tokens", what=name_of(column))
 
 
+@matplotlib.rc_context(drawing.STYLE)
+def curves_so_far(
+    curves: Mapping[str, Sequence[tuple[float, float]]], runs: Sequence[Run], targets: Collection[str]
+) -> Figure:
+    """Training loss of runs that no law knows yet, `(tokens, loss)` by run, against tokens; targets are drawn bold."""
+    kinds = drawing.families_of([run.token_multiplier for run in runs])
+    return _along(curves, {run.run: run for run in runs}, kinds, targets & curves.keys(), "tokens")
+
+
 def _along(
     curves: Mapping[str, Sequence[tuple[float, float]]],
     known: Mapping[str, Run],

@@ -121,7 +121,8 @@ def _bar(
     inches = hours / (right - left) * panel.get_position().width * WIDTH_INCHES
     if inches > LETTER_INCHES * len(bar["run"]) + 0.08:
         place = (start + hours / 2, low + height / 2)
-        panel.text(*place, bar["run"], color=PAPER, fontsize=7, ha="center", va="center", zorder=4, parse_math=False)
+        colour = INK if "alpha" in how else PAPER
+        panel.text(*place, bar["run"], color=colour, fontsize=7, ha="center", va="center", zorder=4, parse_math=False)
 
 
 def _rows(bars: Sequence[Bar]) -> list[tuple[str, list[Bar]]]:

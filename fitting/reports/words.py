@@ -1,5 +1,6 @@
 """Numbers as people read them, on a page and in LaTeX."""
 
+import datetime
 import math
 import re
 
@@ -35,6 +36,11 @@ def fixed(value: float, decimals: int, sign: str = "") -> str:
 def percent(value: float, decimals: int = 2, sign: str = "") -> str:
     """A fraction in percent, such as 0.71 %."""
     return fixed(100 * value, decimals, sign) + ("\u00a0%" if math.isfinite(value) else "")
+
+
+def span(seconds: float) -> str:
+    """Such as 2 days, 1:02:03."""
+    return str(datetime.timedelta(seconds=round(seconds)))
 
 
 def plus_minus(shown: str) -> str:

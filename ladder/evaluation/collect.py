@@ -23,8 +23,8 @@ def collect(workdirs: Sequence[Workdir], out: epath.Path, say: Callable[[str], N
         measured on other data in one workdir than in another.
     """
     found = _once([measured for workdir in workdirs for measured in _measured(workdir, say, curves)], say)
-    settings = {record.run: _settings(workdir, record.run) for workdir, record in found}
-    measured = Testbed.from_records([record for _, record in found], settings) if found else None
+    known = {record.run: settings(workdir, record.run) for workdir, record in found}
+    measured = Testbed.from_records([record for _, record in found], known) if found else None
     if curves:
         from ladder.evaluation.curves import with_curves
 
@@ -59,7 +59,7 @@ def _measured(workdir: Workdir, say: Callable[[str], None], curves: bool) -> Ite
             yield workdir, dataclasses.replace(RunRecord.load(workdir.record(run), RECORD_REMEDY), role=role)
 
 
-def _settings(workdir: Workdir, run: str) -> dict[str, float]:
+def settings(workdir: Workdir, run: str) -> dict[str, float]:
     """What the quality gates judge of a run of ours. Its batch is left out: tiny models are well trained on one."""
     if not workdir.spec(run).exists():
         return {}

@@ -3,7 +3,7 @@
 Time is that of products at the chip's peak, of activations through its memory, of the attention kernels and of the
 links; memory is that of parameters, moments and what the backward pass needs. The constants were fitted to what the
 compiler said of the paper's ladder on v4, v5e, v5p and v6e (`docs/pods.md`), from 11M to 6.9B parameters on 4 to 256
-chips: nine in ten of its times lie within a third, all of its bytes within 15 %. Needs no JAX.
+chips: all of its times lie within a third, all of its bytes within a quarter. Needs no JAX.
 """
 
 import dataclasses
