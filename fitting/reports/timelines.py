@@ -14,7 +14,7 @@ from fitting.reports.drawing import GRID, INK, MUTED, PAPER
 
 WIDTH_INCHES = 9.4
 # What became of an attempt, if not its run's end: how its bar is filled, and its words.
-ENDS = {
+ENDS: dict[str, tuple[dict[str, Any], str]] = {
     "running": ({"alpha": 0.55}, "under way"),
     "taken away": ({"hatch": "////"}, "taken away"),
     "failed": ({"hatch": "xxxx"}, "failed"),

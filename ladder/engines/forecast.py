@@ -85,7 +85,8 @@ class Forecaster:
         from fitting.testbeds.testbed import Testbed
 
         asked = look.config.fit
-        records = [dataclasses.replace(record, role="rung") for record in rungs]
+        by_run = {record.run: dataclasses.replace(record, role="rung") for record in rungs}
+        records = [by_run[row["run"]] for row in look.plan if row["run"] in by_run]  # in the order of `ladder collect`
         try:
             settings = {record.run: collect.settings(self._workdir, record.run) for record in records}
             testbed = Testbed.from_records(records, settings)

@@ -74,6 +74,18 @@ class Schedule:
     runs: tuple[Given, ...]
     schema_version: int = 1
 
+    def of(self, run: str) -> Given | None:
+        """What a run is given; None where it was not scheduled."""
+        return next((given for given in self.runs if given.run == run), None)
+
+
+def meant_for(schedule: Schedule | None, specs: Sequence[RunSpec], devices: int) -> list[RunSpec]:
+    """The runs that are given a slice of so many devices, for a worker on one; all runs where nothing is scheduled."""
+    if schedule is None:
+        return list(specs)
+    given = {spec.run: schedule.of(spec.run) for spec in specs}
+    return [spec for spec in specs if (g := given[spec.run]) is None or Slice.of(g.slice).devices == devices]
+
 
 def as_table(schedule: Schedule) -> dict[str, Any]:
     """JSON-ready: `runs`, what each is given, and `totals`, all the rest."""

@@ -28,7 +28,8 @@ class Machines:
         Raises:
           ValueError: a slice or a generation that there is not, or fewer than one of it.
         """
-        first, places = 0, {}
+        first = 0
+        places: dict[str, tuple[int, ...]] = {}
         for name, count in asked.items():
             if count < 1:
                 raise ValueError(f"machines.{name}: {count} must be at least 1")
