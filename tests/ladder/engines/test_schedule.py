@@ -25,9 +25,12 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def tiny(ladder):
-    """Six tiny runs and a pod of v5e with four chips."""
+    """Six tiny runs with batches of eight, and a pod of v5e with four chips."""
     config, specs = ladder()
-    return dataclasses.replace(config, machines={"v5e": 4}), specs
+    eight = [
+        dataclasses.replace(s, hyperparameters=dataclasses.replace(s.hyperparameters, batch_size=8)) for s in specs
+    ]
+    return dataclasses.replace(config, machines={"v5e": 4}), eight
 
 
 def _compiled(config, spec, topology, seconds, fits=True):
@@ -81,8 +84,8 @@ def test_no_machines_no_schedule(ladder):
     ],
     ids=str,
 )
-def test_what_no_machine_can_carry_out_is_refused(ladder, changes, why):
-    config, specs = ladder()
+def test_what_no_machine_can_carry_out_is_refused(tiny, changes, why):
+    config, specs = tiny
     training = dataclasses.replace(config.training, mesh=changes.pop("mesh", Mesh()))
     with pytest.raises(ValueError, match=why):
         schedule.plan(dataclasses.replace(config, training=training, **changes), specs)
