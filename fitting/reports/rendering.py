@@ -25,7 +25,18 @@ def render(template: str, **context: Any) -> str:
     )
     filters: dict[str, Callable[..., str]] = {
         name: getattr(words, name)
-        for name in ("number", "short", "flops", "fixed", "percent", "span", "plus_minus", "plain", "escape_tex")
+        for name in (
+            "number",
+            "short",
+            "flops",
+            "fixed",
+            "percent",
+            "span",
+            "dollars",
+            "plus_minus",
+            "plain",
+            "escape_tex",
+        )
     }
     environment.filters |= filters | {"cell": _cell, "tex": latex.number}
     return environment.get_template(template).render(**context)

@@ -43,6 +43,11 @@ def span(seconds: float) -> str:
     return str(datetime.timedelta(seconds=round(seconds)))
 
 
+def dollars(amount: float) -> str:
+    """Such as $12,345 and $1.23."""
+    return f"${amount:,.0f}" if amount >= 100 else f"${amount:,.2f}"
+
+
 def plus_minus(shown: str) -> str:
     """Such as ± 0.0040, to follow a value; nothing where it is unknown."""
     return "" if shown == "–" else f" ± {shown}"

@@ -14,7 +14,7 @@ from rich.table import Table
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from fitting import files
-from fitting.reports.words import span
+from fitting.reports.words import dollars, span
 from ladder.cli.arguments import Json, print_json, to_person
 from ladder.cli.quick import quick
 from ladder.engines import forecast as forecasts
@@ -82,7 +82,7 @@ def as_text(status: Status, forecast: Forecast) -> RenderableType:
     table = Table(box=None, pad_edge=False)
     table.add_column("run", no_wrap=True)
     table.add_column("state")
-    columns = ("done", "loss", "tokens/s", "left", "tries", "held", *(("$",) if status.dollars is not None else ()))
+    columns = ("done", "loss", "tokens/s", "left", "tries", "held", *(("cost",) if status.dollars is not None else ()))
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", overflow="fold")
@@ -101,7 +101,7 @@ def _cells(run: RunStatus) -> tuple[str, ...]:
         "" if run.seconds_left is None else span(run.seconds_left),
         str(run.attempts or ""),
         span(run.held_seconds) if run.held_seconds else "",
-        "" if run.dollars is None else f"{run.dollars:,.0f}",
+        "" if run.dollars is None else dollars(run.dollars),
     )
 
 
@@ -112,7 +112,7 @@ def _whole(status: Status) -> str:
     if status.seconds_left:
         parts.append(f"{span(status.seconds_left)} left")
     if status.dollars is not None:
-        parts.append(f"${status.dollars:,.0f} so far")
+        parts.append(f"{dollars(status.dollars)} so far")
     if status.goodput is not None:
         parts.append(f"goodput {status.goodput:.0%}")
     return ", ".join(parts)

@@ -99,11 +99,9 @@ class Forecaster:
 
 
 def _counts(rungs: int, most: int) -> list[int]:
-    """So many numbers of rungs at most, from three to all, as evenly as can be."""
-    if rungs < 3:
-        return []
+    """So many numbers of rungs at most, from three to all, as evenly as can be; all, where they are fewer."""
     step = max(1, math.ceil((rungs - 2) / most))
-    return sorted({*range(rungs, 2, -step)})
+    return sorted(range(rungs, min(rungs, 3) - 1, -step)) if rungs else []
 
 
 def _loss(record: RunRecord, column: str) -> float:

@@ -48,7 +48,7 @@ def _cards(status: Status) -> Iterator[dict[str, str]]:
         share = words.percent(status.goodput, 0)
         yield {"number": share, "words": "goodput: time that went into steps that counted"}
     if status.dollars is not None:
-        yield {"number": f"${status.dollars:,.0f}", "words": "so far, at list prices on demand"}
+        yield {"number": words.dollars(status.dollars), "words": "so far, at list prices on demand"}
 
 
 def _figures(look: Look, forecast: Forecast, workdir: Workdir) -> dict[str, Any]:

@@ -254,8 +254,8 @@ def _status(
     runs = tuple(_run(row, seen[row["run"]], config, schedule, flops_per_second, now) for row in plan)
     done = {run.run: run.progress for run in runs}
     flops, flops_done = (sum(row["flops"] * (done[row["run"]] if d else 1) for row in plan) for d in (False, True))
-    at_work = [run.run for run in runs if run.state == "running"]
-    speed = sum(flops_per_second.get(run, 0.0) for run in at_work)
+    usual = statistics.median(flops_per_second.values()) if flops_per_second else 0.0
+    speed = sum(flops_per_second.get(run.run, usual) for run in runs if run.state == "running")
     left = sum(row["flops"] * (1 - done[row["run"]]) for row, run in zip(plan, runs, strict=True) if _is_open(run))
     good = [(_good_seconds(one.rows), one.rows[-1]["goodput"]) for one in seen.values() if one.rows]
     spent = sum(seconds / share for seconds, share in good if share > 0)
