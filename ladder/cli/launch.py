@@ -53,13 +53,13 @@ def launch(
         order = jobset.Order(c.name, text, c.training, workdir, machines, busy, image, queue, spot)
         manifests = jobset.text(order)
         if topology:
-            _refuse_unsplit(c, specs, topology, slices)
+            _refuse_unsplit(c.training.on(slices * cloud.Slice.of(topology).devices), specs, topology, slices)
         sys.stdout.write(manifests)
     else:
         topology = topology or "v5e:4x4"
         vms = cloud.Order(text, workdir, cloud.Slice.of(topology), slices, spot, project, zone)
         script = cloud.script(vms, specs)
-        _refuse_unsplit(c, specs, topology, slices)
+        _refuse_unsplit(c.training, specs, topology, slices)
         sys.stdout.write(script)
 
 
@@ -70,7 +70,7 @@ def _busy(c: configs.LadderConfig, specs: Sequence[RunSpec]) -> dict[str, int]:
     return jobset.slices_of(schedule)
 
 
-def _refuse_unsplit(c: configs.LadderConfig, specs: Sequence[RunSpec], topology: str, slices: int) -> None:
+def _refuse_unsplit(training: configs.Training, specs: Sequence[RunSpec], topology: str, slices: int) -> None:
     from ladder.pods import splits
 
-    splits.refuse_unsplit(c.training, specs, cloud.Slice.of(topology), slices)
+    splits.refuse_unsplit(training, specs, cloud.Slice.of(topology), slices)

@@ -35,6 +35,7 @@ def precompile(
         raise ValueError("name one run with --run, or take every run with --all")
     where = Topology.of(topology, slices)
     c = configs.load(config, overrides)
+    training = c.training.on(where.chips)
     specs = plans.plan(c, plans.vocab_size(c))
     reports = []
     for spec in specs if run is None else [plans.find(specs, run)]:
@@ -45,7 +46,7 @@ def precompile(
                 hyperparameters=dataclasses.replace(spec.hyperparameters, batch_size=batch),
             )
         try:
-            report = fitted(c.training, spec, where, to_person.print) if fit else compiled(c.training, spec, where)
+            report = fitted(training, spec, where, to_person.print) if fit else compiled(training, spec, where)
         except ValueError as e:
             if not all:
                 raise

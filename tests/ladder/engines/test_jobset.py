@@ -199,11 +199,12 @@ def test_the_verb_prints_them_for_a_topology_with_the_whole_config(tree, write_c
     path = write_config({**tree, "training": {"cores_per_run": 2}})
     with pytest.raises(SystemExit, match="on which slices"):
         ladder_("launch", path, *AT)
-    ladder_("launch", path, *AT, "--topology", "v5e:1x1")
+    ladder_("launch", path, *AT, "--topology", "v5e:1x1", "--set", "training.mesh.fsdp=2")
     documents = _checked(capsys.readouterr().out)
     assert [d["kind"] for d in documents] == ["ResourceFlavor", "ClusterQueue", "LocalQueue", "ConfigMap", "JobSet"]
     sent = write_config(yaml.safe_load(documents[3]["data"]["config.yaml"]), "sent.yaml")
-    assert configs.load(sent) == configs.load(path, ["training.cores_per_run=0"])
+    assert configs.load(sent) == configs.load(path, ["training.cores_per_run=0", "training.mesh.fsdp=2"])
+    assert "training.mesh.fsdp=1" in str(documents[4])
     with pytest.raises(SystemExit, match="can never run on v5e:16x16"):
         ladder_("launch", path, *AT, "--topology", "v5e:16x16")
 

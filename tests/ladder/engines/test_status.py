@@ -255,14 +255,6 @@ def test_a_workdir_in_a_bucket_is_read_as_one_on_a_disk_and_left_as_it_was(made)
     assert there["flops_done"] == here["flops_done"]
 
 
-def test_attempts_side_by_side_on_a_machine_have_rows_of_their_own():
-    from fitting.reports import timelines
-
-    bar = {"run": "a", "token_multiplier": 20.0, "machine": "m", "why": "finished", "start_hours": 0.0, "hours": 1.0}
-    bars = [bar, bar | {"run": "b", "start_hours": 0.5}, bar | {"run": "c", "start_hours": 1.0}]
-    assert [[b["run"] for b in row] for _, row in timelines._rows(bars)] == [["a", "c"], ["b"]]
-
-
 def test_states_cover_what_a_watch_ends_at(made):
     whole = status.look(made.workdir).status
     assert not whole.is_at_rest
