@@ -43,7 +43,7 @@ def status(
     """Show how far a ladder is, what it costs, and what its law says so far; reads the workdir and disturbs nothing."""
     w = Workdir.at(workdir)
     forecaster = forecasts.Forecaster(w)
-    with _shown(watch and not json) as show:
+    with contextlib.suppress(KeyboardInterrupt), _shown(watch and not json) as show:
         while True:
             look = statuses.look(w)
             forecast = forecaster(look)

@@ -26,6 +26,23 @@ print(*{"jax", "tensorflow", "ray"} & set(sys.modules), file=sys.stderr)
 """
 
 
+# Of schema_version 1; others may be added.
+LADDER_KEYS = {
+    "schema_version",
+    "name",
+    "looked",
+    "runs",
+    "flops",
+    "flops_done",
+    "seconds_left",
+    "dollars",
+    "goodput",
+    "law",
+}
+RUN_KEYS = {"run", "role", "token_multiplier", "state", "note", "step", "steps", "progress", "loss_nats"}
+RUN_KEYS |= {"tokens_per_second", "seconds_left", "attempts", "steps_redone", "held_seconds", "dollars", "goodput"}
+
+
 @pytest.fixture
 def made(ladder, tmp_path):
     config, specs = ladder("fit.error=null")  # one law is enough to watch
@@ -180,7 +197,8 @@ def test_looking_changes_no_file_and_json_has_the_same_keys_whatever_is_known(ma
     ladder_("status", str(made.workdir.root), "--json", "--watch")  # nothing is left to wait for
     done = json.loads(capsys.readouterr().out)
     assert everything() == before
-    assert keys(shown["runs"]) == keys(done["runs"]) and shown.keys() == done.keys()
+    assert keys(shown["runs"]) == keys(done["runs"]) and shown.keys() == done.keys() == LADDER_KEYS
+    assert shown["runs"][0].keys() == RUN_KEYS
     assert (shown["schema_version"], shown["law"]["history"]) == (1, [])
     ladder_("status", str(made.workdir.root))
     told = capsys.readouterr().err
