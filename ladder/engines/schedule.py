@@ -78,13 +78,18 @@ class Schedule:
         """What a run is given; None where it was not scheduled."""
         return next((given for given in self.runs if given.run == run), None)
 
+    @property
+    def slices(self) -> dict[str, Slice]:
+        """What each run is given, by run."""
+        return {given.run: Slice.of(given.slice) for given in self.runs}
+
 
 def meant_for(schedule: Schedule | None, specs: Sequence[RunSpec], devices: int) -> list[RunSpec]:
     """The runs that are given a slice of so many devices, for a worker on one; all runs where nothing is scheduled."""
     if schedule is None:
         return list(specs)
-    given = {spec.run: schedule.of(spec.run) for spec in specs}
-    return [spec for spec in specs if (g := given[spec.run]) is None or Slice.of(g.slice).devices == devices]
+    slices = schedule.slices
+    return [spec for spec in specs if spec.run not in slices or slices[spec.run].devices == devices]
 
 
 def as_table(schedule: Schedule) -> dict[str, Any]:
