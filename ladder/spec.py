@@ -142,6 +142,11 @@ class Workdir:
         return self.root / "corpus" / "corpus.json"
 
     @property
+    def own_lease(self) -> epath.Path:
+        """lease.json: who prepares the workdir or fits its law, while somebody does."""
+        return self.root / "lease.json"
+
+    @property
     def train_records(self) -> epath.Path:
         """Folder of the token records to train on, or of mixture.json that says where they are."""
         return self.root / "corpus" / "train"
@@ -182,6 +187,14 @@ class Workdir:
     def record(self, run: str) -> epath.Path:
         """record.json of one run: what was measured."""
         return self.root / "runs" / run / "record.json"
+
+    def lease(self, run: str) -> epath.Path:
+        """lease.json of one run: who carries it out, while somebody does."""
+        return self.root / "runs" / run / "lease.json"
+
+    def attempts(self, run: str) -> epath.Path:
+        """attempts.jsonl of one run: a line an attempt that has ended."""
+        return self.root / "runs" / run / "attempts.jsonl"
 
     def partial_record(self, run: str) -> epath.Path:
         """What was measured of one run until its evaluation broke off."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import itertools
 import os
 import sys
 import threading
@@ -155,3 +156,24 @@ def wait(place: str) -> None:
         from orbax.checkpoint import multihost
 
         multihost.get_barrier_sync_fn()(key=place, timeout_ms=DAY_SECONDS * 1000)
+
+
+class Word:
+    """What the first process says to all others, one text after another; each makes one, with a name of its own."""
+
+    def __init__(self, name: str):
+        self._keys = (f"ladder/{name}/{number}" for number in itertools.count())
+
+    def say(self, text: str) -> None:
+        """To be called by the first process."""
+        if _is_one_of_many():
+            _state().client.key_value_set(next(self._keys), text)
+
+    def hear(self) -> str:
+        """The next text, for which it waits for up to a day; to be called by all others."""
+        return _state().client.blocking_key_value_get(next(self._keys), DAY_SECONDS * 1000)
+
+
+def are_many() -> bool:
+    """Whether several processes carry out this command together."""
+    return _is_one_of_many()

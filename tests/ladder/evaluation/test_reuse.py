@@ -11,7 +11,9 @@ from fitting.testbeds.testbed import RunRecord
 from ladder import config as configs
 from ladder import plan as plans
 from ladder.corpus.prepare import prepare
-from ladder.engines import local
+from ladder.engines.here import Here
+from ladder.engines.jobs import train_and_evaluate
+from ladder.engines.launch import launch
 from ladder.evaluation import record as records
 from ladder.evaluation import reuse as reusing
 from ladder.evaluation.reuse import reuse
@@ -38,7 +40,7 @@ def _carried_out(config, specs, workdir):
     trained = []
     report = lambda event: trained.append(event.run) if type(event).__name__ == "Trained" else None  # noqa: E731
     todo = [spec for spec in specs if not records.is_finished(config, spec, workdir)]
-    local.launch(local.train_and_evaluate, config, todo, workdir, report)
+    launch(Here(train_and_evaluate, config, workdir, "local"), todo, workdir, report)
     return list(dict.fromkeys(trained))
 
 
