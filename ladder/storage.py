@@ -24,7 +24,10 @@ PLACEHOLDER = "gs://BUCKET"  # in the configs that ship
 # What ends by itself, or when somebody makes room: a full disk, a storage or a host that is away for a while.
 OUTAGES = (errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EHOSTUNREACH, errno.ENETUNREACH)
 OUTAGE_CODES = (408, 429, 500, 502, 503, 504)
-SAYS_AWAY = re.compile("No space left on device|Disk quota exceeded|ENOSPC|EDQUOT|UNAVAILABLE|DEADLINE_EXCEEDED")
+SAYS_AWAY = re.compile(
+    "No space left on device|Disk quota exceeded|ENOSPC|EDQUOT|UNAVAILABLE|DEADLINE_EXCEEDED|"
+    "Connection (?:closed|reset|refused)|Broken pipe|Socket closed"
+)
 SAYS_NO = re.compile("Forbidden: |PERMISSION_DENIED|UNAUTHENTICATED|does not have storage[.]|DefaultCredentialsError")
 REMEDY = (
     "grant its account roles/storage.objectAdmin and roles/storage.legacyBucketReader there, or log in with "

@@ -92,7 +92,7 @@ def attempt(job: Job, config: LadderConfig, spec: RunSpec, workdir: Workdir, rep
     except leases.Busy as e:
         return Ended(spec.run, "held", leases.told(e.holder))
     except Exception as e:
-        return _ended(spec.run, e)
+        return ended_by(spec.run, e)
     steps, path = Steps(), workdir.attempts(spec.run)
 
     def watched(event: Event) -> None:
@@ -112,7 +112,7 @@ def attempt(job: Job, config: LadderConfig, spec: RunSpec, workdir: Workdir, rep
         except (Preempted, KeyboardInterrupt) as e:
             ended, leaving = Ended(spec.run, "taken away", str(e) or "stopped"), e
         except Exception as e:
-            ended = _ended(spec.run, e)
+            ended = ended_by(spec.run, e)
         if steps.quarantine:
             ended = Ended(spec.run, "diverged", steps.quarantine)
         if steps.did_anything or ended.why != "finished":
@@ -177,7 +177,8 @@ def _line(holder: leases.Holder, why: Why, message: str, steps: Steps) -> Attemp
     return Attempt(holder.host, holder.engine, holder.since, end, why, message, steps.first, steps.last, 0)
 
 
-def _ended(run: str, error: Exception) -> Ended:
+def ended_by(run: str, error: Exception) -> Ended:
+    """How an attempt ended that an exception ended."""
     if storage.is_outage(error):
         return Ended(run, "taken away", storage.told(error))
     if told := refusals.told(error):

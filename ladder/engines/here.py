@@ -44,20 +44,22 @@ class Here:
         if (spec := self._next) is None:
             time.sleep(seconds)
             return []
-        self._next, begun = None, False
-
-        def watched(event: Event) -> None:
-            nonlocal begun
-            if isinstance(event, Claimed):
-                begun = True
-                self._word.say(event.run)
-            report(event)
-
-        ended = attempt(self._job, self._config, spec, self._workdir, watched, self.name)
-        if begun and hosts.are_many() and ended.why not in ("finished", "diverged"):
+        self._next = None
+        ended = self.attempt(spec, report)
+        if hosts.are_many() and ended.why not in ("finished", "diverged", "held"):
             # The others are somewhere in the run, and cannot be called back from there.
             raise RunFailed(f"{ended.run} {ended.why}: {last_words(ended.message)}")
         return [ended]
+
+    def attempt(self, spec: RunSpec, report: Report) -> Ended:
+        """Does a run together with the others, once this process holds its lease."""
+
+        def watched(event: Event) -> None:
+            if isinstance(event, Claimed):
+                self._word.say(event.run)
+            report(event)
+
+        return attempt(self._job, self._config, spec, self._workdir, watched, self.name)
 
     def stop(self) -> None:
         """Does nothing: a run under way has ended by what ends this."""

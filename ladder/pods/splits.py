@@ -35,6 +35,25 @@ def refuse_unsplit(training: Training, specs: Sequence[RunSpec], where: Slice, s
     )
 
 
+def why_not(training: Training, spec: RunSpec, where: Slice, slices: int = 1) -> str | None:
+    """Why a run does not split over so many slices; None where it does."""
+    m, devices = training.mesh, slices * where.devices
+    data = m.data or max(1, devices // (m.fsdp * m.tensor))
+    if data * m.fsdp * m.tensor != devices or data % slices:
+        return f"{spec.run}: a mesh of {data} x {m.fsdp} x {m.tensor} is not one of {devices} devices"
+    mesh, batch_size = AbstractMesh((data, m.fsdp, m.tensor), meshes.AXES), spec.hyperparameters.batch_size
+    one_block = dataclasses.replace(spec, decoder=dataclasses.replace(spec.decoder, layers=1))  # all are alike
+    try:
+        parts = training.for_batch(batch_size // meshes.shares(mesh)).accumulation_steps
+        meshes.refuse_ragged(batch_size, mesh, spec.run, parts)
+        if training.attention == "splash":
+            meshes.refuse_split_heads(spec.decoder.groups, mesh, spec.run)
+        abstract_on_disk(one_block, mesh)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
 def _smaller(training: Training, specs: Sequence[RunSpec], where: Slice, slices: int) -> Iterator[str]:
     known = (Slice(where.generation, shape) for shape in GENERATIONS[where.generation].shapes)
     smaller = sorted((s for s in known if s.chips < where.chips), key=lambda s: -s.chips)
@@ -55,24 +74,6 @@ def _meshes(training: Training, specs: Sequence[RunSpec], where: Slice, slices: 
 def _unsplit(training: Training, specs: Sequence[RunSpec], where: Slice, slices: int) -> dict[str, str]:
     """Why a run does not split, by the run's name."""
     alike = {(spec.decoder, spec.hyperparameters.batch_size): spec for spec in reversed(specs)}
-    why = {key: _why(training, spec, where, slices) for key, spec in alike.items()}
+    why = {key: why_not(training, spec, where, slices) for key, spec in alike.items()}
     told = {spec.run: why[spec.decoder, spec.hyperparameters.batch_size] for spec in specs}
     return {run: reason for run, reason in told.items() if reason}
-
-
-def _why(training: Training, spec: RunSpec, where: Slice, slices: int) -> str | None:
-    m, devices = training.mesh, slices * where.devices
-    data = m.data or max(1, devices // (m.fsdp * m.tensor))
-    if data * m.fsdp * m.tensor != devices or data % slices:
-        return f"{spec.run}: a mesh of {data} x {m.fsdp} x {m.tensor} is not one of {devices} devices"
-    mesh, batch_size = AbstractMesh((data, m.fsdp, m.tensor), meshes.AXES), spec.hyperparameters.batch_size
-    one_block = dataclasses.replace(spec, decoder=dataclasses.replace(spec.decoder, layers=1))  # all are alike
-    try:
-        parts = training.for_batch(batch_size // meshes.shares(mesh)).accumulation_steps
-        meshes.refuse_ragged(batch_size, mesh, spec.run, parts)
-        if training.attention == "splash":
-            meshes.refuse_split_heads(spec.decoder.groups, mesh, spec.run)
-        abstract_on_disk(one_block, mesh)
-    except ValueError as error:
-        return str(error)
-    return None

@@ -21,7 +21,10 @@ from fitting.artifacts import frozen
 from fitting.testbeds.testbed import RunRecord
 from ladder import config as configs
 from ladder import plan as plans
-from ladder.engines import local
+from ladder.engines import attempts
+from ladder.engines.here import Here
+from ladder.engines.jobs import train_and_evaluate
+from ladder.engines.launch import launch
 from ladder.events import Finished
 from ladder.spec import Workdir
 from results import runs_of, same_results
@@ -118,8 +121,8 @@ def _kill(command, workdir, after_s, whole):
         os.kill(victim, signal.SIGKILL)
     _, err = process.communicate(timeout=600)
     _all_gone(family)
-    if victim in workers and process.returncode:
-        assert "was killed; run again to go on" in err.splitlines()[-1]
+    if victim in workers:
+        assert process.returncode == 0 and "lost: its process was killed" in err
     return process.returncode
 
 
@@ -181,7 +184,9 @@ def test_a_ladder_that_was_killed_ends_as_one_that_was_not(finished, command, tm
     rng = random.Random(0)
     for whole in (True, False):
         _kill(command(tmp_path / "w"), tmp_path / "w", rng.uniform(0, took_s / 8), whole)
-    _finish(command(tmp_path / "w"))
+    stories = [attempts.load(path) for path in epath.Path(tmp_path / "w/runs").glob("*/attempts.jsonl")]
+    assert [story[-1].why for story in stories] == ["finished"] * len(runs_of(reference))
+    assert sum(attempt.why == "lost" for story in stories for attempt in story) >= 2
     same_results(tmp_path / "w", reference)
 
 
@@ -207,7 +212,9 @@ def test_a_run_that_diverges_is_quarantined_while_the_others_go_on_and_the_fit_s
     bad, good = plans.find(specs, "w6-m4"), plans.find(specs, "w8-m4")
     bad = dataclasses.replace(bad, hyperparameters=bad.hyperparameters.scaled(1e30))
     events = []
-    local.launch(local.train_and_evaluate, config, [bad, good], Workdir(epath.Path(workdir)), events.append)
+    w = Workdir(epath.Path(workdir))
+    with Here(train_and_evaluate, config, w, "local") as engine:
+        launch(engine, [bad, good], w, events.append)
 
     ended = {event.run: event.quarantine for event in events if isinstance(event, Finished)}
     assert "w6-m4 diverged at step " in ended["w6-m4"] and not ended["w8-m4"]

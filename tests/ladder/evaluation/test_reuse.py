@@ -84,7 +84,8 @@ def reused(two_runs, first, tmp_path):
 
 def _files(workdir, run):
     root = pathlib.Path(workdir.root) / "runs" / run
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    own = (path for path in root.rglob("*") if path.is_file() and path.name != "attempts.jsonl")
+    return {str(path.relative_to(root)): path.read_bytes() for path in own}
 
 
 def test_finished_runs_are_taken_bit_for_bit_and_only_others_are_trained(first, reused):
