@@ -238,8 +238,7 @@ def _one_run(job: Job, config: str, run: str, workdir: str, overrides: tuple[str
             _prepare(c, specs, w, e.name)
             if not hosts.is_first():
                 return e.follow([spec])
-            if holder := leases.live_holder(w.lease(run)):
-                raise leases.Busy(w.lease(run), holder)
+            leases.refuse_living(w.lease(run), to_person.print)
             with Display([spec], console=to_person) as display:
                 launching.launch(e, [spec], w, display).refuse_failures()
 

@@ -162,6 +162,21 @@ def wait(path: epath.Path, engine: str, say: Callable[[str], None]) -> Lease:
             time.sleep(LOOK_SECONDS)
 
 
+def refuse_living(path: epath.Path, say: Callable[[str], None]) -> None:
+    """Waits until the holder of a lease, if there is one, proves alive or dead; which is told.
+
+    Raises:
+      Busy: it lives.
+    """
+    if not (holder := live_holder(path)):
+        return
+    say(f"{path.parent.name} is held by {told(holder)}: is that process alive?")
+    while now := live_holder(path):
+        if (now.holder, now.heartbeat) != (holder.holder, holder.heartbeat):
+            raise Busy(path, now)
+        time.sleep(LOOK_SECONDS)
+
+
 def bury(path: epath.Path, holder: str, engine: str) -> Lease | None:
     """The lease of a holder that is known to be dead; None where it holds nothing."""
     seen = owned.read(path)

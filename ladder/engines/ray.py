@@ -62,9 +62,7 @@ class Ray:
         self._job, self._config, self._workdir = job, config, workdir
         os.environ["RAY_TRAIN_V2_ENABLED"] = "1"
         try:
-            ray.init(
-                address=address or "auto", log_to_driver=False, logging_level=logging.ERROR, configure_logging=False
-            )
+            ray.init(address=address or "auto", log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as e:
             where = f"at {address}" if address else "on this machine: name one with --address, or start it (ray start)"
             raise ValueError(f"there is no Ray cluster {where} ({storage.told(e)})") from None
