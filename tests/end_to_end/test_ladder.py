@@ -1,5 +1,6 @@
 """The whole path at a tiny size: one command to a report, and the same report whatever was killed on the way."""
 
+import contextlib
 import csv
 import dataclasses
 import datetime
@@ -198,6 +199,46 @@ def test_a_ladder_that_was_killed_many_times_ends_as_one_that_was_not(finished, 
     while _kill(command(tmp_path / "w"), tmp_path / "w", rng.uniform(0, took_s / 6), rng.random() < 0.5):
         pass
     same_results(tmp_path / "w", reference)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 48 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "disk", folder], capture_output=True).returncode:
+        pytest.skip("this user cannot mount a disk")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def _fill(path):
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        for size in (1 << 20, 1 << 12, 1):
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(bytes(size))
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_for_a_while_costs_time_and_nothing_else(finished, command, small_disk):
+    reference, _, _, _ = finished
+    w = small_disk / "w"
+    process = _start(command(w))
+    while not list(w.glob("runs/*/checkpoints/100")):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    filler = small_disk / "filler"
+    _fill(filler)
+    time.sleep(20)
+    assert process.poll() is None
+    filler.unlink()
+    _, err = process.communicate(timeout=1800)
+    assert process.returncode == 0, err
+    assert "taken away: " in err and "No space left on device" in err
+    same_results(w, reference)
+    stories = [attempts.load(epath.Path(path)) for path in w.glob("runs/*/attempts.jsonl")]
+    assert {attempt.why for story in stories for attempt in story} == {"taken away", "finished"}
 
 
 def test_a_run_that_diverges_is_quarantined_while_the_others_go_on_and_the_fit_says_so(finished, command, tmp_path):
