@@ -84,10 +84,10 @@ def work(
             own = here.suiting(c.training, specs)
             every_rung, every_target = _todo(c, specs, w)
             rungs, targets = ([spec for spec in runs if spec in own] for runs in (every_rung, every_target))
-            _launch(e, c, specs, rungs, w, retries, worker=True, until=every_rung if targets else ())
+            _launch(e, c, specs, rungs, w, retries, until=every_rung if targets else [])
             if targets:
                 _foretell(c, every_target, w, e.name)
-                _launch(e, c, specs, targets, w, retries, worker=True)
+                _launch(e, c, specs, targets, w, retries, until=[])
             if all(_finished(c, w, spec) is not None for spec in specs):
                 _fit(c, w, e.name)
 
@@ -267,27 +267,27 @@ def _launch(
     w: Workdir,
     retries: int,
     *,
-    worker: bool = False,
-    until: Sequence[RunSpec] = (),
+    until: Sequence[RunSpec] | None = None,
 ) -> None:
-    """Carries out runs; then waits for those that others hold or, as a worker, for all of `until`.
+    """Carries out runs, and waits for those of them that others hold; a worker waits for all of `until` instead.
 
     Raises:
-      RunFailed: runs were set aside.
+      RunFailed: runs were set aside. A worker says so when nobody else is at work: it may take the others along.
     """
-    done = [spec.run for spec in specs if _finished(c, w, spec) is not None]
-    if not todo and len(done) == len(specs):
-        return
-    finished = functools.partial(_finished, c, w)
+    finished, worker = functools.partial(_finished, c, w), until is not None
+    done = [spec.run for spec in specs if finished(spec) is not None]
     told: dict[str, str] = {}
     with Display(specs, done=done, console=to_person) as display:
-        while True:
+        while todo or until:
             left = launching.launch(e, todo, w, display, finished=finished, retries=retries, remember=worker)
-            left.refuse_failures()
-            rungs = {s.run: left.held.get(s.run, "another worker") for s in until if finished(s) is None}
-            if not (waits := rungs if worker else dict(left.held)):
+            if not worker:
+                left.refuse_failures()
+            elif not leases.live_holders(w):
+                launching.refuse_given_up(w, specs, retries)
+            awaited = left.held if until is None else [spec.run for spec in until if finished(spec) is None]
+            if not awaited:
                 return
-            launching.refuse_given_up(w, until, retries)
+            waits = {run: left.held.get(run, "another worker") for run in awaited}
             for run in waits.keys() - told.keys():
                 display(Waits(run, waits[run]))
             told |= waits

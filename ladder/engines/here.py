@@ -48,7 +48,9 @@ class Here:
         ended = self.attempt(spec, report)
         if hosts.are_many() and ended.why not in ("finished", "diverged", "held"):
             # The others are somewhere in the run, and cannot be called back from there.
-            raise RunFailed(f"{ended.run} {ended.why}: {last_words(ended.message)}")
+            codes = {"refused": 1, "failed": hosts.FAULT_CODE}
+            message = f"{ended.run} {ended.why}: {last_words(ended.message)}"
+            raise RunFailed(message, codes.get(ended.why, preemption.EXIT_CODE))
         return [ended]
 
     def attempt(self, spec: RunSpec, report: Report) -> Ended:

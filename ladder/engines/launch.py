@@ -37,7 +37,11 @@ class Engine(Protocol):
 
 
 class RunFailed(RuntimeError):
-    """Runs were set aside."""
+    """Runs were set aside, or one has ended all processes that share it; `exit_code` says whether to try again."""
+
+    def __init__(self, message: str, exit_code: int = 1):
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,11 +53,7 @@ class Left:
 
     def refuse_failures(self) -> None:
         """Raises RunFailed if runs were set aside: a line for each, with its last words."""
-        if not self.aside:
-            return
-        width = max(len(a.run) for a in self.aside)
-        lines = [f"  {a.run:{width}}  {a.why}: {last_words(a.message)}" for a in self.aside]
-        raise RunFailed("\n".join([f"{len(self.aside)} of the runs did not come to their end:", *lines]))
+        _refuse(self.aside)
 
 
 @dataclasses.dataclass
@@ -155,10 +155,21 @@ def launch(
 
 
 def refuse_given_up(workdir: Workdir, specs: Sequence[RunSpec], retries: int) -> None:
-    """Raises RunFailed if one of the runs has failed too often, in whatever process, to be tried again."""
+    """Raises RunFailed if runs were refused or have failed too often, in whatever process, to be tried again."""
+    aside = []
     for spec in specs:
-        if (failures := _failures(workdir, spec)) > retries and not workdir.record(spec.run).exists():
-            raise RunFailed(f"{spec.run}: {_given_up(workdir, spec, failures)}")
+        story = attempting.load(workdir.attempts(spec.run))
+        is_over = story and (story[-1].why == "refused" or _failures(workdir, spec) > retries)
+        if is_over and not workdir.record(spec.run).exists():
+            aside.append(SetAside(spec.run, story[-1].why, story[-1].message))
+    _refuse(aside)
+
+
+def _refuse(aside: Sequence[SetAside]) -> None:
+    if aside:
+        width = max(len(a.run) for a in aside)
+        lines = [f"  {a.run:{width}}  {a.why}: {last_words(a.message)}" for a in aside]
+        raise RunFailed("\n".join([f"{len(aside)} of the runs did not come to their end:", *lines]))
 
 
 def _given_up(workdir: Workdir, spec: RunSpec, failures: int) -> str:

@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 import time
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,15 +51,27 @@ class _Trial:
 class Ray:
     """An engine of a Ray cluster; a context manager. This process must be on one of its hosts; it starts no device.
 
-    Each run has the smallest kind of slice over which its batch and its model split.
+    Args:
+      job: such as one of `ladder.engines.jobs`.
+      config, specs, workdir: the ladder's.
+      address: of the cluster; the one that this machine is part of where it is None.
+      asked: the slice that each run is given; where none is, the smallest kind over which its batch and model split.
 
     Raises:
-      ValueError: there is no such cluster, it has no slices, or a run does not split over any.
+      ValueError: there is no such cluster, it has not the slices, or a run does not split over any.
     """
 
     name = "ray"
 
-    def __init__(self, job: Job, config: LadderConfig, specs: Sequence[RunSpec], workdir: Workdir, address: str | None):
+    def __init__(
+        self,
+        job: Job,
+        config: LadderConfig,
+        specs: Sequence[RunSpec],
+        workdir: Workdir,
+        address: str | None,
+        asked: Mapping[str, Slice] = types.MappingProxyType({}),
+    ):
         self._job, self._config, self._workdir = job, config, workdir
         os.environ["RAY_TRAIN_V2_ENABLED"] = "1"
         try:
@@ -67,7 +80,7 @@ class Ray:
             where = f"at {address}" if address else "on this machine: name one with --address, or start it (ray start)"
             raise ValueError(f"there is no Ray cluster {where} ({storage.told(e)})") from None
         try:
-            self._slices = assigned(config, specs, kinds(ray.nodes()))
+            self._slices = assigned(config, specs, kinds(ray.nodes()), asked)
         except ValueError:
             ray.shutdown()
             raise
@@ -186,17 +199,24 @@ def kinds(nodes: Sequence[Mapping[str, Any]]) -> list[Slice]:
     return sorted(found, key=lambda where: (where.chips, str(where)))
 
 
-def assigned(config: LadderConfig, specs: Sequence[RunSpec], there: Sequence[Slice]) -> dict[str, Slice]:
-    """The smallest of the slices over which each run splits, by run.
+def assigned(
+    config: LadderConfig, specs: Sequence[RunSpec], there: Sequence[Slice], asked: Mapping[str, Slice]
+) -> dict[str, Slice]:
+    """By run, the slice that is asked for or, where none is, the smallest over which it splits.
 
     Raises:
-      ValueError: there are no slices, or a run does not split over any.
+      ValueError: the cluster has no slices, or not those that are asked for, or a run does not split over any.
     """
     if not there:
         raise ValueError("the Ray cluster has no TPU slices: none of its hosts has a label ray.io/tpu-topology")
+    if lacking := {run: where for run, where in asked.items() if where not in there}:
+        raise ValueError(
+            f"the Ray cluster has no slice {', '.join(sorted({str(where) for where in lacking.values()}))}, it has "
+            f"{', '.join(map(str, there))}; asked for by {', '.join(lacking)}"
+        )
     slices, unsplit = dict[str, Slice](), dict[str, str]()
     for spec in specs:
-        for where in there:
+        for where in [asked[spec.run]] if spec.run in asked else there:
             if why := splits.why_not(config.training, spec, where):
                 unsplit.setdefault(spec.run, why)
             else:

@@ -41,20 +41,26 @@ def test_every_generation_has_a_name_that_ray_knows():
 def test_a_run_is_given_the_smallest_slice_over_which_it_splits(spec):
     there = [Slice.of("v6e:2x2"), Slice.of("v6e:4x4")]
     specs = [_with_batch(spec, 8, "small"), _with_batch(spec, 16, "large")]
-    assert engine.assigned(CONFIG, specs, there) == {"small": there[0], "large": there[0]}
-    assert engine.assigned(CONFIG, specs[1:], there[1:]) == {"large": there[1]}
+    assert engine.assigned(CONFIG, specs, there, {}) == {"small": there[0], "large": there[0]}
+    assert engine.assigned(CONFIG, specs, there, {"large": there[1]}) == {"small": there[0], "large": there[1]}
+    assert engine.assigned(CONFIG, specs[1:], there[1:], {}) == {"large": there[1]}
 
 
 def test_a_batch_that_splits_over_no_slice_is_refused(spec):
     with pytest.raises(
         ValueError, match=r"1 of 2 runs do not split over any slice .* v4:2x2x2: b: a batch of 6 .* are b"
     ):
-        engine.assigned(CONFIG, [_with_batch(spec, 8), _with_batch(spec, 6, "b")], [Slice.of("v4:2x2x2")])
+        engine.assigned(CONFIG, [_with_batch(spec, 8), _with_batch(spec, 6, "b")], [Slice.of("v4:2x2x2")], {})
+
+
+def test_a_slice_that_the_cluster_has_not_is_refused_by_name(spec):
+    with pytest.raises(ValueError, match=r"has no slice v5p:2x2x4, it has v4:2x2x2; asked for by w8-m1"):
+        engine.assigned(CONFIG, [spec], [Slice.of("v4:2x2x2")], {spec.run: Slice.of("v5p:2x2x4")})
 
 
 def test_a_cluster_without_slices_is_refused(spec):
     with pytest.raises(ValueError, match="has no TPU slices"):
-        engine.assigned(CONFIG, [spec], [])
+        engine.assigned(CONFIG, [spec], [], {})
 
 
 class _UserError(Exception):
