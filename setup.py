@@ -34,6 +34,7 @@ TRAIN = [
 ]
 WATCH = ["clu>=0.0.12,<1", "tensorboard>=2.18,<3", "wandb>=0.18,<1"]
 TPU = ["jax[tpu]>=0.8,<1"]
+RAY = ["ray[train]>=2.60,<3"]
 TEST = [
     "setuptools>=77",
     "pytest>=8.3,<10",
@@ -95,6 +96,7 @@ setup(
         "watch": WATCH,
         "notebook": NOTEBOOK,
         "tpu": TPU,
+        "ray": RAY,
         "all": TRAIN + TEST,
     },
     entry_points={"console_scripts": ["ladder = ladder.cli.main:main"]},

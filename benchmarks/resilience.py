@@ -1,11 +1,12 @@
-"""A run that is killed again and again, in a bucket that fails: what is lost, and whether the end is the same.
+"""A run, or a whole ladder, that is killed again and again: what is lost, and whether the end is the same.
+
+    python benchmarks/resilience.py [KILLS] [FAULT_RATE] [SEED]      # a run, 20 kills, 2 %: some 5 minutes
+    python benchmarks/resilience.py engines [KILLS] [SEED]           # a ladder: see resilience_engines.py
 
 The run keeps everything in a local stand-in for Google Cloud Storage (`tests/support/fake_gcs.py`), of whose requests
 a share fails with 429, 500 or 503, comes late, or breaks off before or after it has been carried out. Its process is
 killed at random moments, with SIGKILL or, every fourth time, with SIGTERM, and started again until it comes to its end.
 The same run, on a disk and left alone, is what it is compared with.
-
-    python benchmarks/resilience.py [KILLS] [FAULT_RATE] [SEED]      # 20 kills, 2 %: some 5 minutes
 
 Prints one JSON line: `steps_redone`, all that were trained again after kills; `checkpoints_completed`, and of them
 `checkpoints_lost`, newest ones from which a start did not go on; `identical`, whether parameters, optimiser state and
@@ -33,6 +34,10 @@ BUCKET, FOLDER = "bucket", "ladder"
 
 def main() -> None:
     """Measures, and prints the line."""
+    if sys.argv[1:2] == ["engines"]:
+        import resilience_engines
+
+        return resilience_engines.main(*map(int, sys.argv[2:]))
     kills, fault_rate, seed = (cast(word) for cast, word in zip((int, float, int), _arguments(), strict=True))
     dice = random.Random(seed)
     started = time.monotonic()
@@ -92,6 +97,7 @@ def train(workdir: str, environment: dict[str, str], checkpoint_every_steps: int
     import orbax.checkpoint as ocp
 
     from ladder.config import Training
+    from ladder.events import Trained
     from ladder.spec import Workdir
     from ladder.training import pool
     from ladder.training.checkpoint import fingerprint
@@ -104,7 +110,7 @@ def train(workdir: str, environment: dict[str, str], checkpoint_every_steps: int
         store.write(w.train_records / "text", ((start_R[:, None] + 7 * np.arange(17)) % 97).astype(np.uint16))
         pool.write_mixture(w.train_records, [pool.Part(1.0, "text")])
     config = types.SimpleNamespace(training=Training(log_every_steps=1, checkpoint_every_steps=checkpoint_every_steps))
-    train_run(config, spec, w, lambda event: pipe.send(event.step))
+    train_run(config, spec, w, lambda event: pipe.send(event.step) if isinstance(event, Trained) else None)
     restored = ocp.StandardCheckpointer().restore(w.checkpoints(spec.run) / str(spec.steps) / "default")
     rows = [json.loads(line) for line in w.metrics(spec.run).read_text().splitlines()]
     pipe.send(

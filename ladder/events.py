@@ -4,6 +4,22 @@ import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
+class Claimed:
+    """A run's lease is the process's that is called `holder` there."""
+
+    run: str
+    holder: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Begun:
+    """A run is about to train the step after these."""
+
+    run: str
+    done: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Trained:
     """A run has come to `step`; `loss_nats` and `tokens_per_second` are means since its last report."""
 
@@ -31,6 +47,32 @@ class Finished:
 
 
 @dataclasses.dataclass(frozen=True)
+class Waits:
+    """A run cannot go on yet: another process holds it, or there is no machine for it."""
+
+    run: str
+    why: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Again:
+    """An attempt at a run ended without its end; it is carried out again, from its newest checkpoint."""
+
+    run: str
+    why: str
+    message: str
+
+
+@dataclasses.dataclass(frozen=True)
+class SetAside:
+    """A run is not carried out again; `message` is what it ended with."""
+
+    run: str
+    why: str
+    message: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Cached:
     """Of a part of a corpus, `shards_done` of `shards` are written and, where that is known, so many `tokens`."""
 
@@ -48,4 +90,4 @@ class LeftOut:
     documents: int
 
 
-Event = Trained | Evaluating | Finished
+Event = Claimed | Begun | Trained | Evaluating | Finished | Waits | Again | SetAside

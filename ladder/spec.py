@@ -142,6 +142,11 @@ class Workdir:
         return self.root / "corpus" / "corpus.json"
 
     @property
+    def own_lease(self) -> epath.Path:
+        """lease.json: who prepares the workdir or fits its law, while somebody does."""
+        return self.root / "lease.json"
+
+    @property
     def train_records(self) -> epath.Path:
         """Folder of the token records to train on, or of mixture.json that says where they are."""
         return self.root / "corpus" / "train"

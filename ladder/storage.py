@@ -4,6 +4,7 @@ gcsfs (files) and tensorstore (checkpoints) repeat what fails with 408, 429 or 5
 after a longer pause. An object appears when all of it has arrived, or not at all.
 """
 
+import errno
 import json
 import os
 import re
@@ -20,6 +21,13 @@ ONE_CLIENT = {"EPATH_USE_TF": "false", "FSSPEC_GCS": '{"use_listings_cache": fal
 
 PLACEHOLDER = "gs://BUCKET"  # in the configs that ship
 
+# What ends by itself, or when somebody makes room: a full disk, a storage or a host that is away for a while.
+OUTAGES = (errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EHOSTUNREACH, errno.ENETUNREACH)
+OUTAGE_CODES = (408, 429, 500, 502, 503, 504)
+SAYS_AWAY = re.compile(
+    "No space left on device|Disk quota exceeded|ENOSPC|EDQUOT|UNAVAILABLE|DEADLINE_EXCEEDED|"
+    "Connection (?:closed|reset|refused)|Broken pipe|Socket closed"
+)
 SAYS_NO = re.compile("Forbidden: |PERMISSION_DENIED|UNAUTHENTICATED|does not have storage[.]|DefaultCredentialsError")
 REMEDY = (
     "grant its account roles/storage.objectAdmin and roles/storage.legacyBucketReader there, or log in with "
@@ -136,6 +144,19 @@ def refusal(error: BaseException) -> str | None:
     where = f" on gs://{named[1] or named[2]}" if named else ""
     why = re.search(r"[^\s:]\S* does not have [\w. ]+", told)
     return f"no permission{where}: {why[0] if why else told[:200]}; {REMEDY}"
+
+
+def is_outage(error: BaseException | None) -> bool:
+    """Whether an error comes of a storage or a host that is full or away: the same may go well a while later."""
+    while error is not None:
+        if isinstance(error, ConnectionError | TimeoutError):
+            return True
+        if getattr(error, "errno", None) in OUTAGES or getattr(error, "code", None) in OUTAGE_CODES:
+            return True
+        if SAYS_AWAY.search(str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def told(error: BaseException) -> str:

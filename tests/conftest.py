@@ -26,6 +26,7 @@ from etils import epath
 from ladder import config as configs
 from ladder import plan as plans
 from ladder.config import Training
+from ladder.events import Trained
 from ladder.recipe import Hyperparameters
 from ladder.spec import RunSpec, Workdir
 from ladder.training.pool import Part, write_mixture
@@ -178,6 +179,8 @@ def train_here():
         events = []
 
         def report(event):
+            if not isinstance(event, Trained):
+                return
             events.append(event)
             if at and event.step in at:
                 at[event.step]()

@@ -9,8 +9,8 @@ from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
 from ladder import config as configs
 from ladder import plan as plans
-from ladder import storage
-from ladder.engines.local import RunFailed
+from ladder import refusals
+from ladder.engines.launch import RunFailed
 from ladder.spec import RunSpec
 
 LOG_COLUMNS = 120
@@ -39,13 +39,5 @@ def planned(config: str, overrides: tuple[str, ...]) -> tuple[configs.LadderConf
 
 def told(error: Exception) -> str | None:
     """The one line of an exception that refuses what was asked; None for a fault of the program."""
-    if isinstance(error, RunFailed):
-        return f"ladder: {error}"
-    if isinstance(error, ValueError | OSError):
-        return f"ladder: {storage.told(error)}"
-    if isinstance(error, ModuleNotFoundError):
-        need = "compiling for TPUs needs" if error.name == "libtpu" else "training and evaluating need"
-        extra = "tpu" if error.name == "libtpu" else "train"
-        return f"ladder: {error.name} is not installed; {need} pip install 'scaling-ladder[{extra}]'"
-    refused = storage.refusal(error)
-    return refused and f"ladder: {refused}"
+    line = str(error) if isinstance(error, RunFailed) else refusals.told(error)
+    return line and f"ladder: {line}"

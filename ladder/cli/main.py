@@ -36,7 +36,7 @@ def main() -> None:
 
 
 VERBS: tuple[Callable[..., None], ...] = (
-    *(runs.run, runs.plan, runs.train, runs.evaluate, runs.generate, runs.collect),
+    *(runs.run, runs.work, runs.plan, runs.train, runs.evaluate, runs.generate, runs.collect),
     *(laws.fit, laws.predict, laws.score, laws.advise, laws.report),
     *(status.status, corpus.cache, corpus.tokenizer, launch.launch, precompile.precompile),
 )

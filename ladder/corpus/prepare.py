@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # What may not change between two commands on one workdir: its corpus, and what is made of it to measure runs on.
 FIXED = ("corpus.", "model.sequence_length", "evaluation.sequences", "evaluation.tasks", "evaluation.questions")
+# What may change while runs of the workdir are under way.
+OF_NO_WORKDIR = ("training.", "machines")
 # What of the rest says which runs there are, how they are carried out, measured and read, but not what one of them is.
 OF_NO_RUN = ("name", "rungs", "targets", "training.", "machines", "fit.", "evaluation.")
 HELD_OUT_SEED = 0
@@ -72,6 +74,18 @@ def prepare(
 def _summary(workdir: Workdir) -> dict[str, Any]:
     """corpus.json."""
     return storage.read_json(workdir.corpus, CORPUS_REMEDY, "train_tokens", "train_rates", "validation_tokens")
+
+
+def refuse_change(config: LadderConfig, workdir: Workdir, under_way: str) -> None:
+    """Raises a ValueError if the workdir's config is another, where runs of it are under way, as `under_way` tells."""
+    if not workdir.config.exists():
+        return
+    differing = [told for key, told in _differences(config, workdir).items() if not key.startswith(OF_NO_WORKDIR)]
+    if differing:
+        raise ValueError(
+            f"{workdir.root} is being carried out by another config: {'; '.join(differing)}; wait for its runs, or "
+            f"stop them: {under_way}"
+        )
 
 
 def train_tokenizer(config: LadderConfig, size: int, out: epath.Path) -> None:
@@ -274,11 +288,16 @@ def _refuse_other_runs(config: LadderConfig, specs: Sequence[RunSpec], workdir: 
 
 def _differing(config: LadderConfig, workdir: Workdir) -> dict[str, str]:
     """How the workdir's config says otherwise what runs are, by key."""
+    differences = _differences(config, workdir)
+    return {k: told for k, told in differences.items() if k.startswith(FIXED) or not k.startswith(OF_NO_RUN)}
+
+
+def _differences(config: LadderConfig, workdir: Workdir) -> dict[str, str]:
     theirs, ours = _flat(configs.as_tree(configs.load(str(workdir.config)))), _flat(configs.as_tree(config))
     return {
         key: f"{key} is {theirs.get(key, 'absent')} there and {ours.get(key, 'absent')} here"
         for key in sorted(theirs.keys() | ours.keys())
-        if theirs.get(key) != ours.get(key) and (key.startswith(FIXED) or not key.startswith(OF_NO_RUN))
+        if theirs.get(key) != ours.get(key)
     }
 
 

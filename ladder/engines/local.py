@@ -1,28 +1,24 @@
-"""Many runs: one after another in this process, or side by side, each on cores of its own."""
+"""Runs side by side on this machine, each in a process with cores of its own."""
 
 import contextlib
+import dataclasses
 import multiprocessing
 import os
 import signal
 import sys
 import threading
 import time
-import traceback
 import warnings
-from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
-from types import FrameType
+from multiprocessing.context import SpawnProcess
 from typing import cast
 
-from ladder import quiet, storage
+from ladder import quiet
 from ladder.config import LadderConfig
-from ladder.events import Event, Finished
-from ladder.spec import RECORD_REMEDY, RunSpec, Workdir
-from ladder.training.preemption import Preempted
-
-Report = Callable[[Event], None]
-Job = Callable[[LadderConfig, RunSpec, Workdir, Report], None]
-
+from ladder.engines.attempts import Ended, Job, Report, attempt
+from ladder.spec import RunSpec, Workdir
+from ladder.training import preemption
+from ladder.training.preemption import EXIT_CODE
 
 # Has glibc, when a process starts, ask for huge pages. XLA takes fresh memory for every step, and on small pages a
 # sixth of a step goes into mapping it.
@@ -32,127 +28,103 @@ HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 GRACE_SECONDS = 25
 
 
-class RunFailed(RuntimeError):
-    """A run broke off for another reason than divergence."""
+@dataclasses.dataclass
+class _Slot:
+    """Cores, the process that has them, and the run that it does."""
+
+    cores: set[int]
+    process: SpawnProcess | None = None
+    pipe: Connection | None = None
+    run: str | None = None
 
 
-def launch(job: Job, config: LadderConfig, specs: Sequence[RunSpec], workdir: Workdir, report: Report) -> None:
-    """Does `job` for every run: in this process, or where `training.cores_per_run` says so side by side.
+class Local:
+    """An engine of processes, each on `training.cores_per_run` cores; a context manager that leaves none behind.
 
-    Args:
-      job: a function of this module.
-      config: the ladder's.
-      specs: the runs, in the order in which they start.
-      workdir: prepared (`ladder.corpus.prepare`).
-      report: called in this process with all that happens.
+    A process does one run after another, since it takes seconds to start.
 
     Raises:
-      ValueError: if there are fewer cores than one run asks for.
-      RunFailed: if a run was refused or failed for another reason than divergence; the others are stopped.
-      Preempted: this process was told to leave (SIGTERM); the runs under way are saved.
+      ValueError: there are fewer cores than one run asks for.
     """
-    if config.training.cores_per_run:
-        _side_by_side(job, config, specs, workdir, report)
-    else:
-        for spec in specs:
-            job(config, spec, workdir, report)
 
+    def __init__(self, job: Job, config: LadderConfig, workdir: Workdir, name: str):
+        self.name = name
+        self._given = (job, config, workdir, name)
+        self._slots = [_Slot(cores) for cores in _shares(config.training.cores_per_run)]
+        self._listening = preemption.raised()
 
-def train_and_evaluate(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Report) -> None:
-    """Trains a run and measures it, unless it diverges."""
-    quarantine = _train(config, spec, workdir, report)
-    if not quarantine:
-        quarantine = _evaluate(config, spec, workdir, report)
-    report(Finished(spec.run, quarantine))
+    def __enter__(self) -> "Local":
+        os.environ |= {name: value for name, value in HUGE_PAGES.items() if name not in os.environ}
+        self._listening.__enter__()
+        return self
 
+    def __exit__(self, *exception):
+        self._listening.__exit__(*exception)
+        for process in self._processes():
+            process.kill()
+            process.join()
 
-def train(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Report) -> None:
-    """Trains a run that has no record yet; if it diverges, its quarantined record says so."""
-    report(Finished(spec.run, _train(config, spec, workdir, report)))
+    def has_room(self, spec: RunSpec) -> bool:
+        """Whether there are cores without a run."""
+        return any(slot.run is None for slot in self._slots)
 
-
-def evaluate(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Report) -> None:
-    """Measures a trained run."""
-    report(Finished(spec.run, _evaluate(config, spec, workdir, report)))
-
-
-# What these two import waits until they are called, because a worker must own its cores before JAX starts its threads.
-
-
-def _train(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Report) -> str:
-    from fitting.testbeds.testbed import RunRecord
-    from ladder.evaluation.record import quarantine
-    from ladder.training.train import Diverged, train
-
-    if workdir.record(spec.run).exists():
-        return RunRecord.load(workdir.record(spec.run), RECORD_REMEDY).quarantine
-    try:
-        train(config, spec, workdir, report)
-    except Diverged as e:
-        return quarantine(config, spec, workdir, str(e)).quarantine
-    return ""
-
-
-def _evaluate(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Report) -> str:
-    from ladder.evaluation.evaluate import evaluate
-
-    return evaluate(config, spec, workdir, report).quarantine
-
-
-def _side_by_side(job: Job, config: LadderConfig, todo: Sequence[RunSpec], workdir: Workdir, report: Report) -> None:
-    os.environ |= {name: value for name, value in HUGE_PAGES.items() if name not in os.environ}
-    context = multiprocessing.get_context("spawn")
-    waiting, workers, busy = list(todo), [], {}
-    before = signal.signal(signal.SIGTERM, _leave)
-    try:
-        for cores in _shares(config.training.cores_per_run)[: len(todo)]:
-            here, there = context.Pipe()
-            worker = context.Process(target=_work, args=(job, config, workdir, cores, there))
-            worker.start()
+    def submit(self, spec: RunSpec) -> None:
+        """Gives it to a process, which is started where there is none."""
+        slot = min((slot for slot in self._slots if slot.run is None), key=lambda slot: slot.process is None)
+        if slot.process is None:
+            context = multiprocessing.get_context("spawn")
+            slot.pipe, there = context.Pipe()
+            slot.process = context.Process(target=_work, args=(*self._given, slot.cores, there))
+            slot.process.start()
             there.close()  # so that a worker's death ends its pipe
-            workers.append(worker)
-            busy[here] = waiting.pop(0)
-            _give(busy[here], here)
-        while busy:
-            for pipe in cast(list[Connection], wait(list(busy))):
-                try:
-                    event = pipe.recv()
-                except (EOFError, ConnectionResetError):
-                    raise RunFailed(f"the process that ran {busy[pipe].run} was killed; run again to go on") from None
-                if isinstance(event, Exception):
-                    raise event
-                report(event)
-                if isinstance(event, Finished):
-                    if waiting:
-                        busy[pipe] = waiting.pop(0)
-                        _give(busy[pipe], pipe)
-                    else:
-                        del busy[pipe]
-                        pipe.close()
-    except Preempted:
-        for worker in workers:
-            worker.terminate()  # which its run answers by saving
+        slot.run = spec.run
+        with contextlib.suppress(BrokenPipeError):  # a dead worker's pipe says so when it is read
+            cast(Connection, slot.pipe).send(spec)
+
+    def poll(self, report: Report, seconds: float) -> list[Ended]:
+        """Hears what the processes tell."""
+        at_work = {cast(Connection, slot.pipe): slot for slot in self._slots if slot.run}
+        if not at_work:
+            time.sleep(seconds)
+        ended = []
+        for pipe in cast(list[Connection], wait(list(at_work), seconds)):
+            slot = at_work[pipe]
+            try:
+                told = pipe.recv()
+            except (EOFError, ConnectionResetError):
+                told = _how_it_died(slot)
+            if isinstance(told, Ended):
+                slot.run = None
+                ended.append(told)
+            else:
+                report(told)
+        return ended
+
+    def stop(self) -> None:
+        """Lets the runs under way save, for as long as a spot machine would."""
+        for process in self._processes():
+            process.terminate()  # which its run answers by saving
         deadline = time.monotonic() + GRACE_SECONDS
-        for worker in workers:
-            worker.join(max(0, deadline - time.monotonic()))
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        for worker in workers:
-            worker.kill()
-            worker.join()
+        for process in self._processes():
+            process.join(max(0, deadline - time.monotonic()))
+
+    def _processes(self) -> list[SpawnProcess]:
+        return [slot.process for slot in self._slots if slot.process]
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
-    raise Preempted
+def _how_it_died(slot: _Slot) -> Ended:
+    process, run = cast(SpawnProcess, slot.process), cast(str, slot.run)
+    process.join()
+    code, slot.process = process.exitcode or 0, None
+    if code in (EXIT_CODE, -signal.SIGTERM):
+        return Ended(run, "taken away", "its process was told to stop")
+    if code == -signal.SIGKILL:
+        return Ended(run, "lost", "its process was killed, by a person or for want of memory")
+    how = f"died of {signal.Signals(-code).name}" if code < 0 else f"left with exit code {code}"
+    return Ended(run, "failed", f"its process {how}")
 
 
-def _give(spec: RunSpec, pipe: Connection) -> None:
-    with contextlib.suppress(BrokenPipeError):  # a dead worker's pipe says so when it is read
-        pipe.send(spec)
-
-
-def _work(job: Job, config: LadderConfig, workdir: Workdir, cores: set[int], pipe: Connection) -> None:
+def _work(job: Job, config: LadderConfig, workdir: Workdir, name: str, cores: set[int], pipe: Connection) -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent stops its workers
     quiet.libraries()
@@ -163,14 +135,7 @@ def _work(job: Job, config: LadderConfig, workdir: Workdir, cores: set[int], pip
     with contextlib.suppress(EOFError):  # the parent closes the pipe when no run is left
         while True:
             spec = pipe.recv()
-            try:
-                job(config, spec, workdir, pipe.send)
-            except (ValueError, OSError) as e:  # a refusal, as the command line takes them
-                pipe.send(RunFailed(f"{spec.run}: {storage.told(e)}"))
-            except ModuleNotFoundError as e:
-                pipe.send(e)
-            except Exception:
-                pipe.send(RunFailed(f"{spec.run} failed:\n{traceback.format_exc()}"))
+            pipe.send(attempt(job, config, spec, workdir, pipe.send, name))
 
 
 def _die_with_parent() -> None:

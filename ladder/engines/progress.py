@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from ladder.events import Cached, Evaluating, Event, Finished, LeftOut, Trained
+from ladder.engines.attempts import last_words
+from ladder.events import Again, Begun, Cached, Evaluating, Event, Finished, LeftOut, SetAside, Trained, Waits
 from ladder.spec import RunSpec
 
 
@@ -72,6 +73,11 @@ class Display:
     def __call__(self, event: Event) -> None:
         """Shows one event."""
         match event:
+            case Begun():
+                # What was done before took no time now, and must not make the rate look better than it is.
+                before, self._step[event.run] = self._flops_done(), event.done
+                if self._flops_at_start is not None:
+                    self._flops_at_start += self._flops_done() - before
             case Trained():
                 self._step[event.run] = event.step
                 self._show(event.run, f"loss {event.loss_nats:.3f}  {event.tokens_per_second:,.0f} tokens/s")
@@ -81,11 +87,17 @@ class Display:
             case Finished():
                 self._step[event.run] = self._specs[event.run].steps
                 self._finished += 1
-                row = self._rows.pop(event.run, None)
-                if row is not None:
-                    self._progress.remove_task(row)
+                self._remove_row(event.run)
                 state = f"[red]quarantined[/red]: {escape(event.quarantine)}" if event.quarantine else "done"
                 self._console.print(f"{event.run}  {state}  ({self._finished} of {len(self._specs)} runs)")
+            case Waits():
+                self._console.print(f"{event.run}  waits for {escape(event.why)}")
+            case Again():
+                self._remove_row(event.run)
+                self._console.print(f"{event.run}  {event.why}: {escape(last_words(event.message))}; it is tried again")
+            case SetAside():
+                self._remove_row(event.run)
+                self._console.print(f"{event.run}  [red]set aside[/red], {event.why}: {escape(event.message)}")
         self._progress.update(self._total, completed=self._flops_done(), note=self._overall())
 
     def _show(self, run: str, note: str) -> None:
@@ -94,6 +106,11 @@ class Display:
         if not self._console.is_terminal and self._seldom.due():
             percent = 100 * self._step[run] / self._specs[run].steps
             self._console.print(f"{run}  {percent:.0f}%  {note}  ({overall})", soft_wrap=True)
+
+    def _remove_row(self, run: str) -> None:
+        row = self._rows.pop(run, None)
+        if row is not None:
+            self._progress.remove_task(row)
 
     def _row(self, run: str) -> TaskID:
         if run not in self._rows:
@@ -109,7 +126,6 @@ class Display:
     def _overall(self) -> str:
         done, now = self._flops_done(), time.monotonic()
         if self._flops_at_start is None:
-            # What a restart finds done took no time now, and must not make the rate look better than it is.
             self._flops_at_start, self._started = done, now
         note = f"{self._finished} of {len(self._specs)} runs"
         if now > self._started and done > self._flops_at_start:

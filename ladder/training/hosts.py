@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import itertools
 import os
 import sys
 import threading
@@ -14,6 +15,7 @@ DAY_SECONDS = 86_400
 LATE_SECONDS = 30
 LISTEN_SECONDS = 0.5
 LEAVE_SECONDS = 10
+FAULT_CODE = 70  # EX_SOFTWARE of sysexits.h
 REFUSED, LEFT = "ladder/refused", "ladder/left"  # keys of the coordination service
 EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
@@ -63,9 +65,10 @@ def _told_if_late(line: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def one_end(words: Callable[[Exception], str | None]) -> Iterator[None]:
-    """Has all processes end where one refuses: at once, with its line on stderr and exit code 1.
+    """Has all processes end where one refuses: at once, with its line on stderr and one exit code.
 
-    Without it the others would wait for minutes for the one that left, and be aborted.
+    Without it the others would wait for minutes for the one that left, and be aborted. The code is 1 for a refusal,
+    which would come again, `FAULT_CODE` for a fault, and an exception's own where it has an `exit_code`.
 
     Args:
       words: the line that says what an exception refuses; None for a fault, whose traceback is printed here alone.
@@ -76,17 +79,18 @@ def one_end(words: Callable[[Exception], str | None]) -> Iterator[None]:
         if not _is_one_of_many():
             raise
         line = words(error)
+        code = getattr(error, "exit_code", 1 if line else FAULT_CODE)
         if line is None:
             traceback.print_exc()
             line = f"ladder: process {_state().process_id} failed: {type(error).__name__}"
         try:
-            _state().client.key_value_set(REFUSED, line)
+            _state().client.key_value_set(REFUSED, f"{code} {line}")
         except RuntimeError as failed:
             if "ALREADY_EXISTS" not in str(failed):  # the first process is gone: nobody can be told
                 print(line, file=sys.stderr, flush=True)
-                os._exit(1)
+                os._exit(code)
         time.sleep(2 * LEAVE_SECONDS)  # in which the listening thread ends this process like all others
-        os._exit(1)
+        os._exit(code)
 
 
 def _listen() -> None:
@@ -98,16 +102,17 @@ def _listen() -> None:
 def _leave_when_one_refuses(client: Any) -> None:
     while True:
         try:
-            line = client.key_value_try_get(REFUSED)
+            refused = client.key_value_try_get(REFUSED)
         except RuntimeError as error:
             if "NOT_FOUND" not in str(error):
                 return  # the others are gone, or this process is leaving
             time.sleep(LISTEN_SECONDS)
         else:
-            _leave(line)
+            code, _, line = refused.partition(" ")
+            _leave(line, int(code))
 
 
-def _leave(line: str) -> NoReturn:
+def _leave(line: str, code: int) -> NoReturn:
     # Not by an exception: the main thread may be anywhere, and JAX's own end waits for processes that are gone.
     print(line, file=sys.stderr, flush=True)
     state = _state()
@@ -116,7 +121,7 @@ def _leave(line: str) -> NoReturn:
             state.client.key_value_set(f"{LEFT}/{state.process_id}", "")
         else:
             _outlast_the_others(state)
-    os._exit(1)
+    os._exit(code)
 
 
 def _outlast_the_others(state: Any) -> None:
@@ -155,3 +160,24 @@ def wait(place: str) -> None:
         from orbax.checkpoint import multihost
 
         multihost.get_barrier_sync_fn()(key=place, timeout_ms=DAY_SECONDS * 1000)
+
+
+class Word:
+    """What the first process says to all others, one text after another; each makes one, with a name of its own."""
+
+    def __init__(self, name: str):
+        self._keys = (f"ladder/{name}/{number}" for number in itertools.count())
+
+    def say(self, text: str) -> None:
+        """To be called by the first process."""
+        if _is_one_of_many():
+            _state().client.key_value_set(next(self._keys), text)
+
+    def hear(self) -> str:
+        """The next text, for which it waits for up to a day; to be called by all others."""
+        return _state().client.blocking_key_value_get(next(self._keys), DAY_SECONDS * 1000)
+
+
+def are_many() -> bool:
+    """Whether several processes carry out this command together."""
+    return _is_one_of_many()

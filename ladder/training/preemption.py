@@ -1,8 +1,12 @@
 """Notice that this machine will be taken away: SIGTERM, which a run answers by saving at once."""
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType
+
+from ladder.training import hosts
 
 EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: try again
 
@@ -15,6 +19,23 @@ class Preempted(SystemExit):
 
     def __str__(self) -> str:
         return "told to stop; what was under way is saved, and the same command goes on"
+
+
+@contextlib.contextmanager
+def raised() -> Iterator[None]:
+    """Has SIGTERM raise Preempted, where no `Notice` listens; where there are many processes, JAX listens in each."""
+    if hosts.are_many() or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise Preempted
 
 
 class Notice:

@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ladder.config import LadderConfig
-from ladder.events import Trained
+from ladder.events import Begun, Trained
 from ladder.spec import RunSpec, Workdir
 from ladder.training import mesh as meshes
 from ladder.training.checkpoint import Checkpoints, Damaged
@@ -25,7 +25,7 @@ class Diverged(RuntimeError):
         super().__init__(f"{run} diverged at step {step}: loss {loss_nats}, gradient norm {grad_norm}")
 
 
-def train(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Callable[[Trained], None]) -> None:
+def train(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Callable[[Begun | Trained], None]) -> None:
     """Trains a run to its last step, going on from its newest checkpoint; a trained run is left as it is.
 
     Where there are many processes (`ladder.training.hosts`), all of them call this, and the first one writes.
@@ -34,7 +34,7 @@ def train(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Callabl
       config: the ladder's; its `training` says how often to log and to checkpoint.
       spec: the run.
       workdir: holds the token records; gets checkpoints and metrics.jsonl.
-      report: called every `log_every_steps`.
+      report: called before the first step that is trained, and every `log_every_steps`.
 
     Raises:
       Diverged: naming the first step that is not finite. No state after it is ever saved.
@@ -53,6 +53,7 @@ def train(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Callabl
             return
         state = program.loaded(state) if done else program.init()
         watch.start(done)
+        report(Begun(spec.run, done))
 
         pending = []
         for step, batch_BxT in enumerate(batches.on_mesh(range(done, spec.steps), program.batch_sharding), done + 1):

@@ -1,5 +1,6 @@
 """The whole path at a tiny size: one command to a report, and the same report whatever was killed on the way."""
 
+import contextlib
 import csv
 import dataclasses
 import datetime
@@ -21,7 +22,10 @@ from fitting.artifacts import frozen
 from fitting.testbeds.testbed import RunRecord
 from ladder import config as configs
 from ladder import plan as plans
-from ladder.engines import local
+from ladder.engines import attempts
+from ladder.engines.here import Here
+from ladder.engines.jobs import train_and_evaluate
+from ladder.engines.launch import launch
 from ladder.events import Finished
 from ladder.spec import Workdir
 from results import runs_of, same_results
@@ -118,8 +122,8 @@ def _kill(command, workdir, after_s, whole):
         os.kill(victim, signal.SIGKILL)
     _, err = process.communicate(timeout=600)
     _all_gone(family)
-    if victim in workers and process.returncode:
-        assert "was killed; run again to go on" in err.splitlines()[-1]
+    if victim in workers:
+        assert process.returncode == 0 and "lost: its process was killed" in err
     return process.returncode
 
 
@@ -167,7 +171,9 @@ def test_a_ladder_that_was_killed_ends_as_one_that_was_not(finished, command, tm
     rng = random.Random(0)
     for whole in (True, False):
         _kill(command(tmp_path / "w"), tmp_path / "w", rng.uniform(0, took_s / 8), whole)
-    _finish(command(tmp_path / "w"))
+    stories = [attempts.load(path) for path in epath.Path(tmp_path / "w/runs").glob("*/attempts.jsonl")]
+    assert [story[-1].why for story in stories] == ["finished"] * len(runs_of(reference))
+    assert sum(attempt.why == "lost" for story in stories for attempt in story) >= 2
     same_results(tmp_path / "w", reference)
 
 
@@ -181,9 +187,53 @@ def test_a_ladder_that_was_killed_many_times_ends_as_one_that_was_not(finished, 
     same_results(tmp_path / "w", reference)
 
 
+<<<<<<< HEAD
 def test_a_run_that_diverges_is_quarantined_while_the_others_go_on_and_no_finished_one_is_trained_again(
     finished, command, tmp_path
 ):
+=======
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 48 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "disk", folder], capture_output=True).returncode:
+        pytest.skip("this user cannot mount a disk")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def _fill(path):
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        for size in (1 << 20, 1 << 12, 1):
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(bytes(size))
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_for_a_while_costs_time_and_nothing_else(finished, command, small_disk):
+    reference, _, _, _ = finished
+    w = small_disk / "w"
+    process = _start(command(w))
+    while not list(w.glob("runs/*/checkpoints/100")):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    filler = small_disk / "filler"
+    _fill(filler)
+    time.sleep(20)
+    assert process.poll() is None
+    filler.unlink()
+    _, err = process.communicate(timeout=1800)
+    assert process.returncode == 0, err
+    assert "taken away: " in err and "No space left on device" in err
+    same_results(w, reference)
+    stories = [attempts.load(epath.Path(path)) for path in w.glob("runs/*/attempts.jsonl")]
+    assert {attempt.why for story in stories for attempt in story} == {"taken away", "finished"}
+
+
+def test_a_run_that_diverges_is_quarantined_while_the_others_go_on_and_the_fit_says_so(finished, command, tmp_path):
+>>>>>>> lease
     workdir = tmp_path / "w"
     shutil.copytree(finished[0], workdir)
     for run in ("w6-m4", "w8-m4"):
@@ -195,7 +245,9 @@ def test_a_run_that_diverges_is_quarantined_while_the_others_go_on_and_no_finish
     bad, good = plans.find(specs, "w6-m4"), plans.find(specs, "w8-m4")
     bad = dataclasses.replace(bad, hyperparameters=bad.hyperparameters.scaled(1e30))
     events = []
-    local.launch(local.train_and_evaluate, config, [bad, good], Workdir(epath.Path(workdir)), events.append)
+    w = Workdir(epath.Path(workdir))
+    with Here(train_and_evaluate, config, w, "local") as engine:
+        launch(engine, [bad, good], w, events.append)
 
     ended = {event.run: event.quarantine for event in events if isinstance(event, Finished)}
     assert "w6-m4 diverged at step " in ended["w6-m4"] and not ended["w8-m4"]

@@ -112,9 +112,12 @@ def train(spec, workdir, kill_at=None, stop_at=None):
     import jax
 
     from ladder.config import Training
+    from ladder.events import Trained
     from ladder.training.train import train
 
     def report(event):
+        if not isinstance(event, Trained):
+            return
         if event.step == kill_at and jax.process_index() == jax.process_count() - 1:
             os.kill(os.getpid(), signal.SIGKILL)
         if event.step == stop_at and jax.process_index() == 0:

@@ -4,10 +4,13 @@ import json
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from etils import epath
 
+from ladder import spec as specs
 from ladder.spec import Workdir
+from ladder.training import mesh as meshes
+from ladder.training.checkpoint import Checkpoints
+from ladder.training.step import abstract_on_disk
 
 
 def runs_of(workdir):
@@ -15,21 +18,20 @@ def runs_of(workdir):
     return [row["run"] for row in json.loads((workdir / "plan.json").read_text())["runs"]]
 
 
-def _params(workdir, run):
-    """Every array of a run's last checkpoint."""
-    folder = Workdir(epath.Path(workdir)).checkpoints(run)
-    with ocp.CheckpointManager(folder) as manager:
-        step = manager.latest_step()
-        assert step == next(
-            row["steps"] for row in json.loads((workdir / "plan.json").read_text())["runs"] if row["run"] == run
-        )
-        return manager.restore(step, args=ocp.args.StandardRestore())
+def _state(workdir, run):
+    """Every array of a run's last checkpoint, on one device whatever saved it."""
+    w = Workdir(epath.Path(workdir))
+    spec = specs.load(w.spec(run))
+    with Checkpoints(w.checkpoints(run)) as checkpoints:
+        assert checkpoints.latest_step() == spec.steps
+        one_device = meshes.make((1, 1, 1), jax.devices()[:1])
+        return checkpoints.restore(spec.steps, abstract_on_disk(spec, one_device))
 
 
 def same_results(workdir, other):
     """Asserts that two workdirs hold the same, to the last bit, but for times."""
     for run in runs_of(other):
-        jax.tree.map(np.testing.assert_array_equal, _params(workdir, run), _params(other, run))
+        jax.tree.map(np.testing.assert_array_equal, _state(workdir, run), _state(other, run))
         name = f"runs/{run}/record.json"
         assert (workdir / name).read_bytes() == (other / name).read_bytes()
         rows, expected = (

@@ -1,7 +1,9 @@
-"""Many runs: in turn or side by side, with failures that are told and no process left behind."""
+"""Many runs: in turn or side by side, each failure by its kind, and no process left behind."""
 
+import errno
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -12,8 +14,11 @@ import pytest
 from etils import epath
 
 from ladder.config import Training
-from ladder.engines import local
-from ladder.events import Finished
+from ladder.engines import attempts
+from ladder.engines.here import Here
+from ladder.engines.launch import RunFailed, launch
+from ladder.engines.local import Local
+from ladder.events import Again, Begun, Finished, SetAside, Trained
 from ladder.spec import Workdir
 from ladder.training.preemption import EXIT_CODE, Notice, Preempted
 
@@ -48,7 +53,31 @@ def hang(config, spec, workdir, report):
 
 
 def die(config, spec, workdir, report):
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def go_on(config, spec, workdir, report):
+    """Ten steps with a checkpoint after each; run b is killed at its fourth and told to leave at its seventh."""
+    path = workdir.root / f"{spec.run}.steps"
+    done = int(path.read_text()) if path.exists() else 0
+    report(Begun(spec.run, done))
+    for step in range(done + 1, 11):
+        report(Trained(spec.run, step, 1.0, 1.0))
+        if spec.run == "b" and step in (4, 7) and not (workdir.root / str(step)).exists():
+            (workdir.root / str(step)).touch()
+            os.kill(os.getpid(), signal.SIGKILL if step == 4 else signal.SIGTERM)
+            time.sleep(60)
+        path.write_text(str(step))
+    report(Finished(spec.run, ""))
+
+
+def find_no_room(config, spec, workdir, report):
+    report(Begun(spec.run, 0))
+    found = workdir.root / f"{spec.run}.found"
+    if not found.exists():
+        found.touch()
+        raise ValueError("RESOURCE_EXHAUSTED: writing") from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    report(Finished(spec.run, ""))
 
 
 def save_when_told(config, spec, workdir, report):
@@ -67,16 +96,28 @@ def quarantine_b(config, spec, workdir, report):
 
 @pytest.fixture
 def run(tmp_path):
-    """Launches a job for runs `a`, `b`, … and gives the events."""
+    """Launches a job for runs `a`, `b`, … and gives the events, and what is left."""
 
-    def launched(job, runs, cores_per_run=1):
-        events = []
+    def launched(job, runs, cores_per_run=1, **how):
+        events, workdir = [], Workdir(epath.Path(tmp_path))
         config = types.SimpleNamespace(training=Training(cores_per_run=cores_per_run))
         specs = [types.SimpleNamespace(run=run) for run in runs]
-        local.launch(job, config, specs, Workdir(epath.Path(tmp_path)), events.append)
-        return events
+        with (Local if cores_per_run else Here)(job, config, workdir, "local") as engine:
+            left = launch(engine, specs, workdir, events.append, **how)
+        assert not list(tmp_path.glob("runs/*/lease.json"))
+        return events, left
 
     return launched
+
+
+@pytest.fixture
+def story(tmp_path):
+    """How the attempts at a run ended."""
+    return lambda run: attempts.load(Workdir(epath.Path(tmp_path)).attempts(run))
+
+
+def _finished(events):
+    return [event.run for event in events if isinstance(event, Finished)]
 
 
 def _gone(pid: int) -> bool:
@@ -96,45 +137,78 @@ def _until(condition, seconds=300):
 
 
 def test_runs_in_this_process_go_in_turn(run):
-    assert [event.run for event in run(quarantine_b, "abc", cores_per_run=0)] == ["a", "b", "c"]
+    assert _finished(run(quarantine_b, "abc", cores_per_run=0)[0]) == ["a", "b", "c"]
 
 
-def test_an_error_in_this_process_is_its_own(run):
-    with pytest.raises(ArithmeticError):
-        run(explode, "ab", cores_per_run=0)
+@pytest.mark.parametrize("cores_per_run", [0, pytest.param(1, marks=needs_affinity)])
+def test_a_run_that_fails_is_tried_again_and_set_aside_while_all_others_go_on(run, story, cores_per_run):
+    events, left = run(explode, "abc", cores_per_run, retries=1)
+    assert sorted(_finished(events)) == ["a", "c"]
+    assert [(type(event), event.why) for event in events if event.run == "b" and hasattr(event, "why")] == [
+        (Again, "failed"),
+        (SetAside, "failed"),
+    ]
+    assert [attempt.why for attempt in story("b")] == ["failed", "failed"]
+    assert "in explode" in left.aside[0].message
+    with pytest.raises(RunFailed, match=r"(?m)^  b  failed: ArithmeticError: no such number$"):
+        left.refuse_failures()
+
+
+def test_failures_of_earlier_commands_count_where_they_are_to_be_remembered(run, story):
+    run(explode, "b", cores_per_run=0, retries=1)
+    events, left = run(explode, "b", cores_per_run=0, retries=1, remember=True)
+    assert [type(event) for event in events] == [SetAside] and "have it tried again" in left.aside[0].message
+    assert len(story("b")) == 2
+    run(explode, "b", cores_per_run=0, retries=1)
+    assert len(story("b")) == 4
+
+
+def test_a_full_disk_is_no_failure_of_the_run(run, story):
+    events, left = run(find_no_room, "a", cores_per_run=0, retries=0)
+    assert _finished(events) == ["a"] and not left.aside
+    (full,) = (event for event in events if isinstance(event, Again))
+    assert full.why == "taken away" and [attempt.why for attempt in story("a")] == ["taken away", "finished"]
+
+
+@needs_affinity
+def test_a_run_that_was_killed_and_told_to_leave_goes_on_without_count(run, story):
+    events, left = run(go_on, "abc", retries=0)
+    assert sorted(_finished(events)) == ["a", "b", "c"] and not left.aside
+    assert [(a.why, a.first_step, a.last_step, a.steps_redone) for a in story("b")] == [
+        ("lost", 1, 4, 0),
+        ("taken away", 4, 7, 1),
+        ("finished", 7, 10, 1),
+    ]
+    assert [(a.why, a.first_step, a.last_step) for a in story("a")] == [("finished", 1, 10)]
 
 
 @needs_affinity
 def test_runs_side_by_side_have_cores_of_their_own_and_all_finish(run, tmp_path):
-    events = run(note_cores, "abc")
-    assert sorted(event.run for event in events) == ["a", "b", "c"]
+    assert sorted(_finished(run(note_cores, "abc")[0])) == ["a", "b", "c"]
     assert {(tmp_path / name).read_text() for name in "abc"} <= {str(core) for core in CORES}
 
 
 @needs_affinity
-def test_an_error_in_a_worker_comes_with_its_run_and_traceback(run):
-    with pytest.raises(local.RunFailed, match=r"(?s)^b failed:.*in explode.*ArithmeticError: no such number"):
-        run(explode, "abc")
+@pytest.mark.parametrize(
+    ("job", "run_", "message"),
+    [
+        (refuse, "a", "a has no text"),
+        (refuse, "b", ".* is gone"),
+        (lack, "a", "jax_of_another_world is not installed; training and evaluating need pip install .*"),
+    ],
+)
+def test_a_refusal_is_one_line_and_is_not_tried_again(run, story, job, run_, message):
+    _, left = run(job, run_)
+    (refused,) = left.aside
+    assert refused.why == "refused" and re.fullmatch(message, refused.message)
+    assert [attempt.why for attempt in story(run_)] == ["refused"]
 
 
 @needs_affinity
-@pytest.mark.parametrize(("run_", "why"), [("a", "a: a has no text"), ("b", "b: .* is gone")])
-def test_a_refusal_in_a_worker_is_one_line_without_a_traceback(run, run_, why):
-    with pytest.raises(local.RunFailed, match=f"^{why}$"):
-        run(refuse, run_)
-
-
-@needs_affinity
-def test_what_is_not_installed_is_told_as_in_this_process(run):
-    with pytest.raises(ModuleNotFoundError) as told:
-        run(lack, "a")
-    assert told.value.name == "jax_of_another_world"
-
-
-@needs_affinity
-def test_a_killed_worker_is_told_with_its_run_and_what_to_do(run):
-    with pytest.raises(local.RunFailed, match="the process that ran a was killed; run again to go on"):
-        run(die, "a")
+def test_a_process_that_dies_of_its_own_is_a_failure_and_written_down(run, story):
+    _, left = run(die, "a", retries=1)
+    assert left.aside[0].message == "its process died of SIGSEGV"
+    assert [(a.why, a.message) for a in story("a")] == [("failed", "its process died of SIGSEGV")] * 2
 
 
 def test_more_cores_than_there_are_is_refused(run):
@@ -148,13 +222,16 @@ sys.path.insert(0, sys.argv[1])
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from etils import epath
 import test_local
-from ladder.engines import local
+from ladder.engines.launch import launch
+from ladder.engines.local import Local
 from ladder.config import Training
 from ladder.spec import Workdir
 
 config = types.SimpleNamespace(training=Training(cores_per_run=1))
 specs = [types.SimpleNamespace(run=run) for run in "ab"]
-local.launch(getattr(test_local, sys.argv[3]), config, specs, Workdir(epath.Path(sys.argv[2])), print)
+workdir = Workdir(epath.Path(sys.argv[2]))
+with Local(getattr(test_local, sys.argv[3]), config, workdir, "local") as engine:
+    launch(engine, specs, workdir, print)
 """
 
 
@@ -174,8 +251,9 @@ def _stopped_parent(tmp_path, job, sent):
 
 
 @needs_affinity
-def test_a_parent_that_is_told_to_leave_lets_its_workers_save(tmp_path):
+def test_a_parent_that_is_told_to_leave_lets_its_workers_save(tmp_path, story):
     assert _stopped_parent(tmp_path, "save_when_told", signal.SIGTERM) == EXIT_CODE
+    assert [attempt.why for attempt in story("a")] == ["taken away"]
     assert len(list(tmp_path.glob("?.saved"))) == min(2, len(CORES))
 
 

@@ -11,7 +11,9 @@ from fitting.testbeds.testbed import RunRecord
 from ladder import config as configs
 from ladder import plan as plans
 from ladder.corpus.prepare import prepare
-from ladder.engines import local
+from ladder.engines.here import Here
+from ladder.engines.jobs import train_and_evaluate
+from ladder.engines.launch import launch
 from ladder.evaluation import record as records
 from ladder.evaluation import reuse as reusing
 from ladder.evaluation.reuse import reuse
@@ -38,7 +40,7 @@ def _carried_out(config, specs, workdir):
     trained = []
     report = lambda event: trained.append(event.run) if type(event).__name__ == "Trained" else None  # noqa: E731
     todo = [spec for spec in specs if not records.is_finished(config, spec, workdir)]
-    local.launch(local.train_and_evaluate, config, todo, workdir, report)
+    launch(Here(train_and_evaluate, config, workdir, "local"), todo, workdir, report)
     return list(dict.fromkeys(trained))
 
 
@@ -82,7 +84,8 @@ def reused(two_runs, first, tmp_path):
 
 def _files(workdir, run):
     root = pathlib.Path(workdir.root) / "runs" / run
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    own = (path for path in root.rglob("*") if path.is_file() and path.name != "attempts.jsonl")
+    return {str(path.relative_to(root)): path.read_bytes() for path in own}
 
 
 def test_finished_runs_are_taken_bit_for_bit_and_only_others_are_trained(first, reused):
