@@ -122,7 +122,7 @@ class Ray:
             "number": self._begun,
             "mailbox": self._mailbox,
             "job": self._job,
-            "config": self._config,
+            "config": dataclasses.replace(self._config, training=self._config.training.on(where.devices)),
             "spec": spec,
             "workdir": str(self._workdir.root),
         }
@@ -217,7 +217,7 @@ def assigned(
     slices, unsplit = dict[str, Slice](), dict[str, str]()
     for spec in specs:
         for where in [asked[spec.run]] if spec.run in asked else there:
-            if why := splits.why_not(config.training, spec, where):
+            if why := splits.why_not(config.training.on(where.devices), spec, where):
                 unsplit.setdefault(spec.run, why)
             else:
                 slices[spec.run] = where
