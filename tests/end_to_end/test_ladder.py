@@ -187,11 +187,6 @@ def test_a_ladder_that_was_killed_many_times_ends_as_one_that_was_not(finished, 
     same_results(tmp_path / "w", reference)
 
 
-<<<<<<< HEAD
-def test_a_run_that_diverges_is_quarantined_while_the_others_go_on_and_no_finished_one_is_trained_again(
-    finished, command, tmp_path
-):
-=======
 @pytest.fixture
 def small_disk(tmp_path):
     """A disk of 48 MiB."""
@@ -232,8 +227,9 @@ def test_a_disk_that_is_full_for_a_while_costs_time_and_nothing_else(finished, c
     assert {attempt.why for story in stories for attempt in story} == {"taken away", "finished"}
 
 
-def test_a_run_that_diverges_is_quarantined_while_the_others_go_on_and_the_fit_says_so(finished, command, tmp_path):
->>>>>>> lease
+def test_a_run_that_diverges_is_quarantined_while_the_others_go_on_and_no_finished_one_is_trained_again(
+    finished, command, tmp_path
+):
     workdir = tmp_path / "w"
     shutil.copytree(finished[0], workdir)
     for run in ("w6-m4", "w8-m4"):
