@@ -56,7 +56,7 @@ def status(
                 print(encoding.dumps(as_data(look, forecast), allow_nan=False), flush=True)
             elif json:
                 print_json(as_data(look, forecast))
-            else:
+            elif watch or not again:
                 show(as_text(look.status, forecast))
             if not again:
                 break
