@@ -11,6 +11,7 @@ from etils import epath
 import processes
 from ladder.engines import attempts, lease
 from ladder.spec import Workdir
+from results import same_results
 
 
 @pytest.fixture
@@ -97,3 +98,22 @@ def test_no_ray_is_imported_and_no_device_started_for(arguments):
     command = [sys.executable, "-c", IMPORTS, *arguments]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert out.splitlines()[-1] == "0"
+
+
+@pytest.mark.slow
+def test_two_processes_that_share_every_run_work_as_one(tree, write_config, tmp_path):
+    rungs = [
+        {"sizes": ["w4", "w6", "w8"], "token_multipliers": [20]},
+        {"sizes": ["w4", "w6"], "token_multipliers": [40]},
+    ]
+    training = {"checkpoint_every_steps": 20, "log_every_steps": 10}
+    config = write_config(tree | {"rungs": rungs, "targets": [], "recipe": {"name": "gadre2024"}, "training": training})
+    one, two = tmp_path / "one", tmp_path / "two"
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    command = [*processes.LADDER, "work", config, "--workdir"]
+    subprocess.run([*command, one], env=environment | {"JAX_NUM_CPU_DEVICES": "2"}, check=True)
+    gang = [subprocess.Popen([*command, two], env=environment | place) for place in processes.places(2)]
+    assert [process.wait() for process in gang] == [0, 0]
+    same_results(two, one)
+    stories = [attempts.load(epath.Path(path)) for path in two.glob("runs/*/attempts.jsonl")]
+    assert [[attempt.why for attempt in story] for story in stories] == [["finished"]] * 5
