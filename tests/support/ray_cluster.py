@@ -1,6 +1,5 @@
 """A Ray cluster of this machine whose TPU slices are CPUs: real scheduling, gangs, collectives and deaths."""
 
-import contextlib
 import os
 import pathlib
 
@@ -54,14 +53,3 @@ class Slices:
             labels={f"ray.io/tpu-{name}": value for name, value in labels.items()},
             env_vars=self._environment | tpu,
         )
-
-
-@contextlib.contextmanager
-def no_ray_left():
-    """Has this process leave whatever Ray cluster it joined."""
-    import ray
-
-    try:
-        yield
-    finally:
-        ray.shutdown()
