@@ -87,13 +87,15 @@ def attempt(job: Job, config: LadderConfig, spec: RunSpec, workdir: Workdir, rep
     Raises:
       Preempted, KeyboardInterrupt: this process is to leave; the attempt is written down.
     """
+    path = workdir.attempts(spec.run)
     try:
+        load(path)  # a damaged one is refused before anything is done
         lease = leases.claim(workdir.lease(spec.run), engine)
     except leases.Busy as e:
         return Ended(spec.run, "held", leases.told(e.holder))
     except Exception as e:
         return ended_by(spec.run, e)
-    steps, path = Steps(), workdir.attempts(spec.run)
+    steps = Steps()
 
     def watched(event: Event) -> None:
         lease.check()

@@ -53,11 +53,11 @@ def says_who_holds_it_until_it_is_released(path, monkeypatch):
 
 
 def of_many_threads_one_gets_it_at_a_time(path, monkeypatch):
-    held, taken, ready = [], [], threading.Barrier(6)
+    held, taken, ready = [], [], threading.Barrier(4)
 
     def ask():
         ready.wait()
-        for _ in range(4):
+        for _ in range(2):
             try:
                 with lease.claim(path, "local"):
                     held.append(1)
@@ -66,7 +66,7 @@ def of_many_threads_one_gets_it_at_a_time(path, monkeypatch):
             except lease.Busy:
                 pass
 
-    threads = [threading.Thread(target=ask) for _ in range(6)]
+    threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -76,7 +76,7 @@ def of_many_threads_one_gets_it_at_a_time(path, monkeypatch):
 
 def of_many_thieves_one_gets_a_stale_one(path, monkeypatch):
     _of_elsewhere(path, heard_s_ago=lease.FRESH_SECONDS + 1)
-    ready, got = threading.Barrier(6), []
+    ready, got = threading.Barrier(4), []
 
     def steal():
         ready.wait()
@@ -85,7 +85,7 @@ def of_many_thieves_one_gets_a_stale_one(path, monkeypatch):
         except lease.Busy:
             got.append(None)
 
-    threads = [threading.Thread(target=steal) for _ in range(6)]
+    threads = [threading.Thread(target=steal) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -224,3 +224,12 @@ def test_a_job_that_does_nothing_is_no_attempt(tmp_path, spec):
     job = lambda config, spec, workdir, report: report(Finished(spec.run, ""))  # noqa: E731
     assert attempts.attempt(job, None, spec, workdir, lambda event: None, "local").why == "finished"
     assert not workdir.attempts(spec.run).exists()
+
+
+def test_a_damaged_story_of_attempts_is_refused_before_the_run_is_begun(tmp_path, spec):
+    workdir = Workdir(epath.Path(tmp_path))
+    workdir.attempts(spec.run).parent.mkdir(parents=True)
+    workdir.attempts(spec.run).write_text("{")
+    ended = attempts.attempt(pytest.fail, None, spec, workdir, lambda event: None, "local")
+    assert ended.why == "refused" and "attempts.jsonl is damaged" in ended.message and "remove it" in ended.message
+    assert not workdir.lease(spec.run).exists()
