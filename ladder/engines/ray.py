@@ -90,15 +90,21 @@ class Ray:
         self._begun = 0
         self._ready = dict[Slice, int]()
         self._lacking = dict[str, float]()
-        self._listening = preemption.raised()
+        self._open = contextlib.ExitStack()
 
     def __enter__(self) -> "Ray":
-        self._listening.__enter__()
+        self._open.callback(self._clean)
+        # Ray prints what becomes of its hosts and processes, which is in its logs and, as far as it matters, in ours.
+        nowhere = self._open.enter_context(open(os.devnull, "w"))
+        self._open.enter_context(contextlib.redirect_stdout(nowhere))
+        self._open.callback(ray.shutdown)  # and with it all that this process has started
+        self._open.enter_context(preemption.raised())
         return self
 
     def __exit__(self, *exception):
-        self._listening.__exit__(*exception)
-        ray.shutdown()  # and with it all that this process has started
+        self._open.close()
+
+    def _clean(self) -> None:
         with contextlib.suppress(OSError):
             (self._workdir.root / SCRATCH).rmtree()
 

@@ -103,11 +103,13 @@ def test_no_ray_is_imported_and_no_device_started_for(arguments):
 @pytest.mark.slow
 def test_two_processes_that_share_every_run_work_as_one(tree, write_config, tmp_path):
     rungs = [
-        {"sizes": ["w4", "w6", "w8"], "token_multipliers": [20]},
-        {"sizes": ["w4", "w6"], "token_multipliers": [40]},
+        {"sizes": ["w4", "w6", "w8"], "token_multipliers": [50]},
+        {"sizes": ["w4", "w6"], "token_multipliers": [100]},
     ]
-    training = {"checkpoint_every_steps": 20, "log_every_steps": 10}
-    config = write_config(tree | {"rungs": rungs, "targets": [], "recipe": {"name": "gadre2024"}, "training": training})
+    training, corpus = {"checkpoint_every_steps": 50, "log_every_steps": 25}, tree["corpus"] | {"epochs": 8}
+    config = write_config(
+        tree | {"rungs": rungs, "targets": [], "recipe": {"name": "gadre2024"}, "training": training, "corpus": corpus}
+    )
     one, two = tmp_path / "one", tmp_path / "two"
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
     command = [*processes.LADDER, "work", config, "--workdir"]
