@@ -28,7 +28,6 @@ from tasks.text import encoding, records
 
 CHOICES = 4
 CHANCE_ERROR = 1 - 1 / CHOICES
-SPLIT = "test"
 CONTEXT_CHARACTERS = 80
 CONTINUATION_CHARACTERS = 8
 RECALLED_CHARACTERS = 6
@@ -127,7 +126,7 @@ def questions(task: seqio.Task, max_tokens: int | None = None) -> Questions:
     Raises:
       ValueError: an answer longer than `max_tokens`.
     """
-    rows = list(task.source.get_dataset(SPLIT, shuffle=False).as_numpy_iterator())
+    rows = list(task.source.get_dataset(downstream.SPLIT, shuffle=False).as_numpy_iterator())
     for name, feature in task.output_features.items():
         for row, ids in zip(rows, encoding.encode(feature.vocabulary, [row[name] for row in rows]), strict=True):
             row[name] = ids
@@ -191,17 +190,7 @@ def _task(name: str, asked: Sequence[Asked], vocabulary: seqio.Vocabulary, seed:
             for key, value in row.items():
                 rows[key].append(value)
 
-    def dataset(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
-        del split, shuffle_files, seed
+    def dataset() -> tf.data.Dataset:
         return tf.data.Dataset.from_tensor_slices(dict(rows))
 
-    feature = seqio.Feature(vocabulary, add_eos=False, dtype=tf.int32)
-    return seqio.Task(
-        name,
-        source=seqio.FunctionDataSource(dataset, splits=[SPLIT]),
-        preprocessors=[seqio.preprocessors.tokenize],
-        output_features={"inputs": feature, "targets": feature},
-        postprocess_fn=downstream.row,
-        metric_fns=[downstream.metric(1 - CHANCE_ERROR)],
-        shuffle_buffer_size=None,
-    )
+    return downstream.from_dataset(name, dataset, vocabulary, 1 - CHANCE_ERROR, [seqio.preprocessors.tokenize])
