@@ -19,6 +19,8 @@ from models.config import DecoderConfig
 SCHEMA_VERSION = 1
 FILE, PARAMS = "model.json", "params"
 
+Shape = tuple[int, ...]
+
 
 @dataclasses.dataclass(frozen=True)
 class SavedModel:
@@ -128,22 +130,25 @@ def refuse_existing(folder: epath.Path) -> None:
 
 def refuse_mismatch(params: Any, c: DecoderConfig) -> None:
     """Raises a ValueError that names parameters missing, unknown or of another shape than the decoder's."""
-    expected, given = _shapes(abstract_params(c)), _shapes(params)
-    problems = [
-        *(f"{name} is missing" for name in expected.keys() - given.keys()),
-        *(f"{name} is unknown" for name in given.keys() - expected.keys()),
-        *(
-            f"{name} has shape {given[name]} instead of {expected[name]}"
-            for name in expected.keys() & given.keys()
-            if given[name] != expected[name]
-        ),
-    ]
-    if problems:
+    if problems := misfits(_shapes(abstract_params(c)), _shapes(params)):
         shown = "; ".join(sorted(problems)[:8])
         raise ValueError(f"parameters do not fit the decoder: {shown}{' and more' if len(problems) > 8 else ''}")
 
 
-def _shapes(params: Any) -> dict[str, tuple[int, ...]]:
+def misfits(expected: Mapping[str, Shape], given: Mapping[str, Shape]) -> list[str]:
+    """What of given arrays is missing, unknown or of another shape than expected, in words, one each."""
+    return [
+        *(f"{name} is missing" for name in expected if name not in given),
+        *(f"{name} is unknown" for name in given if name not in expected),
+        *(
+            f"{name} has shape {given[name]} instead of {shape}"
+            for name, shape in expected.items()
+            if given.get(name, shape) != shape
+        ),
+    ]
+
+
+def _shapes(params: Any) -> dict[str, Shape]:
     leaves, _ = jax.tree_util.tree_flatten_with_path(params)
     return {"/".join(str(key.key) for key in path): tuple(leaf.shape) for path, leaf in leaves}
 
