@@ -1,7 +1,6 @@
 """Finished runs of other workdirs, taken over in place of training them again."""
 
 import dataclasses
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 
 from etils import epath
@@ -117,21 +116,11 @@ def _copy_whole(source: epath.Path, target: epath.Path) -> None:
     if _is_whole(target):
         return
     if storage.is_remote(target):
-        _copy(source, target)
+        storage.copy(source, target, last=COMMITTED)
         (target / COMMITTED).write_bytes(b"committed")  # a checkpoint from a disk may have none
         return
     beside = target.parent / f"{target.name}.orbax-checkpoint-tmp"  # which orbax removes where it finds it
     if beside.exists():
         beside.rmtree()
-    _copy(source, beside)
+    storage.copy(source, beside, last=COMMITTED)
     beside.rename(target)
-
-
-def _copy(source: epath.Path, target: epath.Path) -> None:
-    target.mkdir(parents=True, exist_ok=True)
-    for path in sorted(source.iterdir(), key=lambda path: path.name == COMMITTED):
-        if path.is_dir():
-            _copy(path, target / path.name)
-        else:
-            with path.open("rb") as there, (target / path.name).open("wb") as here:
-                shutil.copyfileobj(there, here, 2**24)

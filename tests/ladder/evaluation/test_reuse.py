@@ -125,7 +125,7 @@ def test_a_kill_in_the_middle_leaves_nothing_in_part_and_the_next_command_takes_
         copy(there, here, length)
 
     with monkeypatch.context() as patched:
-        patched.setattr(reusing.shutil, "copyfileobj", killed)
+        patched.setattr(shutil, "copyfileobj", killed)
         with pytest.raises(KeyboardInterrupt):
             reused()
     second = Workdir(first.root.parent / "second")
