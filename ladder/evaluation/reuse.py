@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from etils import epath
 
@@ -80,19 +81,10 @@ def _as_ours(config: LadderConfig, spec: RunSpec, workdir: Workdir, theirs: RunR
     """The record under this ladder's names, with what was measured on the data that this ladder asks for."""
     sources = _sources(config, workdir, theirs) if not theirs.quarantine else {}
     kept = {name for name, source in theirs.sources.items() if source and sources.get(name) == source}
-    only = lambda measured: {name: value for name, value in measured.items() if name in kept}  # noqa: E731
-    return dataclasses.replace(
-        theirs,
-        run=spec.run,
-        role=spec.role,
-        corpus=config.corpus.kind,
-        model=spec.size,
-        losses=only(theirs.losses),
-        errors=only(theirs.errors),
-        chance_errors=only(theirs.chance_errors),
-        scores=only(theirs.scores),
-        sources=only(theirs.sources),
-    )
+    ours: dict[str, Any] = {"run": spec.run, "role": spec.role, "corpus": config.corpus.kind, "model": spec.size}
+    for field in ("losses", "errors", "chance_errors", "scores", "sources"):
+        ours[field] = {name: value for name, value in getattr(theirs, field).items() if name in kept}
+    return dataclasses.replace(theirs, **ours)
 
 
 def _sources(config: LadderConfig, workdir: Workdir, theirs: RunRecord) -> Mapping[str, str]:
