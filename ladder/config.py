@@ -171,11 +171,8 @@ class Evaluation:
         """All further validation sets by name, the paper's among them."""
         if not (paper := self.paper_validation):
             return self.validation
-        options = {"source": paper.source}
-        named = paper.sets or tuple(PAPER)
-        return self.validation | {
-            name: ValidationSet(kind="paper", options=options, sequences=paper.sequences) for name in named
-        }
+        of_paper = ValidationSet(kind="paper", options={"source": paper.source}, sequences=paper.sequences)
+        return self.validation | dict.fromkeys(paper.sets or PAPER, of_paper)
 
 
 @strict
