@@ -1,6 +1,7 @@
 """LadderConfig: the typed tree that a YAML file fills, with overrides and refusals."""
 
 import dataclasses
+import operator
 import re
 from collections.abc import Sequence
 from typing import Any, Literal, dataclass_transform
@@ -14,6 +15,14 @@ from ladder.recipe import RECIPES
 from tasks.text.published import PAPER
 
 MOST_PROBLEMS = 10  # that one message names
+# By section, the keys whose values, where there are any, must be at least 1.
+AT_LEAST_ONE = {
+    "model": ("sequence_length", "rope_theta", "vocab_size", "vocab_multiple"),
+    "corpus": ("epochs", "pool_tokens"),
+    "evaluation": ("sequences", "questions"),
+    "training.mesh": ("data", "fsdp", "tensor", "slices"),
+    "training": ("accumulation_steps", "checkpoint_every_steps", "log_every_steps"),
+}
 Remat = Literal["none", "full", "attended", "mixed", "mixed+attended"]
 
 
@@ -313,7 +322,8 @@ def as_tree(config: LadderConfig) -> dict[str, Any]:
 
 def _checked(tree: Any, kind: type, path: str) -> Any:
     try:
-        return pydantic.TypeAdapter(kind).validate_json(_as_json(tree))
+        # JSON mode is strict about scalars and still takes a list for a tuple.
+        return pydantic.TypeAdapter(kind).validate_json(pydantic.TypeAdapter(Any).dump_json(tree))
     except pydantic.ValidationError as e:
         problems = [f"{cut('.'.join(map(str, p['loc']))) or 'config'}: {_what(p)}" for p in e.errors()]
         more = [f"and {len(problems) - MOST_PROBLEMS} more"] if len(problems) > MOST_PROBLEMS else []
@@ -322,11 +332,6 @@ def _checked(tree: Any, kind: type, path: str) -> Any:
 
 def _what(problem: Any) -> str:
     return "unknown key" if problem["type"] == "unexpected_keyword_argument" else problem["msg"]
-
-
-def _as_json(tree: Any) -> bytes:
-    # JSON mode is strict about scalars and still takes a list for a tuple.
-    return pydantic.TypeAdapter(Any).dump_json(tree)
 
 
 def _refuse_unknown_sets(evaluation: Evaluation, path: str) -> None:
@@ -370,25 +375,11 @@ def _refuse_impossible(config: LadderConfig, path: str) -> None:
         refuse("training.cores_per_run", "must be 0 or more")
     if config.training.profile_steps and not 1 <= config.training.profile_steps[0] <= config.training.profile_steps[1]:
         refuse("training.profile_steps", "must be a first step, from 1 on, and a last one that is not before it")
-    for key, value in {
-        "model.sequence_length": config.model.sequence_length,
-        "model.rope_theta": config.model.rope_theta,
-        "model.vocab_size": 1 if config.model.vocab_size is None else config.model.vocab_size,
-        "model.vocab_multiple": config.model.vocab_multiple,
-        "corpus.epochs": config.corpus.epochs,
-        "corpus.pool_tokens": config.corpus.pool_tokens,
-        "evaluation.sequences": config.evaluation.sequences,
-        "evaluation.questions": config.evaluation.questions,
-        "training.accumulation_steps": config.training.accumulation_steps,
-        "training.mesh.data": 1 if config.training.mesh.data is None else config.training.mesh.data,
-        "training.mesh.fsdp": config.training.mesh.fsdp,
-        "training.mesh.tensor": config.training.mesh.tensor,
-        "training.mesh.slices": config.training.mesh.slices,
-        "training.checkpoint_every_steps": config.training.checkpoint_every_steps,
-        "training.log_every_steps": config.training.log_every_steps,
-    }.items():
-        if value < 1:
-            refuse(key, f"{value} must be at least 1")
+    for section, names in AT_LEAST_ONE.items():
+        for key in (f"{section}.{name}" for name in names):
+            value = operator.attrgetter(key)(config)
+            if value is not None and value < 1:
+                refuse(key, f"{value} must be at least 1")
     if config.training.sequences_at_once < 0:
         refuse("training.sequences_at_once", "must be 0 or more")
     chunk = config.training.loss_chunk_tokens
