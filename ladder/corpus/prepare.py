@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from etils import epath
 
@@ -19,9 +19,6 @@ from ladder.evaluation import record as runs
 from ladder.spec import CORPUS_REMEDY, RunSpec, Workdir
 from ladder.training.pool import Part, Pool, sizes, write_mixture
 from tasks.store import Records
-
-if TYPE_CHECKING:
-    from tasks.text import corpora
 
 # What may not change between two commands on one workdir: its corpus, and what is made of it to measure runs on.
 FIXED = ("corpus.", "model.sequence_length", "evaluation.sequences", "evaluation.tasks", "evaluation.questions")
@@ -85,7 +82,7 @@ def train_tokenizer(config: LadderConfig, size: int, out: epath.Path) -> None:
     if out.exists():
         raise ValueError(f"{out} exists; remove it or choose another file")
     storage.refuse_placeholders(config.corpus.options, "corpus.options")
-    corpus = corpora.build(config.corpus.kind, vocab.load(vocab.BYTES), config.corpus.seed, **config.corpus.options)
+    corpus = caching.built(dataclasses.replace(config.corpus, vocabulary=vocab.BYTES), config.corpus.seed)
     write(out, tokenizer.train(corpora.train_texts(corpus), size))
 
 
@@ -102,11 +99,11 @@ def _write_corpus(
     from tasks.text import corpora, records
 
     length = config.model.sequence_length
-    corpus = _corpus(config)
+    cache = config.corpus.cache
+    corpus = caching.built(config.corpus, None if cache else config.corpus.seed)
     rates = {part: rate for part, (_, rate) in corpus.parts.items()}
     pool_tokens = config.corpus.pool_tokens
     folders = _folders(config, workdir)
-    cache = config.corpus.cache
     shared = cache is not None
     parts = [
         Part(rate, str(folders[part]) if shared else part, None if shared else math.ceil(rate * pool_tokens / length))
@@ -162,17 +159,11 @@ def _grow(
     say("reading more of the corpus")
     quiet.import_tensorflow()
     wanted = dict(zip(summary["train_rates"], enough, strict=True))
-    train = caching.write(config, _corpus(config), workdir.train_records, report, enough_records=wanted)
+    corpus = caching.built(config.corpus, config.corpus.seed)
+    train = caching.write(config, corpus, workdir.train_records, report, enough_records=wanted)
     summary["train_tokens"] = {part: len(own) * config.model.sequence_length for part, own in train.items()}
     write(workdir.corpus, json.dumps(summary, indent=2) + "\n")
     _say_pool(train, say)
-
-
-def _corpus(config: LadderConfig) -> "corpora.Corpus":
-    from tasks.text import corpora, vocab
-
-    seed = None if config.corpus.cache else config.corpus.seed
-    return corpora.build(config.corpus.kind, vocab.load(config.corpus.vocabulary), seed, **config.corpus.options)
 
 
 def _enough(specs: Sequence[RunSpec], parts: Sequence[Part], epochs: int) -> list[int | None]:
