@@ -25,6 +25,7 @@ from models.decoder import Decoder
 from tasks.questions import prompts, questions, rows, scoring, validation
 from tasks.questions.gauntlet import Definition
 from tasks.questions.questions import Question
+from tasks.text import vocab
 
 NOT_FINITE = "its loss on {} is not finite"
 
@@ -154,13 +155,8 @@ def _measure(
 
 def _suite(evaluation: Evaluation, vocabulary: str, sequence_length: int) -> Tasks:
     """The tasks of an evaluation's suite, each read when it is its turn."""
-
-    @functools.cache
-    def loaded():
-        from tasks.text import vocab  # and with it TensorFlow, which a corpus's own tasks do without
-
-        return vocab.load(vocabulary)
-
+    # With it comes TensorFlow, which a corpus's own tasks do without.
+    loaded = functools.cache(partial(vocab.load, vocabulary))
     sources = evaluation.suite.sources if evaluation.suite else ()
 
     def ask(task: Definition) -> Asked:
@@ -172,7 +168,7 @@ def _suite(evaluation: Evaluation, vocabulary: str, sequence_length: int) -> Tas
 
 
 def _read_set(name: str, source: ValidationSet, vocabulary: str, sequence_length: int) -> validation.ValidationSet:
-    from tasks.text import corpora, vocab
+    from tasks.text import corpora
 
     task = corpora.validation(name, source.kind, vocab.load(vocabulary), **source.options)
     return validation.read(task, corpora.VALIDATION, record_length=sequence_length, max_sequences=source.sequences)

@@ -14,6 +14,7 @@ from models import accounting
 from models.saved import SavedModel
 from tasks.questions import prompts, rows, suite_files
 from tasks.questions.gauntlet import Definition
+from tasks.text import vocab
 
 
 def suite(evaluation: Evaluation) -> Mapping[str, Definition]:
@@ -23,13 +24,7 @@ def suite(evaluation: Evaluation) -> Mapping[str, Definition]:
 
 def refuse_unaskable(evaluation: Evaluation, vocabulary: str, sequence_length: int) -> None:
     """Raises the ValueError that an evaluation would, after hours: a task that is missing, malformed or too long."""
-
-    @functools.cache
-    def loaded():
-        from tasks.text import vocab
-
-        return vocab.load(vocabulary)
-
+    loaded = functools.cache(functools.partial(vocab.load, vocabulary))
     sources = evaluation.suite.sources if evaluation.suite else ()
     for task in suite(evaluation).values():
         read = rows.read(task, sources)
