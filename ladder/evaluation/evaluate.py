@@ -186,16 +186,13 @@ def _losses(scored: Scored, held_out: validation.ValidationSet) -> dict[str, Mea
     nats = {"loss": loss, "loss_over_tokens": over_tokens}
     for over, (lower, upper) in ends.items():
         # The end of an interval has no error of its own.
-        nats |= {
-            f"loss_{over}_lower_95": scoring.Estimate(lower, 0),
-            f"loss_{over}_upper_95": scoring.Estimate(upper, 0),
-        }
+        nats[f"loss_{over}_lower_95"] = scoring.Estimate(lower, 0)
+        nats[f"loss_{over}_upper_95"] = scoring.Estimate(upper, 0)
     if not held_out.text_bytes:
         return _measured(nats)
+    tokens, text_bytes = len(held_out.token_T), held_out.text_bytes
     bits = {
-        name.replace("loss", "bits_per_byte"): scoring.bits_per_byte(
-            estimate, len(held_out.token_T), held_out.text_bytes
-        )
+        name.replace("loss", "bits_per_byte"): scoring.bits_per_byte(estimate, tokens, text_bytes)
         for name, estimate in nats.items()
     }
     return _measured(nats | bits)
