@@ -8,7 +8,7 @@ from etils import epath
 
 from fitting import selection
 from fitting.artifacts import fitted
-from fitting.artifacts.fitted import FittedLaw, LawFit
+from fitting.artifacts.fitted import FittedLaw
 from fitting.reports import report as reports
 from fitting.testbeds.testbed import RunRecord
 from ladder import config as configs
@@ -35,17 +35,14 @@ def _of_workdir(workdir: Workdir, law: FittedLaw) -> dict[str, Any]:
     if not workdir.plan.exists():
         return {}
     runs = storage.read_json(workdir.plan, PLAN_REMEDY, "runs")["runs"]
+    first = RunRecord.load(workdir.record(law.error.points[0].run), RECORD_REMEDY) if law.error else None
     return {
         "plan": runs,
         "settings_yaml": workdir.config.read_text(),
         "title": configs.load(str(workdir.config)).name,
         "curves": {row["run"]: _curve(workdir, row["run"]) for row in runs if workdir.metrics(row["run"]).exists()},
-        "chance_errors": dict(_first_record(workdir, law.error).chance_errors) if law.error else {},
+        "chance_errors": dict(first.chance_errors) if first else {},
     }
-
-
-def _first_record(workdir: Workdir, law: LawFit) -> RunRecord:
-    return RunRecord.load(workdir.record(law.points[0].run), RECORD_REMEDY)
 
 
 def _curve(workdir: Workdir, run: str) -> list[tuple[float, float]]:
