@@ -122,9 +122,9 @@ def abstract_params(c: DecoderConfig) -> Any:
     return nn.unbox(jax.eval_shape(Decoder(c).init, jax.random.key(0), token_1x1))["params"]
 
 
-def refuse_existing(folder: epath.Path) -> None:
-    """Raises a ValueError where a folder holds a model already."""
-    if (folder / FILE).exists():
+def refuse_existing(folder: epath.Path, file: str = FILE) -> None:
+    """Raises a ValueError where a folder holds a model already, by the file that is written last."""
+    if (folder / file).exists():
         raise ValueError(f"{folder} holds a model already; remove it or choose another folder")
 
 

@@ -81,7 +81,7 @@ def to_hugging_face(checkpoint: str, out: str, vocabulary: str | None, say: Call
     from tasks.text import vocab
 
     folder = storage.place(out)
-    hugging_face.refuse_existing(folder)
+    saved.refuse_existing(folder, hugging_face.CONFIG)
     model, params = trained.load(checkpoint)
     name = hugging_face.architecture(model.decoder)
     special_ids: dict[str, int | None] = {}

@@ -20,7 +20,7 @@ from etils import epath
 from flax import traverse_util
 
 from models.config import DecoderConfig, ffn_multiple
-from models.saved import SavedModel, Shape, misfits
+from models.saved import SavedModel, Shape, misfits, refuse_existing
 
 Path = tuple[str, ...]  # of a parameter in our tree
 
@@ -75,7 +75,7 @@ def export(model: SavedModel, params: Any, folder: epath.Path, special_ids: Mapp
     """
     import safetensors.numpy
 
-    refuse_existing(folder)
+    refuse_existing(folder, CONFIG)
     tensors = as_tensors(params, model.decoder)
     # safetensors takes an array's memory as it lies, in whatever order its axes are.
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
@@ -83,12 +83,6 @@ def export(model: SavedModel, params: Any, folder: epath.Path, special_ids: Mapp
     (folder / WEIGHTS).write_bytes(safetensors.numpy.save(contiguous, metadata={"format": "pt"}))
     settings = as_settings(model, tensors[OUTPUT if OUTPUT in tensors else TABLE].dtype.name, OUTPUT not in tensors)
     (folder / CONFIG).write_text(json.dumps({**settings, **special_ids}, indent=2) + "\n")
-
-
-def refuse_existing(folder: epath.Path) -> None:
-    """Raises a ValueError where a folder holds a model already."""
-    if (folder / CONFIG).exists():
-        raise ValueError(f"{folder} holds a model already; remove it or choose another folder")
 
 
 def as_settings(model: SavedModel, dtype: str, tied: bool) -> dict[str, Any]:
