@@ -35,7 +35,7 @@ def checklist(
     return {
         "Hypothesis": _hypothesis(summary),
         "Training setup": _setup(law, summary, plan, has_settings),
-        "Data collection": _collection(law, summary, chance_errors or {}),
+        "Data collection": _collection(law, chance_errors or {}),
         "Fitting": _fitting(law, summary),
     }
 
@@ -90,7 +90,7 @@ def _head(params_column: str) -> str:
     return f"N {'includes' if params_column == 'params' else 'leaves out'} the head, so C does too"
 
 
-def _collection(law: FittedLaw, summary: Mapping[str, Any], chance_errors: Mapping[str, float]) -> Answers:
+def _collection(law: FittedLaw, chance_errors: Mapping[str, float]) -> Answers:
     stderrs = [p.measured_stderr / p.measured for p in law.loss.points if p.measured_stderr == p.measured_stderr]
     answers = {
         "Points per run": "one: the run’s row in the table; the fit smooths and interpolates nothing",

@@ -123,8 +123,8 @@ def _checks_summary(checks: "Checks", law: FittedLaw) -> dict[str, Any]:
         "aicc": checks.aicc,
         "targets": [prediction.run for prediction in dearest],
         "roll_outs": [_roll_out(refit, law) for refit in checks.roll_outs],
-        "influence": [_refit(refit, law, dearest) for refit in checks.influence],
-        "sensitivity": [_refit(refit, law, dearest) for refit in checks.sensitivity],
+        "influence": [_refit(refit, dearest) for refit in checks.influence],
+        "sensitivity": [_refit(refit, dearest) for refit in checks.sensitivity],
     }
 
 
@@ -151,7 +151,7 @@ def _roll_out(refit: "Refit", law: FittedLaw) -> dict[str, Any]:
     }
 
 
-def _refit(refit: "Refit", law: FittedLaw, targets: Sequence[Prediction]) -> dict[str, Any]:
+def _refit(refit: "Refit", targets: Sequence[Prediction]) -> dict[str, Any]:
     """What a refit says of the targets, and how far that is from what the law says and from what was measured."""
     again = {prediction.run: prediction for prediction in refit.predictions}
     return {

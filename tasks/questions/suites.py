@@ -78,9 +78,7 @@ def build(
 def continuation(documents: Sequence[str], rng: np.random.Generator, questions: int) -> Iterator[Asked]:
     """Asks for the next eight characters; the wrong choices come next in other documents."""
     draws = _draws(documents, rng, questions)
-    return _fours(
-        [(document, *_cut(documents[document], at, at + CONTINUATION_CHARACTERS)) for document, at in draws], rng
-    )
+    return _fours([(document, *_cut(documents[document], at, at + CONTINUATION_CHARACTERS)) for document, at in draws])
 
 
 def recall(documents: Sequence[str], rng: np.random.Generator, questions: int) -> Iterator[Asked]:
@@ -92,7 +90,7 @@ def recall(documents: Sequence[str], rng: np.random.Generator, questions: int) -
             context, answer = _cut(text, name.start() + 1, name.start() + 1 + RECALLED_CHARACTERS)
             if name.group() in NAME.findall(context):
                 candidates.append((document, context, answer))
-    return _fours(candidates, rng)
+    return _fours(candidates)
 
 
 def order(documents: Sequence[str], rng: np.random.Generator, questions: int) -> Iterator[Asked]:
@@ -158,7 +156,7 @@ def _cut(text: str, start: int, end: int) -> tuple[str, str]:
     return text[start - CONTEXT_CHARACTERS : start], text[start:end]
 
 
-def _fours(candidates: Sequence[Candidate], rng: np.random.Generator) -> Iterator[Asked]:
+def _fours(candidates: Sequence[Candidate]) -> Iterator[Asked]:
     """Groups candidates by fours, of four documents and answers, and asks each of a four's contexts."""
     fours: list[list[Candidate]] = []
     for candidate in candidates:
