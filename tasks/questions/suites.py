@@ -13,9 +13,9 @@ which answers are common, without reading the context, is worth nothing, and a b
 `tasks.questions.downstream` says what an example of a Task holds.
 """
 
+import functools
 import itertools
 import re
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -177,18 +177,14 @@ def _swapped(text: str, words: Sequence[re.Match], index: int) -> str:
 
 def _task(name: str, asked: Sequence[Asked], vocabulary: seqio.Vocabulary, seed: int) -> seqio.Task:
     rng = np.random.default_rng(seed)
-    rows = defaultdict(list)
+    rows = []
     for question, (context, answers) in enumerate(asked):
         gold = int(rng.integers(CHOICES))
         shown = answers[1:]
         shown.insert(gold, answers[0])
         for choice, answer in enumerate(shown):
             row = {"inputs": context, "targets": answer, "question": question, "choice": choice, "gold": gold}
-            row |= {"bytes": len(answer.encode()), "category": ""}
-            for key, value in row.items():
-                rows[key].append(value)
-
-    def dataset() -> tf.data.Dataset:
-        return tf.data.Dataset.from_tensor_slices(dict(rows))
-
+            rows.append(row | {"bytes": len(answer.encode()), "category": ""})
+    columns = {key: [row[key] for row in rows] for key in rows[0]}
+    dataset = functools.partial(tf.data.Dataset.from_tensor_slices, columns)
     return downstream.from_dataset(name, dataset, vocabulary, 1 - CHANCE_ERROR, [seqio.preprocessors.tokenize])
