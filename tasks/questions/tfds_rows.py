@@ -10,10 +10,6 @@ from typing import Any
 
 
 def _examples(name: str, split: str, data_dir: str | None) -> Iterator[dict[str, Any]]:
-    return (_decoded(example) for example in _raw(name, split, data_dir))
-
-
-def _raw(name: str, split: str, data_dir: str | None) -> Iterator[Mapping[str, Any]]:
     import tensorflow_datasets as tfds
 
     builder = tfds.builder(name, data_dir=data_dir)
@@ -23,7 +19,8 @@ def _raw(name: str, split: str, data_dir: str | None) -> Iterator[Mapping[str, A
             "folder that holds it as tfds:DIR in the suite's sources"
         )
     read_config = tfds.ReadConfig(interleave_cycle_length=1)  # the order of the files
-    yield from tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False, read_config=read_config))
+    rows = builder.as_dataset(split=split, shuffle_files=False, read_config=read_config)
+    yield from map(_decoded, tfds.as_numpy(rows))
 
 
 def _decoded(value: Any) -> Any:
