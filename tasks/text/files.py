@@ -5,8 +5,9 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import fsspec
 import numpy as np
@@ -15,6 +16,7 @@ CHUNK_BYTES = 2**20
 HASHED_BYTES = 2**30  # of files that are in no bucket, which knows their digests; a second or two of reading
 DIGESTS = ("md5Hash", "crc32c", "ETag", "etag")  # as buckets call what they know of an object's content
 AT_ONCE = 16
+T = TypeVar("T")
 MAGIC = re.compile(r"[*?\[]")
 
 
@@ -73,6 +75,19 @@ def find(kind: str, path: str) -> list[File]:
     if not found:
         raise NoFiles(f"corpus {kind!r}: no file at {path!r}; give a file, a folder or a glob that exists")
     return found
+
+
+def parted(things: Iterable[T], size_bytes: Callable[[T], int], least_bytes: float) -> list[list[T]]:
+    """Parts these in their order, so that each part but the last has so many bytes or more; at least one part."""
+    parts: list[list[T]] = [[]]
+    part_bytes = 0
+    for thing in things:
+        if part_bytes >= least_bytes:
+            parts.append([])
+            part_bytes = 0
+        parts[-1].append(thing)
+        part_bytes += size_bytes(thing)
+    return parts
 
 
 def opened(file: File) -> io.BufferedReader:
