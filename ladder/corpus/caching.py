@@ -138,9 +138,8 @@ class Shard:
         quiet.import_tensorflow()
         from tasks.text import corpora, records
 
-        task, _ = _built_once(self.corpus.kind, json.dumps(self.corpus.options), self.corpus.vocabulary).parts[
-            self.part
-        ]
+        corpus = _built_once(self.corpus.kind, json.dumps(self.corpus.options), self.corpus.vocabulary)
+        task, _ = corpus.parts[self.part]
         folder = epath.Path(self.root) / self.part
         without_text = itertools.count()
         count = functools.partial(next, without_text)

@@ -102,16 +102,13 @@ def _write_corpus(
     cache = config.corpus.cache
     corpus = caching.built(config.corpus, None if cache else config.corpus.seed)
     rates = {part: rate for part, (_, rate) in corpus.parts.items()}
-    pool_tokens = config.corpus.pool_tokens
-    folders = _folders(config, workdir)
-    shared = cache is not None
-    parts = [
-        Part(rate, str(folders[part]) if shared else part, None if shared else math.ceil(rate * pool_tokens / length))
-        for part, rate in rates.items()
-    ]
     if cache is not None:
-        train = caching.write(config, corpus, storage.place(cache), report)
+        root = storage.place(cache)
+        parts = [Part(rate, str(root / part)) for part, rate in rates.items()]
+        train = caching.write(config, corpus, root, report)
     else:
+        pool_tokens = config.corpus.pool_tokens
+        parts = [Part(rate, part, math.ceil(rate * pool_tokens / length)) for part, rate in rates.items()]
         enough = dict(zip(rates, _enough(specs, parts, config.corpus.epochs), strict=True))
         train = caching.write(config, corpus, workdir.train_records, report, enough_records=enough, anew=True)
     write_mixture(workdir.train_records, parts, config.corpus.epochs)

@@ -13,7 +13,6 @@ from ladder import plan as plans
 from ladder.corpus.prepare import prepare
 from ladder.engines import local
 from ladder.evaluation import record as records
-from ladder.evaluation import reuse as reusing
 from ladder.evaluation.reuse import reuse
 from ladder.spec import Workdir
 
