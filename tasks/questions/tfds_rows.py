@@ -4,6 +4,7 @@ The rows are the published sets', written as llm-foundry writes them. Their orde
 are other draws than those from llm-foundry's files, and the accuracies differ by as much as other shots make them.
 """
 
+import functools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -74,18 +75,14 @@ def coqa(data_dir: str | None) -> Iterator[dict]:
             before += f"Question: {question.strip()}\nAnswer: {answer.strip()}\n\n"
 
 
-def arc(subset: str) -> Callable[[str | None], Iterator[dict]]:
-    """Gives the reader of `Easy` or `Challenge`: science questions of school tests."""
-
-    def read(data_dir: str | None) -> Iterator[dict]:
-        for e in _examples(f"ai2_arc/ARC-{subset}", "test", data_dir):
-            yield {
-                "query": f"Question: {e['question'].strip()}",
-                "choices": [text.strip() for text in e["choices"]["text"]],
-                "gold": int(e["answerKey"]),
-            }
-
-    return read
+def arc(subset: str, data_dir: str | None) -> Iterator[dict]:
+    """Science questions of school tests, of the subset `Easy` or `Challenge`."""
+    for e in _examples(f"ai2_arc/ARC-{subset}", "test", data_dir):
+        yield {
+            "query": f"Question: {e['question'].strip()}",
+            "choices": [text.strip() for text in e["choices"]["text"]],
+            "gold": int(e["answerKey"]),
+        }
 
 
 def piqa(data_dir: str | None) -> Iterator[dict]:
@@ -120,8 +117,8 @@ READERS: Mapping[str, Callable[[str | None], Iterator[dict]]] = {
     "hellaswag_zeroshot": hellaswag,
     "squad": squad,
     "coqa": coqa,
-    "arc_easy": arc("Easy"),
-    "arc_challenge": arc("Challenge"),
+    "arc_easy": functools.partial(arc, "Easy"),
+    "arc_challenge": functools.partial(arc, "Challenge"),
     "piqa": piqa,
     "boolq": boolq,
     "lambada_openai": lambada,
