@@ -57,8 +57,7 @@ def build(
     Raises:
       ValueError: an unknown name, or text that is too short for so many questions.
     """
-    unknown = [name for name in names if name not in SUITES]
-    if unknown:
+    if unknown := [name for name in names if name not in SUITES]:
         raise ValueError(f"unknown suites {unknown}; known: {', '.join(SUITES)}")
     examples = itertools.islice(records.documents(held_out, split), POOL_DOCUMENTS)
     documents = [example["targets_pretokenized"].decode() for example in examples]
