@@ -53,17 +53,18 @@ def reuse(
         taken = _as_ours(config, spec, workdir, theirs)
         trained = other.checkpoints(theirs.run) / str(spec.steps)
         is_trained = _is_whole(trained)
-        if any(records.unmeasured(config, workdir, taken)) and not is_trained:
+        is_measured = not any(records.unmeasured(config, workdir, taken))
+        if not is_measured and not is_trained:
             say(f"{spec.run}: {theirs.run} of {other.root} has no checkpoint to measure; it is trained again")
             continue
         if other.metrics(theirs.run).exists():
             write(workdir.metrics(spec.run), other.metrics(theirs.run).read_bytes())
         if is_trained:
             _copy_whole(trained, workdir.checkpoints(spec.run) / str(spec.steps))
-        if any(records.unmeasured(config, workdir, taken)):
-            records.keep(taken, workdir)
-        else:
+        if is_measured:
             records.finish(taken, workdir)
+        else:
+            records.keep(taken, workdir)
         say(f"{spec.run}: taken from {other.root}, where it is {theirs.run}")
 
 
