@@ -1,6 +1,7 @@
 """What happens while a ladder is carried out, as those that do it report it."""
 
 import dataclasses
+from collections.abc import Callable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,3 +50,4 @@ class LeftOut:
 
 
 Event = Trained | Evaluating | Finished
+Say = Callable[[str], None]  # tells a person a line

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from etils import epath
@@ -15,7 +15,9 @@ from ladder import quiet, storage
 from ladder import spec as specs_
 from ladder.config import LadderConfig
 from ladder.corpus import caching, origins
+from ladder.corpus.caching import Report
 from ladder.evaluation import record as runs
+from ladder.events import Say
 from ladder.spec import CORPUS_REMEDY, RunSpec, Workdir
 from ladder.training.pool import Part, Pool, sizes, write_mixture
 from tasks.store import Records
@@ -27,13 +29,7 @@ OF_NO_RUN = ("name", "rungs", "targets", "training.", "fit.", "evaluation.")
 HELD_OUT_SEED = 0
 
 
-def prepare(
-    config: LadderConfig,
-    specs: Sequence[RunSpec],
-    workdir: Workdir,
-    say: Callable[[str], None],
-    report: caching.Report,
-) -> None:
+def prepare(config: LadderConfig, specs: Sequence[RunSpec], workdir: Workdir, say: Say, report: Report) -> None:
     """Writes the corpus, every spec.json, plan.json and ladder.yaml, where they are not there yet.
 
     Raises:
@@ -86,13 +82,7 @@ def train_tokenizer(config: LadderConfig, size: int, out: epath.Path) -> None:
     write(out, tokenizer.train(corpora.train_texts(corpus), size))
 
 
-def _write_corpus(
-    config: LadderConfig,
-    specs: Sequence[RunSpec],
-    workdir: Workdir,
-    say: Callable[[str], None],
-    report: caching.Report,
-) -> None:
+def _write_corpus(config: LadderConfig, specs: Sequence[RunSpec], workdir: Workdir, say: Say, report: Report) -> None:
     say("reading the corpus")
     quiet.import_tensorflow()
     from tasks.questions import questions, suites
@@ -141,13 +131,7 @@ def _write_corpus(
     say(f"validation sets: {', '.join(corpus.validation)}")
 
 
-def _grow(
-    config: LadderConfig,
-    specs: Sequence[RunSpec],
-    workdir: Workdir,
-    say: Callable[[str], None],
-    report: caching.Report,
-) -> None:
+def _grow(config: LadderConfig, specs: Sequence[RunSpec], workdir: Workdir, say: Say, report: Report) -> None:
     """Adds to the workdir's records what a larger run needs; those that are there stay as they are."""
     pool, summary = Pool(workdir.train_records), _summary(workdir)
     enough = _enough(specs, pool.parts, pool.epochs)
@@ -177,13 +161,13 @@ def _folders(config: LadderConfig, workdir: Workdir) -> dict[str, epath.Path]:
     return {part: root / part for part in parts}
 
 
-def _say_pool(train: Mapping[str, Records], say: Callable[[str], None]) -> None:
+def _say_pool(train: Mapping[str, Records], say: Say) -> None:
     for part, own in train.items():
         told = "all of it" if own.is_whole else "a fair sample of it"
         say(f"corpus {part}: {len(own) * (own.width - 1):,} tokens to train on, {told}")
 
 
-def _write_validation(config: LadderConfig, workdir: Workdir, say: Callable[[str], None]) -> None:
+def _write_validation(config: LadderConfig, workdir: Workdir, say: Say) -> None:
     missing = {n: s for n, s in config.evaluation.validation_sets.items() if not workdir.validation_set(n).exists()}
     if not missing:
         return

@@ -1,6 +1,5 @@
 """law.json → its report; where the law belongs to a workdir, with what the workdir knows of its runs."""
 
-from collections.abc import Callable
 from concurrent import futures
 from typing import Any
 
@@ -13,10 +12,11 @@ from fitting.reports import report as reports
 from fitting.testbeds.testbed import RunRecord
 from ladder import config as configs
 from ladder import storage
+from ladder.events import Say
 from ladder.spec import PLAN_REMEDY, RECORD_REMEDY, Workdir
 
 
-def report(folder: epath.Path, say: Callable[[str], None]) -> None:
+def report(folder: epath.Path, say: Say) -> None:
     """Writes the report of the law.json in `folder` beside it.
 
     Raises:

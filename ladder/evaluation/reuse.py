@@ -1,7 +1,7 @@
 """Finished runs of other workdirs, taken over in place of training them again."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -11,6 +11,7 @@ from fitting.testbeds.testbed import RunRecord
 from ladder import storage
 from ladder.config import LadderConfig
 from ladder.evaluation import record as records
+from ladder.events import Say
 from ladder.spec import RECORD_REMEDY, RunSpec, Workdir
 from ladder.training import data
 from tasks.questions import questions, rows
@@ -19,11 +20,7 @@ COMMITTED = "commit_success.txt"  # orbax's mark of a checkpoint in a bucket tha
 
 
 def reuse(
-    config: LadderConfig,
-    specs: Sequence[RunSpec],
-    workdir: Workdir,
-    others: Sequence[Workdir],
-    say: Callable[[str], None],
+    config: LadderConfig, specs: Sequence[RunSpec], workdir: Workdir, others: Sequence[Workdir], say: Say
 ) -> None:
     """Takes the runs that other workdirs have finished into this one, where their identities are the same.
 
@@ -68,7 +65,7 @@ def reuse(
         say(f"{spec.run}: taken from {other.root}, where it is {theirs.run}")
 
 
-def _finished(other: Workdir, say: Callable[[str], None]) -> list[RunRecord]:
+def _finished(other: Workdir, say: Say) -> list[RunRecord]:
     if not other.plan.exists():
         raise ValueError(f"{other.root} is no workdir: it has no plan.json, so no run of it can be reused")
     runs = [folder.name for folder in sorted((other.root / "runs").iterdir())]
