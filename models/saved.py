@@ -56,7 +56,8 @@ def save(model: SavedModel, params: Any, folder: epath.Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     _checkpointer().save(_params(folder), params, force=True)
     file = epath.Path(model.vocabulary)
-    if model.vocabulary and file.is_file():
+    is_path = file.suffix or file.name != model.vocabulary  # `bytes` is a vocabulary, whatever lies in this folder
+    if is_path and file.is_file():
         # A tokenizer's settings, which lie beside it, name the token that ends a text.
         for part in (file, *(f for f in [file.parent / "tokenizer_config.json"] if f.is_file())):
             part.copy(folder / part.name, overwrite=True)

@@ -56,7 +56,7 @@ def evaluate(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Repo
     record = records.begun(config, spec, workdir)
     sets, tasks = records.unmeasured(config, workdir, record)
     if not sets and not tasks:
-        return records.finish(record, workdir) if workdir.partial_record(spec.run).exists() else record
+        return records.settled(record, workdir)
     mesh = meshes.of(config.training.mesh)
 
     def own(name: str) -> Asked:
@@ -105,7 +105,7 @@ def evaluate_checkpoint(evaluation: Evaluation, checkpoint: str, workdir: Workdi
     sets = {own: read for own, read in sets.items() if own not in record.losses}
     tasks = {own: ask for own, ask in suite.items() if own not in record.errors}
     if record.quarantine or not (sets or tasks):
-        return record
+        return records.settled(record, workdir)
     mesh = meshes.make()
     token_1x1 = np.zeros((1, 1), np.int32)
     boxed = jax.eval_shape(Decoder(model.decoder).init, jax.random.key(0), token_1x1)["params"]

@@ -87,6 +87,11 @@ def finish(record: RunRecord, workdir: Workdir) -> RunRecord:
     return record
 
 
+def settled(record: RunRecord, workdir: Workdir) -> RunRecord:
+    """A record to which nothing is to be added, finished where a kill came between its last measurement and that."""
+    return finish(record, workdir) if workdir.partial_record(record.run).exists() else record
+
+
 def quarantine(config: LadderConfig, spec: RunSpec, workdir: Workdir, why: str) -> RunRecord:
     """Writes the record of a run that has no measurements and must not be fitted, and why."""
     return finish(_blank_of_run(config, spec, workdir, why), workdir)
