@@ -287,7 +287,7 @@ KINDS: Mapping[str, Callable[[Any], Testbed]] = {
     "olmo-ladder": olmo_ladder,
     "chinchilla": chinchilla,
     "datablations": datablations,
-    "csv": Testbed.read_csv,
+    "csv": Testbed.read,
 }
 
 

@@ -116,7 +116,7 @@ def score(
     table = storage.place(testbed)
     record = Workdir(table.parent).record(run)
     measured = tables.iso_time(record.stat().mtime) if record.exists() else ""
-    known, measured_runs = frozen.load(storage.place(prediction)), Testbed.read_csv(table)
+    known, measured_runs = frozen.load(storage.place(prediction)), Testbed.read(table)
     scored = frozen.score(known, measured_runs, run, measured=measured)
     _warn_of_strays(*known.sizes(measured_runs))
     if json:
@@ -171,7 +171,7 @@ def fit_table(table: epath.Path, out: epath.Path, **options) -> None:
     command = shlex.join(["ladder", *sys.argv[1:]])
     if not table.exists():
         table = importers.shipped(str(table)) or table
-    law = fit(Testbed.read_csv(table), command=command, **options)
+    law = fit(Testbed.read(table), command=command, **options)
     fitted.save(law, out / "law.json")
     for left_out in law.left_out:
         if not left_out.reason.startswith("not selected"):
