@@ -110,7 +110,14 @@ def _sizes(run: Point | Prediction) -> dict[str, Any]:
 
 
 def _refit(
-    law: FittedLaw, table: "pd.DataFrame", name: str, *, with_error: bool = False, law_name: str = "", **options: Any
+    law: FittedLaw,
+    table: "pd.DataFrame",
+    name: str,
+    *,
+    with_error: bool = False,
+    law_name: str = "",
+    resamples: int = 0,
+    **options: Any,
 ) -> Refit:
     error_column = law.error.column if law.error and with_error else None
     error_law = {"error_law": law.error.law} if law.error else {}
@@ -126,6 +133,7 @@ def _refit(
             level=law.level,
             seed=law.seed,
             law=law_name or law.loss.law,
+            resamples=resamples,
             **options,
         )
     except ValueError as error:
@@ -146,7 +154,9 @@ def _roll_outs(law: FittedLaw, table: "pd.DataFrame") -> Iterator[Refit]:
         held_out = {point.run for point in law.loss.points if (point.flops, point.params) in sizes[k:]}
         rolled = table[table["in_loss"] == 1].copy()
         rolled.loc[rolled["run"].isin(held_out), ["role", "in_loss"]] = ["target", 0]
-        refitted = _refit(law, rolled, f"{k} cheapest {runs}")
+        refitted = _refit(
+            law, rolled, f"{k} cheapest {runs}", resamples=draws if (draws := len(law.loss.theta_draws)) > 1 else 0
+        )
         if not refitted.problem or k == most:
             yield refitted
 
@@ -183,7 +193,7 @@ def _sensitivity(law: FittedLaw, table: "pd.DataFrame") -> Iterator[Refit]:
     for method, how in METHODS.items():
         if method != law.method and not how.any_objective:
             yield _refit(law, table, f"method {method}", with_error=True, method=method)
-    best: dict[str, Any] = {"method": "best", "resamples": 0}
+    best: dict[str, Any] = {"method": "best"}
     for objective in OBJECTIVES.values():
         if objective.name != law.objective and (objective.scale != "noise" or _sampled(law)):
             yield _refit(law, table, f"best fit by {objective.name}", objective=objective.name, **best)

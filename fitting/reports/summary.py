@@ -39,6 +39,7 @@ def summarise(law: FittedLaw, *, title: str, checks: "Checks | None" = None) -> 
         "level": law.level,
         "params_column": law.params_column,
         "n": counted(law.params_column),
+        "unit": law.loss.unit,
         "ladder": ladder,
         "predictions": predictions,
         "laws": {part: _fit_summary(fit) for part, fit in law.fits.items()},
@@ -106,7 +107,7 @@ def _shaken(law: FittedLaw, checks: "Checks") -> Iterator[str]:
         moved = [
             (again, prediction)
             for again, prediction in zip(refit.predictions, law.predictions, strict=False)
-            if not prediction.loss_interval[0] <= again.loss <= prediction.loss_interval[1]
+            if _covered(prediction.loss_interval, again.loss) is False
         ]
         for again, prediction in moved[:1]:
             yield (
@@ -147,7 +148,7 @@ def _roll_out(refit: "Refit", law: FittedLaw) -> dict[str, Any]:
         "interval": dearest.loss_interval,
         "measured": dearest.measured_loss,
         "relative_error": _relative(dearest.loss, dearest.measured_loss),
-        "covered": dearest.loss_interval[0] <= dearest.measured_loss <= dearest.loss_interval[1],
+        "covered": _covered(dearest.loss_interval, dearest.measured_loss),
     }
 
 
@@ -183,6 +184,7 @@ def _fit_summary(fit: LawFit) -> dict[str, Any]:
         "latex": latex.in_numbers(form, fit.theta),
         "theta": {name: {"value": fit.theta[name], "interval": fit.theta_intervals[name]} for name in fit.theta},
         "at_bound": list(fit.at_bound),
+        "unit": fit.unit,
         "noise": fit.noise,
         "noise_is_relative": fit.noise_is_relative,
         "noise_growth": fit.noise_growth,
@@ -247,8 +249,13 @@ def outcome(prediction: Prediction, part: str) -> dict[str, Any]:
         "measured": measured,
         "relative_error": _relative(value, measured),
         "absolute_error": value - measured,
-        "covered": interval[0] <= measured <= interval[1] if math.isfinite(measured) else None,
+        "covered": _covered(interval, measured),
     }
+
+
+def _covered(interval: tuple[float, float], measured: float) -> bool | None:
+    """None where nothing was measured, or there is no interval."""
+    return interval[0] <= measured <= interval[1] if math.isfinite(measured) and not math.isnan(interval[0]) else None
 
 
 def _total_flops(fit: LawFit) -> float:
@@ -298,13 +305,15 @@ def _cards(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     measured = [p for p in targets if p["kind"] == "prediction"]
     cards = []
     if measured:
-        covered = sum(p["loss"]["covered"] for p in measured)
+        covered = [p["loss"]["covered"] for p in measured if p["loss"]["covered"] is not None]
         cards.append((_largest_miss(measured, "loss"), "largest miss of a predicted loss"))
-        cards.append((f"{covered} of {len(measured)}", f"losses inside their {100 * summary['level']:.3g} % intervals"))
+        if covered:
+            told = f"losses inside their {100 * summary['level']:.3g} % intervals"
+            cards.append((f"{sum(covered)} of {len(covered)}", told))
         if miss := _largest_miss(measured, "error"):
             cards.append((miss, "largest miss of a predicted top-1 error"))
     for p in [p for p in targets if p["kind"] == "projection"][: 3 - len(cards)]:
-        cards.append((f"{p['loss']['value']:.4g}", f"projected loss of {p['run']}, nats per token"))
+        cards.append((f"{p['loss']['value']:.4g}", f"projected loss of {p['run']}, {summary['unit']}"))
     if targets:
         cheapest = min(targets, key=lambda p: p["flops"])
         ratio = cheapest["loss"]["times_fitted_flops"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from etils import epath
-from tyro.conf import Positional, arg
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from fitting import files
 from fitting.files import cut
@@ -43,11 +43,18 @@ def fit(
     error_law: Annotated[str, arg(metavar="LAW", help="error law; `logistic` suits one task")] = "exponential_decay",
     objective: Annotated[str | None, arg(metavar="NAME", help="of the method `best`, such as log_huber")] = None,
     params_column: Annotated[str, arg(metavar="COLUMN", help="what N is, such as params_non_embedding")] = "params",
+    best_of_size: Annotated[
+        FlagCreatePairsOff[bool], arg(help="of runs of one size, as of a sweep, take the one of the lowest loss")
+    ] = False,
     level: Annotated[float, arg(help="nominal coverage of the intervals")] = 0.95,
     seed: Annotated[int, arg(help="of the intervals' random draws")] = 0,
+    resamples: Annotated[
+        int, arg(metavar="R", help="that the intervals of `best` and `paper` are of; 0 gives the fit without intervals")
+    ] = 1000,
+    json: Json = False,
 ) -> None:
     """Fit a loss law, and an error law on top of it, to a table of runs."""
-    fit_table(
+    fitted_law = fit_table(
         storage.place(testbed),
         storage.place(out),
         loss=loss,
@@ -59,9 +66,13 @@ def fit(
         error_law=error_law,
         objective=objective,
         params_column=params_column,
+        best_of_size=best_of_size,
         level=level,
         seed=seed,
+        resamples=resamples,
     )
+    if json:
+        print_json(tables.law_as_data(fitted_law))
 
 
 @quick
@@ -159,7 +170,7 @@ def report(folder: Annotated[Positional[str], arg(metavar="DIR", help="folder of
     reporting.report(path if (path / "law.json").exists() else Workdir(path).fit(), to_person.print)
 
 
-def fit_table(table: epath.Path, out: epath.Path, **options) -> None:
+def fit_table(table: epath.Path, out: epath.Path, **options):
     """Fits the laws to a table of runs, and tells which it left out and how its targets came out."""
     from fitting.artifacts import fitted
     from fitting.methods import fit
@@ -179,6 +190,7 @@ def fit_table(table: epath.Path, out: epath.Path, **options) -> None:
     tables.print_predictions(law.predictions, to_person)
     tables.print_what_n_is(law.params_column, to_person)
     to_person.print(f"law: {out / 'law.json'}")
+    return law
 
 
 def foretell(workdir: Workdir, targets: Sequence[RunSpec]) -> None:

@@ -306,11 +306,15 @@ def test_n_can_be_counted_without_embeddings():
         ({"error": "average", "error_law": "x"}, "error law 'x' is unknown"),
         ({"objective": "log_huber"}, "method default has an objective of its own"),
         ({"law": "coupled"}, "method default cannot hold the law coupled"),
-        ({"law": "width_depth", "method": "paper"}, "method paper cannot hold the law width_depth"),
+        ({"law": "coupled", "method": "published"}, "method published cannot hold the law coupled; take method best"),
         ({"error": "average", "error_law": "loss_to_loss"}, "cannot hold the law loss_to_loss"),
         ({"method": "best", "objective": "x"}, "objective 'x' is unknown; objectives are squares"),
         ({"method": "best", "objective": "noise_squares"}, "needs the sampling standard error of every run"),
-        ({"method": "best"}, "6 runs are too few to bootstrap over_training"),
+        (
+            {"method": "best", "select": "role == 'rung' and params < 4e7"},
+            "4 sizes are too few to bootstrap over_training: a resample would need all of them, as the law has "
+            "4 parameters; --resamples 0 gives the fit without intervals",
+        ),
         ({"law": "kaplan"}, "method default cannot hold the law kaplan; take method best"),
     ],
 )
