@@ -97,10 +97,12 @@ def scattered(rows: "pd.DataFrame", column: str) -> str:
         return ""
     spread = size.max() / size.min() - 1
     widest = rows[_nearly(rows) == spread.idxmax()].sort_values(column)["run"]
+    low, high = cut(repr(widest.iloc[0])), cut(repr(widest.iloc[-1]))
+    scatter = math.sqrt((ratio**2).sum() / freedom)
     return (
-        f"{column}: runs of one size scatter by {math.sqrt((ratio**2).sum() / freedom):.1%}, such as "
-        f"{cut(repr(widest.iloc[0]))} and {cut(repr(widest.iloc[-1]))} by {spread.max():.1%}, and seeds by 1 % at most: if "
-        "they are a sweep, take the best of each size, --best-of-size; if not, say in select which to fit"
+        f"{column}: runs of one size scatter by {scatter:.1%}, such as {low} and {high} by {spread.max():.1%}, and "
+        "seeds by 1 % at most: if they are a sweep, take the best of each size, --best-of-size; if not, say in select "
+        "which to fit"
     )
 
 

@@ -1,6 +1,7 @@
 """The published procedure to its printed digits, the default method better than it, and every refusal clear."""
 
 import functools
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -322,3 +323,46 @@ def test_options_that_do_not_fit_together_are_refused(options, message):
     with pytest.raises(ValueError) as error:
         fit(Testbed(_table()), loss="x", **options)
     assert message in str(error.value)
+
+
+def _sweep() -> pd.DataFrame:
+    """Six rungs at three learning rates each, of which the second is the best, and tokens that fill whole batches."""
+    table = _table().assign(corpus="web")
+    worse = [
+        table.assign(
+            run=table["run"] + f"-lr{i}", tokens=table["tokens"] * factor, **{"loss/x": table["loss/x"] * cost}
+        )
+        for i, (factor, cost) in enumerate([(1.0, 1.05), (1.0004, 1.0), (0.9997, 1.08)])
+    ]
+    return pd.concat(worse, ignore_index=True)
+
+
+def test_the_best_run_of_each_size_is_fitted_and_scored_and_the_others_say_which_it_is():
+    law = fit(Testbed(_sweep()), loss="x", error="average", best_of_size=True)
+    assert [point.run for point in law.loss.points] == [f"n{n / 1e6:g}m-m{m}-lr1" for n, m in RUNGS]
+    assert [point.run for point in law.error.points] == [point.run for point in law.loss.points]
+    assert [p.run for p in law.predictions] == ["n500m-m20-lr1", "n100m-m320-lr1"]
+    assert [p.loss for p in law.predictions] == pytest.approx([p.measured_loss for p in law.predictions], rel=0.01)
+    left_out = {row.run: row.reason for row in law.left_out}
+    assert len(left_out) == 12
+    assert left_out["n10m-m20-lr0"] == "not the best of its size, which is n10m-m20-lr1"
+
+
+def test_the_best_of_a_size_is_the_best_of_its_corpus_among_those_selected():
+    table = _sweep()
+    table.loc[table["run"].str.startswith("n10m-m20-"), "corpus"] = ["web", "code", "web"]
+    law = fit(Testbed(table), loss="x", select="role == 'rung' and corpus == 'web'", best_of_size=True)
+    assert [point.run for point in law.loss.points if point.params == 1e7][:1] == ["n10m-m20-lr0"]
+
+
+def test_a_sweep_that_is_fitted_whole_is_told_and_seeds_are_not():
+    with pytest.warns(UserWarning, match=r"loss/x: runs of one size scatter by \d\.\d%.*--best-of-size"):
+        fit(Testbed(_sweep()), loss="x")
+    seeds = pd.concat(
+        [_table(noise=0.005, seed=seed).assign(run=lambda t, s=seed: t["run"] + str(s)) for seed in (0, 1)]
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "loss/x is low")
+        fit(Testbed(seeds), loss="x")
+        fit(Testbed(_sweep()), loss="x", best_of_size=True)

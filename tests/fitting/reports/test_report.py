@@ -42,6 +42,7 @@ def _checks():
 
 
 CHECKS = _checks()
+NONE = (math.nan, math.nan)
 
 
 class Page(html.parser.HTMLParser):
@@ -285,6 +286,48 @@ def test_what_n_counts_is_said_wherever_it_matters(tmp_path, column, counted, he
     assert data["params_column"] == column
     for text in (page.text, markdown.replace("\\_", "_"), (tmp_path / "report.tex").read_text().replace("\\_", "_")):
         assert counted in text and "all parameters" not in text
+
+
+def test_how_n_was_counted_is_said_only_where_the_table_tells(tmp_path):
+    asked = {}
+    for name, columns in (("silent", {}), ("told", {"params_non_embedding": 1e4})):
+        law = synthetic_law()
+        points = tuple(dataclasses.replace(point, columns=columns) for point in law.loss.points)
+        law = dataclasses.replace(law, loss=dataclasses.replace(law.loss, points=points))
+        _, _, data = write(tmp_path / name, law)
+        asked[name] = {q: answer for answers in data["checklist"].values() for q, answer in answers.items()}
+    assert "the table does not say whether with embeddings" in asked["silent"]["How N is counted"]
+    assert "in C where params counts the head" in asked["silent"]["How C is counted"]
+    assert "all parameters; embeddings are up to" in asked["told"]["How N is counted"]
+    assert "N includes the head" in asked["told"]["How C is counted"]
+
+
+def test_bits_a_byte_are_not_called_nats(tmp_path):
+    law = synthetic_law(error=False)
+    in_bits = dataclasses.replace(law.loss, column="bpb/code", noise_is_relative=False)
+    page, markdown, data = write(tmp_path, dataclasses.replace(law, loss=in_bits), checks=CHECKS)
+    assert data["unit"] == "bits per byte" and "bits per byte" in page.text and "bits per byte" in markdown
+    for text in (page.text, markdown, (tmp_path / "report.tex").read_text(), json.dumps(data)):
+        assert "nats" not in text
+    figure = (tmp_path / "figures" / "reducible_loss.svg").read_text()
+    assert "nats" not in figure
+
+
+def test_a_best_fit_without_intervals_is_reported_without(tmp_path):
+    law = synthetic_law()
+
+    def bare(fit):
+        return dataclasses.replace(fit, theta_draws=fit.theta_draws[:1], theta_intervals=dict.fromkeys(fit.theta, NONE))
+
+    targets = [
+        dataclasses.replace(p, loss_interval=NONE, error_interval=NONE, measured_loss=2.0, measured_error=0.5)
+        for p in law.predictions
+    ]
+    law = dataclasses.replace(law, loss=bare(law.loss), error=bare(law.error), predictions=tuple(targets))
+    page, markdown, data = write(tmp_path, law, checks=CHECKS)
+    assert data["predictions"][0]["loss"]["covered"] is None and "losses inside" not in page.text
+    assert not any("outside the interval" in caution for caution in data["cautions"])
+    assert "none: the best fit alone" in markdown and "nan" not in f"{page.text} {markdown}".lower().split()
 
 
 def test_every_run_is_a_row_of_the_csv(tmp_path):

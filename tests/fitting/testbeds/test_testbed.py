@@ -250,8 +250,6 @@ def test_n_and_d_are_params_and_tokens_where_no_column_is_named_so(tmp_path):
 
 
 def test_a_table_in_parquet_is_the_same_as_in_csv(tmp_path):
-    import pandas as pd
-
     text = "run,params,tokens,loss/web,note\na,1000000000,20000000000,2.5,\nb,2000000000,40000000000,,x\n"
     as_csv = Testbed.read(_csv(tmp_path, text))
     typed = as_csv.table.astype({"params": "Int64"}).replace({"note": {"": None}})
@@ -259,9 +257,9 @@ def test_a_table_in_parquet_is_the_same_as_in_csv(tmp_path):
     assert Testbed.read(tmp_path / "testbed.parquet").table["loss/web"].tolist()[0] == 2.5
     assert Testbed.read(tmp_path / "testbed.parquet").table["params"].tolist() == [1e9, 2e9]
     (tmp_path / "torn.parquet").write_bytes((tmp_path / "testbed.parquet").read_bytes()[:100])
-    with pytest.raises(ValueError, match="torn.parquet: not a Parquet file"):
+    with pytest.raises(ValueError, match=r"torn\.parquet: not a Parquet file"):
         Testbed.read(tmp_path / "torn.parquet")
-    with pytest.raises(ValueError, match="absent.parquet: no such file"):
+    with pytest.raises(ValueError, match=r"absent\.parquet: no such file"):
         Testbed.read(tmp_path / "absent.parquet")
 
 
@@ -273,7 +271,7 @@ def test_parquet_without_pyarrow_is_one_clear_error(tmp_path, monkeypatch):
 
 
 def test_a_normalised_loss_is_refused_with_the_way_out(tmp_path):
-    with pytest.raises(ValueError, match="-3: a loss must be positive and finite.*add the baseline back"):
+    with pytest.raises(ValueError, match=r"-3: a loss must be positive and finite.*add the baseline back"):
         Testbed.read_csv(_csv(tmp_path, "run,params,tokens,loss/x\na,1,2,-3\n"))
 
 
