@@ -83,9 +83,9 @@ def law_as_data(law: FittedLaw) -> dict[str, Any]:
         for part, fit in law.fits.items()
     }
     about = {name: getattr(law, name) for name in ("method", "level", "seed", "select", "params_column")}
-    told = {"predictions": law.predictions, "left_out": law.left_out}
-    rows = {name: [dataclasses.asdict(row) for row in some] for name, some in told.items()}
-    return files.finite({**about, "loss": None, "error": None, **laws, **rows})
+    about["predictions"] = [dataclasses.asdict(prediction) for prediction in law.predictions]
+    about["left_out"] = [dataclasses.asdict(row) for row in law.left_out]
+    return files.finite({**about, "loss": None, "error": None, **laws})
 
 
 def score_as_data(score: Score) -> dict[str, Any]:
