@@ -63,11 +63,11 @@ def chosen(
             f"select {cut(repr(select))} mixes runs on {len(corpora)} corpora ({named}), and a law is of one; "
             f"add \"and corpus == '{corpora[0]}'\""
         )
-    _refuse_twins(rows, table[table["role"] == "target"], columns)
     if best_of_size:
         worse = beaten(rows, columns[0])
         rows = rows[~rows["run"].isin(worse)]
         reasons |= {run: f"not the best of its size, which is {best}" for run, best in worse.items()}
+    _refuse_twins(rows, table[table["role"] == "target"], columns)
     return rows, reasons
 
 

@@ -6,10 +6,13 @@ All from law.json alone: its runs are fitted again with one thing changed.
 import dataclasses
 import math
 import typing
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from fitting import doubts
 from fitting.artifacts.fitted import FittedLaw, LawFit, Point, Prediction
+from fitting.forms import Form
 from fitting.laws import catalogue
 from fitting.laws.objectives import OBJECTIVES
 from fitting.methods import METHODS, fit
@@ -48,12 +51,14 @@ class Checks:
 
     Attributes:
       aicc: the loss law's corrected Akaike criterion; NaN with no more runs than parameters and noise take.
+      forms: the loss laws that the runs can tell apart, by weight (`fitting.forms`).
       roll_outs: fitted on the cheapest runs, predicting the dearer ones; the last leaves out the largest alone.
       influence: each run left out in turn, by how far that moves the dearest target.
       sensitivity: other ways to count, weigh or fit.
     """
 
     aicc: float
+    forms: tuple[Form, ...]
     roll_outs: tuple[Refit, ...]
     influence: tuple[Refit, ...]
     sensitivity: tuple[Refit, ...]
@@ -64,6 +69,7 @@ def checks(law: FittedLaw) -> Checks:
     table = _table(law)
     return Checks(
         aicc=aicc(law.loss),
+        forms=doubts.ranked(law.loss),
         roll_outs=tuple(_roll_outs(law, table)),
         influence=_influence(law, table),
         sensitivity=tuple(_sensitivity(law, table)),
@@ -124,18 +130,19 @@ def _refit(
     objective = law.objective if "method" not in options else None
     options = {**error_law, "method": law.method, "objective": objective, **options}
     try:
-        refitted = fit(
-            Testbed(table),
-            loss=law.loss.column,
-            error=error_column,
-            select=f"in_loss == 1 and {_ANY}",
-            select_error=f"in_error == 1 and {_ANY}" if error_column else None,
-            level=law.level,
-            seed=law.seed,
-            law=law_name or law.loss.law,
-            resamples=resamples,
-            **options,
-        )
+        with warnings.catch_warnings(action="ignore"):  # the fit itself has said what there is to say of the runs
+            refitted = fit(
+                Testbed(table),
+                loss=law.loss.column,
+                error=error_column,
+                select=f"in_loss == 1 and {_ANY}",
+                select_error=f"in_error == 1 and {_ANY}" if error_column else None,
+                level=law.level,
+                seed=law.seed,
+                law=law_name or law.loss.law,
+                resamples=resamples,
+                **options,
+            )
     except ValueError as error:
         return Refit(name, {}, (), str(error))
     return Refit(name, refitted.loss.theta, refitted.predictions)

@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from fitting.artifacts.fitted import FittedLaw, LawFit, Prediction
+from fitting.doubts import doubts
 from fitting.laws import catalogue, latex
 from fitting.reports import figures
 from fitting.reports.hull import hull, is_inside
@@ -66,9 +67,8 @@ def cautions(law: FittedLaw, checks: "Checks | None" = None) -> Iterator[str]:
             f"N is the table’s column {law.params_column} everywhere here, {counted(law.params_column)}: ask for "
             "predictions in that count; M = D/N and C = 6ND are of it."
         )
+    yield from doubts(law)
     for part, fit in law.fits.items():
-        for name in fit.at_bound:
-            yield f"Parameter {name} of the {part} law lies at its bound: the data do not determine it."
         if fit.degrees_of_freedom <= 2:
             yield (
                 f"The {part} law has {count(fit.degrees_of_freedom, 'degree')} of freedom "
@@ -122,6 +122,7 @@ def _checks_summary(checks: "Checks", law: FittedLaw) -> dict[str, Any]:
     dearest = sorted(law.predictions, key=lambda prediction: -prediction.flops)[:3]
     return {
         "aicc": checks.aicc,
+        "forms": [{"law": form.law, "weight": form.weight, "miss": form.miss} for form in checks.forms],
         "targets": [prediction.run for prediction in dearest],
         "roll_outs": [_roll_out(refit, law) for refit in checks.roll_outs],
         "influence": [_refit(refit, dearest) for refit in checks.influence],

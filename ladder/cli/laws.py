@@ -173,6 +173,7 @@ def report(folder: Annotated[Positional[str], arg(metavar="DIR", help="folder of
 def fit_table(table: epath.Path, out: epath.Path, **options):
     """Fits the laws to a table of runs, and tells which it left out and how its targets came out."""
     from fitting.artifacts import fitted
+    from fitting.doubts import doubts
     from fitting.methods import fit
     from fitting.testbeds import importers
     from fitting.testbeds.testbed import Testbed
@@ -189,6 +190,8 @@ def fit_table(table: epath.Path, out: epath.Path, **options):
             to_person.print(f"left out: {left_out.run}, {left_out.reason}")
     tables.print_predictions(law.predictions, to_person)
     tables.print_what_n_is(law.params_column, to_person)
+    for doubt in doubts(law):
+        to_person.print(f"warning: {doubt}")
     to_person.print(f"law: {out / 'law.json'}")
     return law
 

@@ -11,6 +11,7 @@ import re
 import pytest
 
 from fitting.artifacts.fitted import LeftOut
+from fitting.forms import Form
 from fitting.reports import drawing, report, summary
 from fitting.selection import Checks, Refit
 from synthetic_law import synthetic_law
@@ -32,6 +33,7 @@ def _checks():
     far = tuple(dataclasses.replace(p, loss=1.1 * p.loss) for p in law.predictions)
     return Checks(
         aicc=-31.4,
+        forms=(Form("coupled", 0.75, 0.0033), Form("over_training", 0.25, 0.0108)),
         roll_outs=(Refit("7 cheapest runs", law.loss.theta, (held_out,)),),
         influence=(
             Refit(f"without {law.loss.points[0].run}", law.loss.theta, far),
@@ -114,7 +116,7 @@ def test_the_page_stands_alone(tmp_path):
 def test_markdown_tables_have_a_header_and_equally_many_cells_in_every_row(tmp_path, error):
     _, markdown, _ = write(tmp_path, synthetic_law(error=error), plan=PLAN, checks=CHECKS)
     tables = [block.strip().splitlines() for block in markdown.split("\n\n") if block.lstrip().startswith("|")]
-    assert len(tables) == 8 + error
+    assert len(tables) == 9 + error
     for _, rule, *rows in tables:
         assert re.fullmatch(r"\|(-+:?\|)+", rule)
         assert rows and {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {rule.count("|")}
@@ -238,6 +240,10 @@ def test_cautions_tell_what_weakens_a_law():
 def test_checks_are_told_and_what_they_shake_is_a_caution(tmp_path):
     page, markdown, data = write(tmp_path, synthetic_law(), checks=CHECKS)
     assert data["checks"]["aicc"] == -31.4
+    assert data["checks"]["forms"][0] == {"law": "coupled", "weight": 0.75, "miss": 0.0033}
+    markdown = markdown.replace("\u00a0", " ")
+    assert "| coupled | 75 % | 0.33 % |" in markdown and "| over\\_training, this law | 25 % | 1.08 % |" in markdown
+    assert "coupled 75 % 0.33 %" in page.text and "over_training , this law 25 %" in page.text
     (rolled,) = data["checks"]["roll_outs"]
     largest = max(synthetic_law().loss.points, key=lambda point: point.flops)
     assert rolled["relative_error"] == pytest.approx(synthetic_law().predictions[0].loss / largest.measured - 1)
