@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fitting.laws import catalogue
+from fitting.laws import catalogue, rays
 from fitting.laws.beliefs import EXPONENTS, exponent
 from fitting.laws.elementary import exp, log, logaddexp
 from fitting.laws.law import Law, Shape, shape_grid
@@ -67,7 +67,7 @@ def ranked(columns: Mapping[str, np.ndarray], y_N: np.ndarray) -> tuple[Form, ..
 def _candidates() -> list[Law]:
     written = {"kaplan": _KAPLAN, "coupled": _COUPLED}
     laws = [written.get(name, law) for name, law in catalogue.LOSS_LAWS.items()]
-    return [law for law in laws if law.linear and not law.units and not law.signed]
+    return [law for law in laws if law not in rays.LAWS and law.linear and not law.units and not law.signed]
 
 
 def _kaplan(shape: Sequence[Any], params: Any, tokens: Any) -> Sequence[Any]:

@@ -368,7 +368,21 @@ def _refuse_too_few(law: Law, column: str, x: Sequence[np.ndarray], y_N: np.ndar
         raise ValueError(
             f"{column}: the runs cannot tell the parameters of {law.name} apart: {distinct} of {len(y_N)} differ in "
             f"{' or '.join(law.inputs)}, or all of these vary alike; add runs of other sizes and token multipliers"
+            + _along_a_ray(dict(zip(law.inputs, x, strict=True)))
         )
+
+
+def _along_a_ray(columns: Mapping[str, np.ndarray]) -> str:
+    """Which one number all runs share, and the law along it; nothing where they share none."""
+    if not {"params", "tokens"} <= columns.keys():
+        return ""
+    params_N, tokens_N = columns["params"], columns["tokens"]
+    rays = {"D/N": (tokens_N / params_N, "compute"), "D": (tokens_N, "params_only"), "N": (params_N, "tokens_only")}
+    shared = {name: (v_N.mean(), law) for name, (v_N, law) in rays.items() if v_N.max() < 1.02 * v_N.min()}
+    if len(shared) != 1:  # runs of one size share all three
+        return ""
+    ((name, (value, law)),) = shared.items()
+    return f": all runs have {name} = {value:.3g}, along which --law {law} can be fitted"
 
 
 def _points(testbed: Testbed, rows: "pd.DataFrame", fitted: LawFit, x: Sequence[np.ndarray]) -> tuple[Point, ...]:

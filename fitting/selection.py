@@ -13,7 +13,7 @@ from typing import Any
 from fitting import doubts
 from fitting.artifacts.fitted import FittedLaw, LawFit, Point, Prediction
 from fitting.forms import Form
-from fitting.laws import catalogue
+from fitting.laws import catalogue, rays
 from fitting.laws.objectives import OBJECTIVES
 from fitting.methods import METHODS, fit
 from fitting.testbeds.testbed import Testbed
@@ -206,7 +206,12 @@ def _sensitivity(law: FittedLaw, table: "pd.DataFrame") -> Iterator[Refit]:
             yield _refit(law, table, f"best fit by {objective.name}", objective=objective.name, **best)
     sizes = len(table[table["in_loss"] == 1].drop_duplicates(["params", "tokens"]))
     for form in catalogue.LOSS_LAWS.values():
-        if form.name != law.loss.law and len(form.parameters) < sizes and {*form.inputs} <= {*table}:
+        if (
+            form not in rays.LAWS
+            and form.name != law.loss.law
+            and len(form.parameters) < sizes
+            and {*form.inputs} <= {*table}
+        ):
             yield _refit(law, table, f"law {form.name}, best fit", law_name=form.name, **best)
 
 

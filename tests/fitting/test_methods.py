@@ -1,6 +1,7 @@
 """The published procedure to its printed digits, the default method better than it, and every refusal clear."""
 
 import functools
+import re
 import warnings
 
 import numpy as np
@@ -366,3 +367,23 @@ def test_a_sweep_that_is_fitted_whole_is_told_and_seeds_are_not():
         warnings.filterwarnings("ignore", "loss/x is low")
         fit(Testbed(seeds), loss="x")
         fit(Testbed(_sweep()), loss="x", best_of_size=True)
+
+
+@pytest.mark.parametrize(
+    ("law", "shared", "tokens"),
+    [
+        ("compute", "D/N = 20", lambda params: 20 * params),
+        ("params_only", "D = 2e+10", lambda params: np.full_like(params, 2e10)),
+    ],
+)
+def test_a_ladder_of_one_ray_is_refused_with_the_law_along_it_and_fitted_by_that(law, shared, tokens):
+    params = np.append(np.geomspace(1e7, 3e8, 6), 3e9)
+    loss = catalogue.LOSS_LAWS["chinchilla"].evaluate((1.8, 480.0, 2100.0, 0.34, 0.34), params, tokens(params))
+    columns = {"run": [f"r{i}" for i in range(7)], "role": ["rung"] * 6 + ["target"], "loss/x": loss}
+    testbed = Testbed(pd.DataFrame(columns | {"params": params, "tokens": tokens(params)}))
+    with pytest.raises(ValueError, match=rf"all runs have {re.escape(shared)}, along which --law {law} can be fitted"):
+        fit(testbed, loss="x")
+    for method in ("default", "best"):
+        prediction = fit(testbed, loss="x", law=law, method=method, resamples=20).predictions[0]
+        assert prediction.loss == pytest.approx(loss[-1], rel=0.02)
+        assert prediction.loss_interval[0] < loss[-1] < prediction.loss_interval[1] or method == "best"
