@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fitting import design
-from fitting.artifacts.fitted import FittedLaw, Prediction
+from fitting.artifacts.fitted import FittedLaw, Prediction, central
 from fitting.laws import catalogue
 from fitting.laws.law import Law
 from fitting.prediction import predict
@@ -43,8 +43,8 @@ class OverTraining:
       times_smaller: the optimal N over this N; below 1 for a larger model.
       params: N.
       tokens: D at the budget.
-      loss: at the budget, in nats a token.
-      loss_penalty: that above the optimum's, in nats a token.
+      loss: at the budget.
+      loss_penalty: that above the optimum's.
       tokens_for_equal_loss: D that reaches the optimum's loss; infinite where none does.
       flops_overhead: the training compute this takes above the budget, as a fraction of it.
     """
@@ -69,10 +69,11 @@ class Advice:
       inference_aware: the least lifetime compute for the same loss; None where nothing is served.
       over_training: by model size.
       target: the run that `next_runs` are to tell more about: the last of the optima.
-      doubt_nats: standard deviation of its loss that the parameters' uncertainty causes.
+      doubt: standard deviation of its loss that the parameters' uncertainty causes.
       next_runs: the runs for which no cheaper one tells more, by cost.
       best_per_flop: that of `next_runs` which takes most of the doubt for its compute; None where there is none.
       params_column: what N counts in all of it, as in the law.
+      unit: of every loss, penalty and doubt.
     """
 
     budget_flops: float
@@ -81,10 +82,11 @@ class Advice:
     inference_aware: Optimum | None
     over_training: tuple[OverTraining, ...]
     target: str
-    doubt_nats: float
+    doubt: float
     next_runs: tuple[design.NextRun, ...]
     best_per_flop: design.NextRun | None
     params_column: str = "params"
+    unit: str = "nats per token"
 
 
 def advise(law: FittedLaw, budget_flops: float, *, served_tokens: float = 0.0) -> Advice:
@@ -119,7 +121,7 @@ def advise(law: FittedLaw, budget_flops: float, *, served_tokens: float = 0.0) -
         aware_S = _inference_aware_params(form, theta_PxS, loss_S, budget_flops, served_tokens)
         aware = _optimum(law, aware_S, float(_tokens_for(form, theta_PxS[:, :1], aware_S[:1], loss)[0]), served_tokens)
     target = (aware or optimal).prediction
-    doubt_nats, next_runs = design.next_runs(law, target.params, target.tokens)
+    doubt, next_runs = design.next_runs(law, target.params, target.tokens)
     return Advice(
         budget_flops=budget_flops,
         served_tokens=served_tokens,
@@ -129,10 +131,11 @@ def advise(law: FittedLaw, budget_flops: float, *, served_tokens: float = 0.0) -
             _over_training(form, theta_PxS[:, :1], optimal.prediction, budget_flops, times) for times in SMALLER
         ),
         target="inference_aware" if aware else "compute_optimal",
-        doubt_nats=doubt_nats,
+        doubt=doubt,
         next_runs=next_runs,
         best_per_flop=max(next_runs, key=lambda run: (1 - run.doubt_left) / run.flops, default=None),
         params_column=law.params_column,
+        unit=law.loss.unit,
     )
 
 
@@ -193,10 +196,9 @@ def _minimise(f: Callable[[np.ndarray], np.ndarray], problems: int, low: float, 
 
 def _optimum(law: FittedLaw, params_S: np.ndarray, tokens: float, served_tokens: float) -> Optimum:
     params = float(params_S[0])
-    low, high = np.quantile(params_S[1:] if len(params_S) > 1 else params_S, [(1 - law.level) / 2, (1 + law.level) / 2])
     return Optimum(
         prediction=predict(law, params, float(tokens)),
-        params_interval=(float(low), float(high)),
+        params_interval=central(params_S[1:], law.level),
         lifetime_flops=params * (6 * float(tokens) + 2 * served_tokens),
     )
 

@@ -1,10 +1,11 @@
-"""The plain best fit of any law by any objective, and the bootstrap by run: nothing believed beforehand.
+"""The plain best fit of any law by any objective, and the bootstrap: nothing believed beforehand.
 
 For testbeds of many runs, and for saying what others' procedures give. A ladder of five is not that: its best exponent
 follows the scatter (`fitting.methods.Method`).
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,7 +15,8 @@ from fitting.laws.law import Law
 from fitting.laws.objectives import Objective
 from fitting.solution import Solution
 
-_USABLE = 0.95
+_MOST_TRIES = 50  # times the resamples asked for, before runs are too few to resample
+_NOISE_LOG_SD = 0.7  # of what is believed of the noise of a free fit: a factor of two either way
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Best:
 
     Attributes:
       solution: what the solver found.
-      theta_SxP: the parameters on resamples of the runs.
+      theta_SxP: the parameters on resamples of the runs, or on simulated ones.
       noise: root mean square of the residuals, degrees of freedom taken off.
       noise_is_relative: whether that is a fraction of the law's value.
     """
@@ -89,6 +91,39 @@ def fit(
     return Best(solution, resampled.theta_BxP, noise, relative)
 
 
+def fit_freely(
+    law: Law, x: Sequence[np.ndarray], y_N: np.ndarray, *, noise: float, draws: int = 1000, seed: int = 0
+) -> Best:
+    """Least squares of N runs, linear parameters of either sign, and what it gives on runs simulated by its own law.
+
+    The parametric bootstrap (Efron & Tibshirani 1993, ch. 6.5): the law as fitted, with normal noise added anew, is
+    fitted again. So intervals are of this very procedure and lie around its point, whatever the sign of a parameter.
+    How large the noise is, the residuals say, with a belief beforehand: one degree of freedom says little.
+
+    Args:
+      law: the law.
+      x: its inputs, each [N].
+      y_N: measurements.
+      noise: what the standard deviation of a run's noise is believed to be, give or take a factor of two.
+      draws: how many simulated ladders; with none, the best fit is the only draw.
+      seed: of the noise.
+    """
+    solution = solve.minimise(law, x, y_N, positive=False)
+    sd_K = noise * np.geomspace(1e-3, 1e3, 400)
+    freedom = len(y_N) - len(law.parameters)
+    log_weight_K = -((np.log(sd_K / noise) / _NOISE_LOG_SD) ** 2) / 2
+    log_weight_K -= freedom * np.log(sd_K) + solution.objective_B[0] / (2 * sd_K**2)
+    weight_K = np.exp(log_weight_K - log_weight_K.max())
+    noise = math.sqrt(weight_K @ sd_K**2 / weight_K.sum())
+    if not draws:
+        return Best(solution, solution.theta_BxP, noise, False)
+    rng = np.random.default_rng(seed)
+    sd_S = rng.choice(sd_K, draws, p=weight_K / weight_K.sum())
+    y_SxN = law.evaluate(solution.theta_BxP[0], *x) + sd_S[:, None] * rng.standard_normal((draws, len(y_N)))
+    simulated = solve.minimise(law, x, y_SxN, positive=False, nodes_GxQ=solution.node_Q[None], starts=1)
+    return Best(solution, simulated.theta_BxP, noise, False)
+
+
 def _scale(objective: Objective, y_N: np.ndarray, stderr_N: np.ndarray) -> np.ndarray:
     if objective.log and not (y_N > 0).all():
         raise ValueError(f"objective {objective.name} takes logarithms: a measurement of {y_N.min():g} has none")
@@ -101,14 +136,22 @@ def _resamples(law: Law, x: Sequence[np.ndarray], run_N: Sequence[str], draws: i
     """How often each run counts in each resample, [draws, N]; those that no law could be fitted to are not drawn."""
     names, which_N = np.unique(np.asarray(run_N), return_inverse=True)
     _, size_N = np.unique(np.stack(x), axis=1, return_inverse=True)
-    count_RxU = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=2 * draws)
-    count_RxN = count_RxU[:, which_N]
-    count_RxD = np.zeros((2 * draws, size_N.max() + 1))
-    np.add.at(count_RxD.T, size_N.ravel(), count_RxN.T)
-    usable_R = (count_RxD > 0).sum(1) + len(law.ideal) >= len(law.parameters)
-    if usable_R.mean() < _USABLE:
+    sizes, fewest = size_N.max() + 1, len(law.parameters) - len(law.ideal)
+    if sizes <= fewest:
         raise ValueError(
-            f"{len(names)} runs are too few to bootstrap {law.name}: {1 - usable_R.mean():.0%} of the resamples hold "
-            f"fewer than {len(law.parameters)} different ones, one for each parameter; use the default method"
+            f"{sizes} sizes are too few to bootstrap {law.name}: a resample would need all of them, as the law has "
+            f"{len(law.parameters)} parameters; --resamples 0 gives the fit without intervals"
         )
-    return count_RxN[usable_R][:draws]
+    rng, usable = np.random.default_rng(seed), np.zeros((0, len(which_N)), int)
+    for _ in range(_MOST_TRIES):
+        count_RxU = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=2 * draws)
+        count_RxN = count_RxU[:, which_N]
+        count_RxD = np.zeros((2 * draws, sizes))
+        np.add.at(count_RxD.T, size_N.ravel(), count_RxN.T)
+        usable = np.concatenate([usable, count_RxN[(count_RxD > 0).sum(1) >= fewest]])
+        if len(usable) >= draws:
+            return usable[:draws]
+    raise ValueError(
+        f"{len(names)} runs are too few to bootstrap {law.name}: hardly a resample holds {fewest} different sizes; "
+        "--resamples 0 gives the fit without intervals"
+    )

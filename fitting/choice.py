@@ -11,6 +11,7 @@ if typing.TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+_SEEDS = 0.01  # by how much of the loss seeds of one size scatter, at most
 SIZE_COLUMNS = ("params", "tokens", "unique_tokens", "width", "depth", "weight_bits")
 
 
@@ -23,10 +24,18 @@ def counted(testbed: Testbed, params_column: str) -> Testbed:
     return Testbed(testbed.table.assign(params=testbed.table[params_column]))
 
 
-def chosen(testbed: Testbed, select: str, columns: Sequence[str]) -> tuple["pd.DataFrame", dict[str, str]]:
+def chosen(
+    testbed: Testbed, select: str, columns: Sequence[str], best_of_size: bool = False
+) -> tuple["pd.DataFrame", dict[str, str]]:
     """The rows to fit, and for every other rung the reason why not.
 
     A selection that names `quarantine` decides on quarantined rows itself, and one that names `corpus` may mix corpora.
+
+    Args:
+      testbed: the runs.
+      select: which to fit.
+      columns: what a run must have, the loss first.
+      best_of_size: whether of runs of one size that of the lowest loss stands for all.
     """
     table = testbed.table
     selected = testbed.select(select)
@@ -54,6 +63,10 @@ def chosen(testbed: Testbed, select: str, columns: Sequence[str]) -> tuple["pd.D
             f"select {cut(repr(select))} mixes runs on {len(corpora)} corpora ({named}), and a law is of one; "
             f"add \"and corpus == '{corpora[0]}'\""
         )
+    if best_of_size:
+        worse = beaten(rows, columns[0])
+        rows = rows[~rows["run"].isin(worse)]
+        reasons |= {run: f"not the best of its size, which is {best}" for run, best in worse.items()}
     _refuse_twins(rows, table[table["role"] == "target"], columns)
     return rows, reasons
 
@@ -62,6 +75,52 @@ def sizes(rows: "pd.DataFrame") -> "np.ndarray":
     """Numbers that are equal for runs of one size, which differ in nothing but their seed, [N]."""
     kinds = [name for name in ("corpus", *SIZE_COLUMNS) if name in rows]
     return rows.groupby(kinds, dropna=False).ngroup().to_numpy()
+
+
+def beaten(rows: "pd.DataFrame", column: str) -> dict[str, str]:
+    """Runs of a size that another has a lower loss of, and which; sizes within a hundredth are one.
+
+    A sweep's runs read whole batches, and so hardly ever the very same number of tokens.
+    """
+    measured = rows.dropna(subset=[column])
+    best = measured.groupby(_nearly(measured))[column].idxmin()
+    winner = measured["run"].loc[best].set_axis(best.index).reindex(_nearly(measured)).to_numpy()
+    return {run: by for run, by in zip(measured["run"], winner, strict=True) if run != by}
+
+
+def scattered(rows: "pd.DataFrame", column: str) -> str:
+    """What is to be said where runs of one size scatter by more than seeds do; nothing where they do not."""
+    size = rows.groupby(_nearly(rows))[column]
+    ratio = rows[column] / size.transform("mean") - 1
+    freedom = len(rows) - size.ngroups
+    if not freedom or float((ratio**2).sum()) / _SEEDS**2 <= _chi_square_999(freedom):
+        return ""
+    spread = size.max() / size.min() - 1
+    widest = rows[_nearly(rows) == spread.idxmax()].sort_values(column)["run"]
+    low, high = cut(repr(widest.iloc[0])), cut(repr(widest.iloc[-1]))
+    scatter = math.sqrt((ratio**2).sum() / freedom)
+    return (
+        f"{column}: runs of one size scatter by {scatter:.1%}, such as {low} and {high} by {spread.max():.1%}, and "
+        "seeds by 1 % at most: if they are a sweep, take the best of each size, --best-of-size; if not, say in select "
+        "which to fit"
+    )
+
+
+def _chi_square_999(freedom: int) -> float:
+    """What a chi-square exceeds once in a thousand times (Wilson & Hilferty 1931)."""
+    return freedom * (1 - 2 / (9 * freedom) + 3.09 * math.sqrt(2 / (9 * freedom))) ** 3
+
+
+def _nearly(rows: "pd.DataFrame") -> "np.ndarray":
+    """As `sizes`, but with parameters and tokens within a hundredth of the next taken for the same, [N]."""
+    import numpy as np
+
+    rounded = {}
+    for name in ("params", "tokens"):
+        log_sorted = np.log(np.sort(rows[name].to_numpy(float)))
+        steps = np.concatenate([[0], np.cumsum(np.diff(log_sorted) > 0.01)])
+        rounded[name] = steps[np.searchsorted(log_sorted, np.log(rows[name].to_numpy(float)))]
+    return sizes(rows.assign(**rounded))
 
 
 def _refuse_twins(rows: "pd.DataFrame", targets: "pd.DataFrame", columns: Sequence[str]) -> None:

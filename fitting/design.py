@@ -38,16 +38,16 @@ def next_runs(law: FittedLaw, params: float, tokens: float) -> tuple[float, tupl
     compute than the whole ladder did. Those are kept of which no cheaper one tells as much.
 
     Returns:
-      The standard deviation, in nats a token, of the target's loss that the parameters' uncertainty causes; the runs.
+      The standard deviation, of the target's loss that the parameters' uncertainty causes; the runs.
     """
     candidate_Kx2 = _candidates(law)
-    doubt_nats, left_K = doubt(law, (params, tokens), candidate_Kx2)
+    target_doubt, left_K = doubt(law, (params, tokens), candidate_Kx2)
     flops_K = 6 * candidate_Kx2.prod(1)
     frontier: list[int] = []
     for k in np.lexsort((left_K, flops_K)):
         if left_K[k] < 0.995 * (left_K[frontier[-1]] if frontier else 1):
             frontier.append(int(k))
-    return doubt_nats, tuple(NextRun(*map(float, (*candidate_Kx2[k], flops_K[k], left_K[k]))) for k in frontier)
+    return target_doubt, tuple(NextRun(*map(float, (*candidate_Kx2[k], flops_K[k], left_K[k]))) for k in frontier)
 
 
 def doubt(law: FittedLaw, target: tuple[float, float], candidate_Kx2: np.ndarray) -> tuple[float, np.ndarray]:

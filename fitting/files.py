@@ -1,6 +1,5 @@
 """Artifacts: frozen dataclasses as JSON files that are strict to read and never half-written."""
 
-import collections.abc
 import dataclasses
 import json
 import math
@@ -116,7 +115,7 @@ def finite(value: Any) -> Any:
 def _encode(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return {field.name: _encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, collections.abc.Mapping):
+    if isinstance(value, Mapping):
         return {key: _encode(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
         return [_encode(item) for item in value]
@@ -131,7 +130,7 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
         return None if value is None else _decode(arguments[0], value, where)
     if dataclasses.is_dataclass(kind):
         return _decode_dataclass(kind, _expect(dict, value, where), where)
-    if origin is collections.abc.Mapping:
+    if origin is Mapping:
         items = _expect(dict, value, where).items()
         return {key: _decode(arguments[1], item, f"{where}.{key}") for key, item in items}
     if origin is tuple:

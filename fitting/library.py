@@ -37,7 +37,7 @@ def read(table: Any, folder: Any = None) -> Testbed:
     """
     if folder is not None:
         return importers.read(table, folder)
-    return Testbed.read_csv(importers.shipped(str(table)) or table)
+    return Testbed.read(importers.shipped(str(table)) or table)
 
 
 def report(law: FittedLaw, folder: Any, *, checks: bool = True) -> Any:

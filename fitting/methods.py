@@ -11,7 +11,7 @@ import numpy as np
 
 from fitting import choice, linear, uncertainty
 from fitting.artifacts import provenance
-from fitting.artifacts.fitted import FittedLaw, LawFit, LeftOut, Point, Prediction
+from fitting.artifacts.fitted import FittedLaw, LawFit, LeftOut, Point, Prediction, central
 from fitting.laws import catalogue, objectives
 from fitting.laws.law import Law
 from fitting.prediction import predict
@@ -29,7 +29,8 @@ if typing.TYPE_CHECKING:
 class Method:
     """How a law is fitted to runs.
 
-    `paper` is Gadre et al. 2024: least squares of loss and of error, all parameters free, of either sign.
+    `paper` is Gadre et al. 2024: least squares of loss and of error, all parameters free, of either sign. Its intervals
+    are what the same procedure gives on runs that are simulated from its fit (`fitting.best.fit_freely`).
 
     `default` is for what a ladder is: few runs, scattered by about 1 % of the loss, whose law must reach far.
     - Residuals of the loss are relative, those of the error absolute: a fraction has no scale of its own. Runs of a
@@ -99,6 +100,7 @@ def fit(
     error_law: str = "exponential_decay",
     objective: str | None = None,
     params_column: str = "params",
+    best_of_size: bool = False,
     level: float = 0.95,
     seed: int = 0,
     resamples: int = 1000,
@@ -124,9 +126,11 @@ def fit(
       objective: what the method `best` minimises of the loss, a name in `fitting.laws.objectives`; by default
         `log_huber`.
       params_column: the column that N is taken from, such as `params_non_embedding`.
+      best_of_size: whether of runs of one size, as of a sweep, that of the lowest loss stands for all.
       level: nominal coverage of every interval.
       seed: of the posterior's draws. Fitted parameters and predictions do not depend on it, intervals by a hair.
-      resamples: of the runs, whose best fits are the intervals of the method `best`; with 0 there are none.
+      resamples: of the runs, or of `paper` simulations of them, whose best fits are the intervals of the methods `best`
+        and `paper`; with 0 intervals are NaN.
       command: what to record as the command that made this law.
       priors: of the laws, by name: what `published` believes.
 
@@ -150,13 +154,17 @@ def fit(
     for suspicion in suspicions(testbed, loss_column, error_column):
         warnings.warn(suspicion, stacklevel=2)
     sha256, testbed = testbed.sha256, choice.counted(testbed, params_column)
-    loss_rows, loss_left_out = choice.chosen(testbed, select, (loss_column,))
+    loss_rows, loss_left_out = choice.chosen(testbed, select, (loss_column,), best_of_size)
+    if scattered := choice.scattered(loss_rows, loss_column):
+        warnings.warn(scattered, stacklevel=2)
     form = catalogue.LOSS_LAWS[law]
     how = _How(METHODS[method], loss_objective, level, seed, resamples, priors)
     loss_fit = _fit_loss(testbed, loss_rows, loss_column, form, how)
     error_fit, left_out = None, loss_left_out
     if error_column is not None:
-        error_rows, error_left_out = choice.chosen(testbed, select_error or select, (loss_column, error_column))
+        error_rows, error_left_out = choice.chosen(
+            testbed, select_error or select, (loss_column, error_column), best_of_size
+        )
         form = catalogue.ERROR_LAWS[error_law]
         how = dataclasses.replace(how, objective=objectives.named(METHODS["best"].objective_error), seed=seed + 1)
         error_fit = _fit_error(testbed, error_rows, loss_column, error_column, form, how)
@@ -179,7 +187,12 @@ def fit(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
     corpora = set(loss_rows["corpus"]) if "corpus" in loss_rows else set()
-    return dataclasses.replace(fitted, predictions=_score(fitted, testbed, loss_column, error_column, corpora))
+    scored = testbed.table[testbed.table["role"] == "target"]
+    if corpora:
+        scored = scored[scored["corpus"].isin(corpora)]
+    if best_of_size:
+        scored = scored[~scored["run"].isin(choice.beaten(scored, loss_column))]
+    return dataclasses.replace(fitted, predictions=_score(fitted, scored, loss_column, error_column))
 
 
 def _refuse_unknown(what: str, name: str, known: Mapping[str, Law]) -> None:
@@ -189,7 +202,7 @@ def _refuse_unknown(what: str, name: str, known: Mapping[str, Law]) -> None:
 
 def _refuse_beyond_the_grid(law: Law | None, method: str) -> None:
     # The posterior is on a grid over a law's shapes: two fit, more do not, nor do shapes with units of their own.
-    if law is not None and not METHODS[method].any_objective and (law.units or len(law.shapes) > 2):
+    if law is not None and METHODS[method].posterior_exponents and (law.units or len(law.shapes) > 2):
         raise ValueError(f"method {method} cannot hold the law {law.name}; take method best")
 
 
@@ -216,7 +229,8 @@ def _fit_loss(testbed: Testbed, rows: "pd.DataFrame", column: str, law: Law, how
         fitted = _fit_best(law, column, rows, x, _stderr(testbed, rows, column), how)
     else:
         noise = uncertainty.NOISE * (1 if how.method.relative_loss else rows[column].min())
-        fitted = _fit(law, column, rows, x, how.method.relative_loss, noise, how)
+        fit_by = _fit if how.method.posterior_exponents else _fit_freely
+        fitted = fit_by(law, column, rows, x, how.method.relative_loss, noise, how)
         fitted = dataclasses.replace(fitted, objective=how.method.objective_loss)
     return dataclasses.replace(fitted, points=_points(testbed, rows, fitted, x))
 
@@ -230,7 +244,8 @@ def _fit_error(testbed: Testbed, rows: "pd.DataFrame", loss_column: str, column:
         # Sampling decides each question's answer anew for every run, so unlike a loss an error does carry it as noise.
         sampling = np.linalg.norm(np.nan_to_num(stderr_N)) / math.sqrt(max(len(rows), 1))
         noise = math.hypot(uncertainty.NOISE, sampling)
-        fitted = _fit(law, column, rows, x, False, noise, how)
+        fit_by = _fit if how.method.posterior_exponents else _fit_freely
+        fitted = fit_by(law, column, rows, x, False, noise, how)
         fitted = dataclasses.replace(fitted, objective=how.method.objective_error)
     return dataclasses.replace(fitted, points=_points(testbed, rows, fitted, x))
 
@@ -246,6 +261,31 @@ def _fit_best(
     found = best.fit(law, x, y_N, stderr_N, how.objective, run_N=run_N, draws=how.resamples, seed=how.seed)
     words = how.objective.words.format(quantity=column.partition("/")[0])
     words += f", and {len(law.ideal)} ideal point" if law.ideal else ""
+    freedom = len(y_N) + len(law.ideal) - len(law.parameters)
+    return _best_law_fit(law, column, x, y_N, found, how, f"{words}, coefficients positive", freedom)
+
+
+def _fit_freely(
+    law: Law, column: str, rows: "pd.DataFrame", x: Sequence[np.ndarray], _: bool, noise: float, how: _How
+) -> LawFit:
+    from fitting import best  # brings jax, which the default method need not wait for
+
+    y_N = rows[column].to_numpy(float)
+    _refuse_too_few(law, column, x, y_N)
+    found = best.fit_freely(law, x, y_N, noise=noise, draws=how.resamples, seed=how.seed)
+    return _best_law_fit(law, column, x, y_N, found, how, "", len(y_N) - len(law.parameters))
+
+
+def _best_law_fit(
+    law: Law,
+    column: str,
+    x: Sequence[np.ndarray],
+    y_N: np.ndarray,
+    found: typing.Any,
+    how: _How,
+    objective: str,
+    degrees_of_freedom: int,
+) -> LawFit:
     return _law_fit(
         law,
         column,
@@ -258,8 +298,8 @@ def _fit_best(
         lowest_loss=float((x[law.inputs.index("loss")] if "loss" in law.inputs else y_N).min()),
         misfit=0.0,
         beliefs={},
-        objective=f"{words}, coefficients positive",
-        degrees_of_freedom=len(y_N) + len(law.ideal) - len(law.parameters),
+        objective=objective,
+        degrees_of_freedom=degrees_of_freedom,
     )
 
 
@@ -268,17 +308,11 @@ def _fit(
 ) -> LawFit:
     y_N = rows[column].to_numpy(float)
     _refuse_too_few(law, column, x, y_N)
-    informed = how.method.posterior_exponents
-    prior = believed(law, how.priors if how.method.learned else {}) if informed else Prior(shapes={}, growths=(0.0,))
+    prior = believed(law, how.priors if how.method.learned else {})
     size_N = choice.sizes(rows)
     posterior = uncertainty.posterior(law, x, y_N, prior, relative=relative, noise=noise, size_N=size_N, seed=how.seed)
-    if informed:
-        counted_N = posterior.runs.counted_N(posterior.misfit)
-        solution = linear.least_squares(law, x, y_N, counted_N, posterior.shape_Q)
-    else:
-        from fitting import solve  # brings jax, which the default method need not wait for
-
-        solution = solve.minimise(law, x, y_N, positive=False)
+    counted_N = posterior.runs.counted_N(posterior.misfit)
+    solution = linear.least_squares(law, x, y_N, counted_N, posterior.shape_Q)
     return _law_fit(
         law,
         column,
@@ -299,13 +333,12 @@ def _fit(
 def _law_fit(
     law: Law, column: str, solution: Solution, theta_SxP: np.ndarray, level: float, **others: typing.Any
 ) -> LawFit:
-    low_P, high_P = np.quantile(theta_SxP, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return LawFit(
         column=column,
         law=law.name,
         theta=dict(zip(law.parameters, solution.theta_BxP[0].tolist(), strict=True)),
         theta_intervals={
-            name: (low, high) for name, low, high in zip(law.parameters, low_P.tolist(), high_P.tolist(), strict=True)
+            name: central(theta_S, level) for name, theta_S in zip(law.parameters, theta_SxP.T, strict=True)
         },
         theta_draws=tuple(map(tuple, theta_SxP.tolist())),
         objective_value=float(solution.objective_B[0]),
@@ -335,7 +368,21 @@ def _refuse_too_few(law: Law, column: str, x: Sequence[np.ndarray], y_N: np.ndar
         raise ValueError(
             f"{column}: the runs cannot tell the parameters of {law.name} apart: {distinct} of {len(y_N)} differ in "
             f"{' or '.join(law.inputs)}, or all of these vary alike; add runs of other sizes and token multipliers"
+            + _along_a_ray(dict(zip(law.inputs, x, strict=True)))
         )
+
+
+def _along_a_ray(columns: Mapping[str, np.ndarray]) -> str:
+    """Which one number all runs share, and the law along it; nothing where they share none."""
+    if not {"params", "tokens"} <= columns.keys():
+        return ""
+    params_N, tokens_N = columns["params"], columns["tokens"]
+    rays = {"D/N": (tokens_N / params_N, "compute"), "D": (tokens_N, "params_only"), "N": (params_N, "tokens_only")}
+    shared = {name: (v_N.mean(), law) for name, (v_N, law) in rays.items() if v_N.max() < 1.02 * v_N.min()}
+    if len(shared) != 1:  # runs of one size share all three
+        return ""
+    ((name, (value, law)),) = shared.items()
+    return f": all runs have {name} = {value:.3g}, along which --law {law} can be fitted"
 
 
 def _points(testbed: Testbed, rows: "pd.DataFrame", fitted: LawFit, x: Sequence[np.ndarray]) -> tuple[Point, ...]:
@@ -367,16 +414,12 @@ def _stderr(testbed: Testbed, rows: "pd.DataFrame", column: str) -> np.ndarray:
     return rows[stderr_column].to_numpy(float) if stderr_column in rows else np.full(len(rows), math.nan)
 
 
-def _score(law: FittedLaw, testbed: Testbed, loss: str, error: str | None, corpora: set[str]) -> tuple[Prediction, ...]:
-    """Every target, of the corpora fitted where those are known, predicted, with what was measured beside it.
+def _score(law: FittedLaw, targets: "pd.DataFrame", loss: str, error: str | None) -> tuple[Prediction, ...]:
+    """Every target predicted, with what was measured beside it.
 
     Quarantine keeps a run out of the fit, not from being predicted: a published target is scored though its record is
     flawed, and one that diverged has no measurement and so becomes a projection.
     """
-    table = testbed.table
-    targets = table[table["role"] == "target"]
-    if corpora:
-        targets = targets[targets["corpus"].isin(corpora)]
     predictions = []
     for row in targets.to_dict("records"):
         more = [name for name in catalogue.named(law.loss.law).inputs if name not in ("params", "tokens")]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from fitting.artifacts.fitted import FittedLaw, Prediction
+from fitting.artifacts.fitted import FittedLaw, Prediction, central
 from fitting.laws import catalogue
 from fitting.uncertainty import normal_scores
 
@@ -47,7 +47,7 @@ def predict(
     error = error_interval = None
     if law.error is not None and error_S is not None:
         error = _fraction(float(catalogue.named(law.error.law).evaluate(tuple(law.error.theta.values()), loss)))
-        low, high = _interval(error_S, law.level)
+        low, high = central(error_S, law.level)
         error_interval = _fraction(low), _fraction(high)
     return Prediction(
         run=run,
@@ -55,7 +55,7 @@ def predict(
         tokens=float(tokens),
         level=law.level,
         loss=loss,
-        loss_interval=_interval(loss_S, law.level),
+        loss_interval=central(loss_S, law.level),
         error=error,
         error_interval=error_interval,
         measured_loss=math.nan,
@@ -87,7 +87,7 @@ def pooled_error(
         raise ValueError(f"laws to pool predict the same error at the same level; these predict {errors or 'nothing'}")
     points = np.array([predict(law, params, tokens, columns=columns).error for law in some], float)
     error_S = np.concatenate([_draws(law, _inputs(law, params, tokens, columns))[1] for law in some])
-    low, high = _interval(error_S, some[0].level)
+    low, high = central(error_S, some[0].level)
     return float(np.median(points)), (_fraction(low), _fraction(high))
 
 
@@ -151,12 +151,6 @@ def run_scores(law: FittedLaw) -> dict[str, np.ndarray]:
     """For each draw of the `loss` and of the `error` law, by how many standard deviations of noise one run lies off."""
     rng = np.random.default_rng(law.seed)
     return {part: normal_scores(len(fit.theta_draws), rng) for part, fit in law.fits.items()}
-
-
-def _interval(value_S: np.ndarray, level: float) -> tuple[float, float]:
-    with np.errstate(invalid="ignore"):  # of draws that are infinite there is no interval
-        low, high = np.quantile(value_S, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 def _fraction(error: float) -> float:

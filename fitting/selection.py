@@ -6,11 +6,14 @@ All from law.json alone: its runs are fitted again with one thing changed.
 import dataclasses
 import math
 import typing
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from fitting import doubts
 from fitting.artifacts.fitted import FittedLaw, LawFit, Point, Prediction
-from fitting.laws import catalogue
+from fitting.forms import Form
+from fitting.laws import catalogue, rays
 from fitting.laws.objectives import OBJECTIVES
 from fitting.methods import METHODS, fit
 from fitting.testbeds.testbed import Testbed
@@ -48,12 +51,14 @@ class Checks:
 
     Attributes:
       aicc: the loss law's corrected Akaike criterion; NaN with no more runs than parameters and noise take.
+      forms: the loss laws that the runs can tell apart, by weight (`fitting.forms`).
       roll_outs: fitted on the cheapest runs, predicting the dearer ones; the last leaves out the largest alone.
       influence: each run left out in turn, by how far that moves the dearest target.
       sensitivity: other ways to count, weigh or fit.
     """
 
     aicc: float
+    forms: tuple[Form, ...]
     roll_outs: tuple[Refit, ...]
     influence: tuple[Refit, ...]
     sensitivity: tuple[Refit, ...]
@@ -64,6 +69,7 @@ def checks(law: FittedLaw) -> Checks:
     table = _table(law)
     return Checks(
         aicc=aicc(law.loss),
+        forms=doubts.ranked(law.loss),
         roll_outs=tuple(_roll_outs(law, table)),
         influence=_influence(law, table),
         sensitivity=tuple(_sensitivity(law, table)),
@@ -110,24 +116,33 @@ def _sizes(run: Point | Prediction) -> dict[str, Any]:
 
 
 def _refit(
-    law: FittedLaw, table: "pd.DataFrame", name: str, *, with_error: bool = False, law_name: str = "", **options: Any
+    law: FittedLaw,
+    table: "pd.DataFrame",
+    name: str,
+    *,
+    with_error: bool = False,
+    law_name: str = "",
+    resamples: int = 0,
+    **options: Any,
 ) -> Refit:
     error_column = law.error.column if law.error and with_error else None
     error_law = {"error_law": law.error.law} if law.error else {}
     objective = law.objective if "method" not in options else None
     options = {**error_law, "method": law.method, "objective": objective, **options}
     try:
-        refitted = fit(
-            Testbed(table),
-            loss=law.loss.column,
-            error=error_column,
-            select=f"in_loss == 1 and {_ANY}",
-            select_error=f"in_error == 1 and {_ANY}" if error_column else None,
-            level=law.level,
-            seed=law.seed,
-            law=law_name or law.loss.law,
-            **options,
-        )
+        with warnings.catch_warnings(action="ignore"):  # the fit itself has said what there is to say of the runs
+            refitted = fit(
+                Testbed(table),
+                loss=law.loss.column,
+                error=error_column,
+                select=f"in_loss == 1 and {_ANY}",
+                select_error=f"in_error == 1 and {_ANY}" if error_column else None,
+                level=law.level,
+                seed=law.seed,
+                law=law_name or law.loss.law,
+                resamples=resamples,
+                **options,
+            )
     except ValueError as error:
         return Refit(name, {}, (), str(error))
     return Refit(name, refitted.loss.theta, refitted.predictions)
@@ -146,7 +161,9 @@ def _roll_outs(law: FittedLaw, table: "pd.DataFrame") -> Iterator[Refit]:
         held_out = {point.run for point in law.loss.points if (point.flops, point.params) in sizes[k:]}
         rolled = table[table["in_loss"] == 1].copy()
         rolled.loc[rolled["run"].isin(held_out), ["role", "in_loss"]] = ["target", 0]
-        refitted = _refit(law, rolled, f"{k} cheapest {runs}")
+        refitted = _refit(
+            law, rolled, f"{k} cheapest {runs}", resamples=draws if (draws := len(law.loss.theta_draws)) > 1 else 0
+        )
         if not refitted.problem or k == most:
             yield refitted
 
@@ -183,13 +200,18 @@ def _sensitivity(law: FittedLaw, table: "pd.DataFrame") -> Iterator[Refit]:
     for method, how in METHODS.items():
         if method != law.method and not how.any_objective:
             yield _refit(law, table, f"method {method}", with_error=True, method=method)
-    best: dict[str, Any] = {"method": "best", "resamples": 0}
+    best: dict[str, Any] = {"method": "best"}
     for objective in OBJECTIVES.values():
         if objective.name != law.objective and (objective.scale != "noise" or _sampled(law)):
             yield _refit(law, table, f"best fit by {objective.name}", objective=objective.name, **best)
     sizes = len(table[table["in_loss"] == 1].drop_duplicates(["params", "tokens"]))
     for form in catalogue.LOSS_LAWS.values():
-        if form.name != law.loss.law and len(form.parameters) < sizes and {*form.inputs} <= {*table}:
+        if (
+            form not in rays.LAWS
+            and form.name != law.loss.law
+            and len(form.parameters) < sizes
+            and {*form.inputs} <= {*table}
+        ):
             yield _refit(law, table, f"law {form.name}, best fit", law_name=form.name, **best)
 
 

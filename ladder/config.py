@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Sequence
-from typing import Any, Literal, dataclass_transform
+from typing import Annotated, Any, Literal, dataclass_transform
 
 import pydantic
 import yaml
@@ -14,6 +14,7 @@ from ladder.recipe import RECIPES
 from tasks.text.published import PAPER
 
 MOST_PROBLEMS = 10  # that one message names
+AtLeastOne = Annotated[int, pydantic.Field(ge=1)]
 Remat = Literal["none", "full", "attended", "mixed", "mixed+attended"]
 
 
@@ -42,13 +43,13 @@ class Model:
     where a plan should not have to read the tokenizer.
     """
 
-    sequence_length: int = 2048
+    sequence_length: AtLeastOne = 2048
     ffn_multiple: int = 256
     qk_norm: bool = True
-    rope_theta: float = 10_000.0
+    rope_theta: Annotated[float, pydantic.Field(ge=1)] = 10_000.0
     dtype: Literal["float32", "bfloat16"] = "float32"
-    vocab_size: int | None = None
-    vocab_multiple: int = 1
+    vocab_size: AtLeastOne | None = None
+    vocab_multiple: AtLeastOne = 1
     norm: Literal["layer", "rms"] = "layer"
     qk_norm_per_head: bool = False
     tied_embeddings: bool = False
@@ -92,9 +93,9 @@ class Corpus:
     kind: str = "python_sources"
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     vocabulary: str = "bytes"
-    epochs: int = 1
+    epochs: AtLeastOne = 1
     cache: str | None = None
-    pool_tokens: int = 2**28
+    pool_tokens: AtLeastOne = 2**28
     seed: int = 0
 
 
@@ -126,7 +127,7 @@ class ValidationSet:
 
     kind: str
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
-    sequences: int | None = None
+    sequences: AtLeastOne | None = None
 
 
 @strict
@@ -141,7 +142,7 @@ class PaperValidation:
 
     source: str
     sets: tuple[str, ...] = ()
-    sequences: int | None = None
+    sequences: AtLeastOne | None = None
 
 
 @strict
@@ -158,9 +159,9 @@ class Evaluation:
       examples: whether each run's answers are kept too, question by question, as `jsonl` or `parquet`.
     """
 
-    sequences: int = 512
+    sequences: AtLeastOne = 512
     tasks: tuple[str, ...] = ()
-    questions: int = 400
+    questions: AtLeastOne = 400
     suite: Suite | None = None
     validation: dict[str, ValidationSet] = dataclasses.field(default_factory=dict)
     paper_validation: PaperValidation | None = None
@@ -171,11 +172,8 @@ class Evaluation:
         """All further validation sets by name, the paper's among them."""
         if not (paper := self.paper_validation):
             return self.validation
-        options = {"source": paper.source}
-        named = paper.sets or tuple(PAPER)
-        return self.validation | {
-            name: ValidationSet(kind="paper", options=options, sequences=paper.sequences) for name in named
-        }
+        of_paper = ValidationSet(kind="paper", options={"source": paper.source}, sequences=paper.sequences)
+        return self.validation | dict.fromkeys(paper.sets or PAPER, of_paper)
 
 
 @strict
@@ -186,10 +184,10 @@ class Mesh:
     of TPUs, which the data-centre network joins, share the data axis: gradients alone cross it.
     """
 
-    data: int | None = None
-    fsdp: int = 1
-    tensor: int = 1
-    slices: int = 1
+    data: AtLeastOne | None = None
+    fsdp: AtLeastOne = 1
+    tensor: AtLeastOne = 1
+    slices: AtLeastOne = 1
 
 
 @strict
@@ -213,15 +211,15 @@ class Training:
       profile_steps: keeps a trace from one step to another, such as [100, 105].
     """
 
-    checkpoint_every_steps: int = 1000
-    log_every_steps: int = 50
+    checkpoint_every_steps: AtLeastOne = 1000
+    log_every_steps: AtLeastOne = 50
     cores_per_run: int = 0
     mesh: Mesh = Mesh()
     scan_layers: bool = False
     remat: Remat = "none"
     attention: Literal["plain", "splash"] = "plain"
     loss_chunk_tokens: int = 0
-    accumulation_steps: int = 1
+    accumulation_steps: AtLeastOne = 1
     sequences_at_once: int = 0
     tensorboard: bool = False
     wandb: str | None = None
@@ -328,7 +326,8 @@ def as_tree(config: LadderConfig) -> dict[str, Any]:
 
 def _checked(tree: Any, kind: type, path: str) -> Any:
     try:
-        return pydantic.TypeAdapter(kind).validate_json(_as_json(tree))
+        # JSON mode is strict about scalars and still takes a list for a tuple.
+        return pydantic.TypeAdapter(kind).validate_json(pydantic.TypeAdapter(Any).dump_json(tree))
     except pydantic.ValidationError as e:
         problems = [f"{cut('.'.join(map(str, p['loc']))) or 'config'}: {_what(p)}" for p in e.errors()]
         more = [f"and {len(problems) - MOST_PROBLEMS} more"] if len(problems) > MOST_PROBLEMS else []
@@ -336,12 +335,9 @@ def _checked(tree: Any, kind: type, path: str) -> Any:
 
 
 def _what(problem: Any) -> str:
+    if problem["type"] == "greater_than_equal":
+        return f"{problem['input']} must be at least {problem['ctx']['ge']}"
     return "unknown key" if problem["type"] == "unexpected_keyword_argument" else problem["msg"]
-
-
-def _as_json(tree: Any) -> bytes:
-    # JSON mode is strict about scalars and still takes a list for a tuple.
-    return pydantic.TypeAdapter(Any).dump_json(tree)
 
 
 def _refuse_unknown_sets(evaluation: Evaluation, path: str) -> None:
@@ -385,25 +381,6 @@ def _refuse_impossible(config: LadderConfig, path: str) -> None:
         refuse("training.cores_per_run", "must be 0 or more")
     if config.training.profile_steps and not 1 <= config.training.profile_steps[0] <= config.training.profile_steps[1]:
         refuse("training.profile_steps", "must be a first step, from 1 on, and a last one that is not before it")
-    for key, value in {
-        "model.sequence_length": config.model.sequence_length,
-        "model.rope_theta": config.model.rope_theta,
-        "model.vocab_size": 1 if config.model.vocab_size is None else config.model.vocab_size,
-        "model.vocab_multiple": config.model.vocab_multiple,
-        "corpus.epochs": config.corpus.epochs,
-        "corpus.pool_tokens": config.corpus.pool_tokens,
-        "evaluation.sequences": config.evaluation.sequences,
-        "evaluation.questions": config.evaluation.questions,
-        "training.accumulation_steps": config.training.accumulation_steps,
-        "training.mesh.data": 1 if config.training.mesh.data is None else config.training.mesh.data,
-        "training.mesh.fsdp": config.training.mesh.fsdp,
-        "training.mesh.tensor": config.training.mesh.tensor,
-        "training.mesh.slices": config.training.mesh.slices,
-        "training.checkpoint_every_steps": config.training.checkpoint_every_steps,
-        "training.log_every_steps": config.training.log_every_steps,
-    }.items():
-        if value < 1:
-            refuse(key, f"{value} must be at least 1")
     if config.training.sequences_at_once < 0:
         refuse("training.sequences_at_once", "must be 0 or more")
     chunk = config.training.loss_chunk_tokens

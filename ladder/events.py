@@ -1,6 +1,7 @@
 """What happens while a ladder is carried out, as those that do it report it."""
 
 import dataclasses
+from collections.abc import Callable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,3 +92,4 @@ class LeftOut:
 
 
 Event = Claimed | Begun | Trained | Evaluating | Finished | Waits | Again | SetAside
+Say = Callable[[str], None]  # tells a person a line

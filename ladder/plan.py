@@ -77,8 +77,8 @@ def pool_shares(config: LadderConfig, specs: Sequence[RunSpec]) -> dict[str, flo
     """
     if config.corpus.cache:
         return {}
-    pools = {spec.run: max(config.corpus.pool_tokens, spec.tokens / config.corpus.epochs) for spec in specs}
-    return {spec.run: spec.tokens / pools[spec.run] for spec in specs}
+    own, epochs = config.corpus.pool_tokens, config.corpus.epochs
+    return {spec.run: spec.tokens / max(own, spec.tokens / epochs) for spec in specs}
 
 
 def as_table(
@@ -163,7 +163,6 @@ def _warmups(specs: Sequence[RunSpec]) -> str:
 
 
 def _refuse_shrinking(decoders: dict[str, DecoderConfig]) -> None:
-    names = list(decoders)
-    for smaller, larger in itertools.pairwise(names):
+    for smaller, larger in itertools.pairwise(decoders):
         if accounting.params(decoders[larger]) <= accounting.params(decoders[smaller]):
             raise ValueError(f"sizes do not grow: {larger} has no more parameters than {smaller}; list smallest first")

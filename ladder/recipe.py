@@ -1,6 +1,7 @@
 """Named, frozen recipes: (N, D) → batch, learning rate, warm-up, weight decay."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 
@@ -36,11 +37,8 @@ class Hyperparameters:
 def gadre2024(params: int, tokens: float, sequence_length: int) -> Hyperparameters:
     """The published ladder's table (Gadre et al. 2024, Table 2 and the released runs), read as steps in N."""
     del tokens, sequence_length
-    batch_size, warmup_steps = 2048, 5000
-    for below, batch, warmup in ((50e6, 64, 100), (200e6, 512, 400), (1e9, 512, 2000), (3e9, 256, 5000)):
-        if params < below:
-            batch_size, warmup_steps = batch, warmup
-            break
+    steps = ((50e6, 64, 100), (200e6, 512, 400), (1e9, 512, 2000), (3e9, 256, 5000), (math.inf, 2048, 5000))
+    batch_size, warmup_steps = next(own for below, *own in steps if params < below)
     large = params >= 3e9
     return Hyperparameters(
         batch_size=batch_size,

@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import re
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -99,6 +100,17 @@ def read_rows(path: epath.Path) -> list[dict[str, Any]]:
             raise ValueError(f"{path}, line {number}: no row of a run, {cut(line)}; remove that line")
         rows.append(row)
     return rows
+
+
+def copy(source: epath.Path, target: epath.Path, last: str = "") -> None:
+    """Copies a folder with all that is below it, in each folder the file `last` after the others."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted(source.iterdir(), key=lambda path: path.name == last):
+        if path.is_dir():
+            copy(path, target / path.name, last)
+        else:
+            with path.open("rb") as there, (target / path.name).open("wb") as here:
+                shutil.copyfileobj(there, here, 2**24)
 
 
 def use_one_client() -> None:

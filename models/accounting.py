@@ -1,8 +1,6 @@
-"""The one source of parameter counts, FLOPs and bytes."""
+"""The one source of parameter counts and FLOPs."""
 
 from models.config import DecoderConfig
-
-FLOAT32_BYTES = 4
 
 
 def params(c: DecoderConfig) -> int:
@@ -33,16 +31,6 @@ def matmul_flops_per_token(c: DecoderConfig, length: int) -> int:
     """Forward matrix-product FLOPs a token, causal attention counted in full, the embedding look-up as none."""
     block = 2 * (_attention_kernels(c) + 3 * c.width * c.ffn_width) + 4 * length * c.heads * c.head_width
     return c.layers * block + 2 * c.width * c.vocab_size
-
-
-def parameter_bytes(c: DecoderConfig) -> int:
-    """Bytes of the parameters, which are float32 while they are trained."""
-    return FLOAT32_BYTES * params(c)
-
-
-def optimizer_bytes(c: DecoderConfig) -> int:
-    """Bytes of AdamW's two moments, float32 each; its counters of steps are left out."""
-    return 2 * FLOAT32_BYTES * params(c)
 
 
 def _attention_kernels(c: DecoderConfig) -> int:

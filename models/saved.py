@@ -19,6 +19,8 @@ from models.config import DecoderConfig
 SCHEMA_VERSION = 1
 FILE, PARAMS = "model.json", "params"
 
+Shape = tuple[int, ...]
+
 
 @dataclasses.dataclass(frozen=True)
 class SavedModel:
@@ -54,7 +56,8 @@ def save(model: SavedModel, params: Any, folder: epath.Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     _checkpointer().save(_params(folder), params, force=True)
     file = epath.Path(model.vocabulary)
-    if model.vocabulary and file.is_file():
+    is_path = file.suffix or file.name != model.vocabulary  # `bytes` is a vocabulary, whatever lies in this folder
+    if is_path and file.is_file():
         # A tokenizer's settings, which lie beside it, name the token that ends a text.
         for part in (file, *(f for f in [file.parent / "tokenizer_config.json"] if f.is_file())):
             part.copy(folder / part.name, overwrite=True)
@@ -120,30 +123,33 @@ def abstract_params(c: DecoderConfig) -> Any:
     return nn.unbox(jax.eval_shape(Decoder(c).init, jax.random.key(0), token_1x1))["params"]
 
 
-def refuse_existing(folder: epath.Path) -> None:
-    """Raises a ValueError where a folder holds a model already."""
-    if (folder / FILE).exists():
+def refuse_existing(folder: epath.Path, file: str = FILE) -> None:
+    """Raises a ValueError where a folder holds a model already, by the file that is written last."""
+    if (folder / file).exists():
         raise ValueError(f"{folder} holds a model already; remove it or choose another folder")
 
 
 def refuse_mismatch(params: Any, c: DecoderConfig) -> None:
     """Raises a ValueError that names parameters missing, unknown or of another shape than the decoder's."""
-    expected, given = _shapes(abstract_params(c)), _shapes(params)
-    problems = [
-        *(f"{name} is missing" for name in expected.keys() - given.keys()),
-        *(f"{name} is unknown" for name in given.keys() - expected.keys()),
-        *(
-            f"{name} has shape {given[name]} instead of {expected[name]}"
-            for name in expected.keys() & given.keys()
-            if given[name] != expected[name]
-        ),
-    ]
-    if problems:
+    if problems := misfits(_shapes(abstract_params(c)), _shapes(params)):
         shown = "; ".join(sorted(problems)[:8])
         raise ValueError(f"parameters do not fit the decoder: {shown}{' and more' if len(problems) > 8 else ''}")
 
 
-def _shapes(params: Any) -> dict[str, tuple[int, ...]]:
+def misfits(expected: Mapping[str, Shape], given: Mapping[str, Shape]) -> list[str]:
+    """What of given arrays is missing, unknown or of another shape than expected, in words, one each."""
+    return [
+        *(f"{name} is missing" for name in expected if name not in given),
+        *(f"{name} is unknown" for name in given if name not in expected),
+        *(
+            f"{name} has shape {given[name]} instead of {shape}"
+            for name, shape in expected.items()
+            if given.get(name, shape) != shape
+        ),
+    ]
+
+
+def _shapes(params: Any) -> dict[str, Shape]:
     leaves, _ = jax.tree_util.tree_flatten_with_path(params)
     return {"/".join(str(key.key) for key in path): tuple(leaf.shape) for path, leaf in leaves}
 

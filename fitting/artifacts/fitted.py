@@ -10,6 +10,7 @@ import numpy as np
 from fitting import files
 
 SCHEMA_VERSION = 4
+_UNITS = {"loss": "nats per token", "bpb": "bits per byte"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +60,8 @@ class LawFit:
       law: the law's name in `fitting.laws.catalogue`.
       theta: fitted parameters by name, in the law's order.
       theta_intervals: (low, high) of each parameter at the artifact's level.
-      theta_draws: joint draws of the parameters, [draw][parameter in `theta`'s order], which carry every interval.
+      theta_draws: joint draws of the parameters, [draw][parameter in `theta`'s order], which carry every interval; one
+        draw, the fit itself, carries none, and intervals are NaN.
       noise: standard deviation of one run's measurement around the law, in the column's unit (times the law's value
         where `noise_is_relative`), of a run of the lowest loss fitted or less: see `noise_at`.
       noise_is_relative: whether `noise` is a fraction of the law's value.
@@ -94,6 +96,11 @@ class LawFit:
     at_bound: tuple[str, ...]
     points: tuple[Point, ...] = dataclasses.field(repr=False)
     degrees_of_freedom: int
+
+    @property
+    def unit(self) -> str:
+        """What the column is in: nats per token, bits per byte, or nothing, as an error is a fraction."""
+        return _UNITS.get(self.column.partition("/")[0], "")
 
     def noise_at(self, value: Any, loss: Any) -> Any:
         """Standard deviation around the law's `value` of the measurement of a run of loss `loss`; arrays, broadcast."""
@@ -172,6 +179,15 @@ class FittedLaw:
     def fits(self) -> dict[str, LawFit]:
         """The laws by the part they fit: `loss`, and `error` where there is one."""
         return {"loss": self.loss} | ({"error": self.error} if self.error else {})
+
+
+def central(value_S: np.ndarray, level: float) -> tuple[float, float]:
+    """The central interval of S draws; NaN of one, which is a best fit and tells no interval."""
+    if len(value_S) == 1:
+        return math.nan, math.nan
+    with np.errstate(invalid="ignore"):  # of draws that are infinite there is no interval
+        low, high = np.quantile(value_S, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
 def save(law: FittedLaw, path: Any) -> None:

@@ -83,7 +83,7 @@ def freeze(law: FittedLaw, law_sha256: str, prediction: Prediction, *, command: 
     """
     columns = {part: fit.column for part, fit in law.fits.items()} | {"params": law.params_column}
     measured = [p.run for p in law.predictions if math.isfinite(p.measured_loss) or math.isfinite(p.measured_error)]
-    fitted = [point.run for part in (law.loss, law.error) if part for point in part.points]
+    fitted = [point.run for fit in law.fits.values() for point in fit.points]
     frozen = FrozenPrediction(
         prediction=prediction,
         columns=columns,

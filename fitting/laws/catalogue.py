@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-from fitting.laws import annealing, architecture, errors, params_and_tokens, precision, repeated_data
+from fitting.laws import annealing, architecture, errors, params_and_tokens, precision, rays, repeated_data
 from fitting.laws.law import Law
 
 LOSS_LAWS: Mapping[str, Law] = {
     law.name: law
-    for family in (params_and_tokens, repeated_data, architecture, precision, annealing)
+    for family in (params_and_tokens, rays, repeated_data, architecture, precision, annealing)
     for law in family.LAWS
 }
 ERROR_LAWS: Mapping[str, Law] = {law.name: law for law in errors.LAWS}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import typing
+from collections.abc import Callable
 
 from fitting.reports.words import flops, percent, short
 
@@ -31,10 +32,10 @@ def _optima(advice: Advice) -> Table:
     optima = {"compute-optimal": advice.compute_optimal, "inference-aware": advice.inference_aware}
     optima = {name: optimum for name, optimum in optima.items() if optimum}
     words = {
-        "N": lambda o: f"{short(o.prediction.params)} ({' to '.join(map(short, o.params_interval))})",
+        "N": lambda o: short(o.prediction.params) + _interval(o.params_interval, short),
         "D": lambda o: short(o.prediction.tokens),
         "M = D/N": lambda o: short(o.prediction.token_multiplier),
-        "loss": lambda o: "{:.4f} ({:.4f} to {:.4f})".format(o.prediction.loss, *o.prediction.loss_interval),
+        "loss": lambda o: f"{o.prediction.loss:.4f}" + _interval(o.prediction.loss_interval, "{:.4f}".format),
         "training FLOPs": lambda o: flops(o.prediction.flops),
         "lifetime FLOPs": lambda o: flops(o.lifetime_flops),
     }
@@ -59,7 +60,7 @@ def _over_training(advice: Advice) -> Table:
 
     return Table(
         title="over-training: what another size costs",
-        columns=("size", "N", "D", "M", "loss", "penalty, nats", "compute for equal loss"),
+        columns=("size", "N", "D", "M", "loss", f"penalty, {_unit(advice)}", "compute for equal loss"),
         rows=tuple(
             (
                 size(row.times_smaller),
@@ -75,10 +76,19 @@ def _over_training(advice: Advice) -> Table:
     )
 
 
+def _interval(ends: tuple[float, float], say: Callable[[float], str]) -> str:
+    return f" ({' to '.join(map(say, ends))})" if math.isfinite(ends[0]) else ""
+
+
+def _unit(advice: Advice) -> str:
+    """Nats or bits."""
+    return advice.unit.split()[0]
+
+
 def _next_runs(advice: Advice) -> Table:
     return Table(
-        title=f"next run: the doubt about the {advice.target.replace('_', '-')} run's loss is {advice.doubt_nats:.4f} "
-        "nats (standard deviation); one more run leaves of it",
+        title=f"next run: the doubt about the {advice.target.replace('_', '-')} run's loss is {advice.doubt:.4f} "
+        f"{_unit(advice)} (standard deviation); one more run leaves of it",
         columns=("", "N", "D", "M", "C FLOPs", "doubt left"),
         rows=tuple(
             (

@@ -35,7 +35,7 @@ def checklist(
     return {
         "Hypothesis": _hypothesis(summary),
         "Training setup": _setup(law, summary, plan, has_settings),
-        "Data collection": _collection(law, summary, chance_errors or {}),
+        "Data collection": _collection(law, chance_errors or {}),
         "Fitting": _fitting(law, summary),
     }
 
@@ -62,7 +62,7 @@ def _setup(
         "Sizes": f"N {_span(ladder['params'], short)}, D {_span(ladder['tokens'], short)}, "
         f"M {_span(ladder['token_multiplier'], short)}, C {_span(ladder['flops'], flops)}",
         "How N is counted": f"as the table’s column {law.params_column}: {_counted(law)}",
-        "How C is counted": f"6ND for every law, which leaves attention out; {_head(law.params_column)}",
+        "How C is counted": f"6ND for every law, which leaves attention out; {_head(law)}",
         "Hyperparameters": "one rule for all sizes: learning rate, batch and steps of every run stand in the plan below"
         if plan
         else elsewhere,
@@ -70,7 +70,7 @@ def _setup(
         "Data and tokenizer": elsewhere,
         "Architecture and aspect ratio": elsewhere,
         "Repeated data": f"not modelled; {elsewhere}",
-        "Three confounds of Porian et al. 2024": f"{_head(law.params_column)}; warm-up length and tuning by scale: "
+        "Three confounds of Porian et al. 2024": f"{_head(law)}; warm-up length and tuning by scale: "
         + ("the recipe’s rule, in the settings and the plan below" if has_settings else NOT_TOLD),
     }
 
@@ -78,23 +78,30 @@ def _setup(
 def _counted(law: FittedLaw) -> str:
     if law.params_column != "params":
         return counted(law.params_column)
-    embeddings = [p.params / p.columns["params_non_embedding"] for p in law.loss.points if _counts(p.columns)]
-    most = f"; embeddings are up to {percent(1 - 1 / max(embeddings), 0)} of them" if embeddings else ""
-    return f"all parameters{most}"
+    if not (embeddings := _embeddings(law)):
+        return "the table does not say whether with embeddings, as it has no column params_non_embedding"
+    return f"all parameters; embeddings are up to {percent(max(embeddings), 0)} of them"
 
 
-def _head(params_column: str) -> str:
+def _embeddings(law: FittedLaw) -> list[float]:
+    """What share of each run's parameters embeddings are, where the table says."""
+    return [1 - p.columns["params_non_embedding"] / p.params for p in law.loss.points if _counts(p.columns)]
+
+
+def _head(law: FittedLaw) -> str:
     """Whether the head's FLOPs are counted."""
-    if params_column not in ("params", "params_non_embedding"):
-        return f"the head’s FLOPs are in C where {params_column} counts the head"
-    return f"N {'includes' if params_column == 'params' else 'leaves out'} the head, so C does too"
+    if law.params_column == "params_non_embedding":
+        return "N leaves out the head, so C does too"
+    if law.params_column == "params" and max(_embeddings(law), default=0) > 0:
+        return "N includes the head, so C does too"
+    return f"the head’s FLOPs are in C where {law.params_column} counts the head"
 
 
-def _collection(law: FittedLaw, summary: Mapping[str, Any], chance_errors: Mapping[str, float]) -> Answers:
+def _collection(law: FittedLaw, chance_errors: Mapping[str, float]) -> Answers:
     stderrs = [p.measured_stderr / p.measured for p in law.loss.points if p.measured_stderr == p.measured_stderr]
     answers = {
         "Points per run": "one: the run’s row in the table; the fit smooths and interpolates nothing",
-        "Metric": f"{law.loss.column}, nats a token; compare losses of different tokenizers only in bits per byte",
+        "Metric": f"{law.loss.column}, {law.loss.unit}; compare losses of different tokenizers only in bits per byte",
         "Sampling error of the loss": f"up to {percent(max(stderrs))} of it" if stderrs else NOT_TOLD,
     }
     if law.error:
@@ -132,7 +139,9 @@ def _fitting(law: FittedLaw, summary: Mapping[str, Any]) -> Answers:
         "Held-out check": held_out,
         "AICc of the loss law": _aicc(checks["aicc"]) if checks else "not made",
         "Intervals": f"central {100 * law.level:.3g} % of {len(law.loss.theta_draws)} joint draws of the parameters "
-        "given the runs; of a prediction, with one run’s own noise added",
+        "given the runs; of a prediction, with one run’s own noise added"
+        if len(law.loss.theta_draws) > 1
+        else "none: the best fit alone",
         "Noise between seeds": "; ".join(f"{part} law: {_noise(fit, part)}" for part, fit in summary["laws"].items())
         + ", estimated with the fit",
     }
@@ -148,15 +157,19 @@ def _held_out(checks: Mapping[str, Any]) -> str:
     last = checks["roll_outs"][-1]
     if last["problem"]:
         return f"without the largest run the law cannot be fitted: {last['problem']}"
-    miss, side = percent(last["relative_error"], 2, "+"), "inside" if last["covered"] else "outside"
-    return f"without the largest run, the law misses its loss by {miss}, {side} the interval"
+    side = {True: ", inside the interval", False: ", outside the interval", None: ""}[last["covered"]]
+    return f"without the largest run, the law misses its loss by {percent(last['relative_error'], 2, '+')}{side}"
 
 
 def _noise(fit: Mapping[str, Any], part: str) -> str:
     grows = f", growing as the loss to the power {number(fit['noise_growth'], 2)}" if fit["noise_growth"] else ""
     if fit["noise_is_relative"]:
         return f"{percent(fit['noise'])} of the value{grows}"
-    return (f"{number(100 * fit['noise'], 3)} points" if part == "error" else f"{number(fit['noise'], 3)} nats") + grows
+    return (
+        f"{number(100 * fit['noise'], 3)} points"
+        if part == "error"
+        else f"{number(fit['noise'], 3)} {fit['unit'].split()[0]}"
+    ) + grows
 
 
 def _belief(fit: Mapping[str, Any]) -> str:

@@ -35,7 +35,7 @@ def reducible_loss(law: FittedLaw) -> Figure:
     panel.set_xlim(0.6 * min(flops_all), 1.7 * max(flops_all))
     panel.set_ylim(0.75 * min(heights), 1.35 * max(heights))
     panel.set_xlabel("training compute, C = 6ND (FLOPs)")
-    panel.set_ylabel("reducible loss, L − E (nats per token)" if irreducible else "loss (nats per token)")
+    panel.set_ylabel(f"{'reducible loss, L − E' if irreducible else 'loss'} ({fit.unit})")
     of_sizes = _is_of_sizes(fit)
     if of_sizes:
         _draw_law(panel, law, kinds, floor)
@@ -93,7 +93,7 @@ def error_against_loss(law: FittedLaw, *, chance_error: float | None = None) -> 
     margin = 0.06 * (max(losses) - min(losses))
     figure, panel = drawing.axes()
     panel.set_xlim(min(losses) - margin, max(losses) + margin)
-    panel.set_xlabel(f"validation loss, {name_of(law.loss.column)} (nats per token)", parse_math=False)
+    panel.set_xlabel(f"validation loss, {name_of(law.loss.column)} ({law.loss.unit})", parse_math=False)
     panel.set_ylabel(f"top-1 error, {name_of(fit.column)}", parse_math=False)
     loss = np.linspace(*panel.get_xlim(), 121)
     middle, low, high = _curve(fit, law.level, loss)
@@ -190,7 +190,7 @@ def law_along_runs(law: FittedLaw) -> Figure:
     kinds = drawing.families_of([row.token_multiplier for row in last.values()])
     figure, panel = drawing.axes()
     panel.set_xlabel("training tokens")
-    panel.set_ylabel(f"loss, {name_of(law.loss.column)} (nats per token)", parse_math=False)
+    panel.set_ylabel(f"loss, {name_of(law.loss.column)} ({law.loss.unit})", parse_math=False)
     handles: list[Artist] = []
     for run, end in sorted(last.items(), key=lambda item: item[1].tokens):
         colour = drawing.family_of(end, kinds).colour
@@ -228,7 +228,7 @@ def over_training(law: FittedLaw, budgets_flops: Sequence[float], *, part: str =
     figure, panel = drawing.axes()
     panel.set_xscale("log")
     panel.set_xlabel("tokens per parameter, M = D/N")
-    panel.set_ylabel({"loss": "loss (nats per token)", "error": "top-1 error"}[part])
+    panel.set_ylabel({"loss": f"loss ({law.loss.unit})", "error": "top-1 error"}[part])
     multipliers = np.geomspace(2, 2000, 31)
     handles: list[Artist] = []
     for kind, budget in zip(kinds, sorted(budgets_flops), strict=True):

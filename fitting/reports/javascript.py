@@ -1,6 +1,5 @@
 """A law as JavaScript, from the same function that Python evaluates: traced by JAX, one line for each operation."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -75,7 +74,9 @@ def _inline(law: Law, jaxpr: Any, constants: Any, arguments: list[str], lines: l
 
     for equation in jaxpr.eqns:
         kind, inputs = equation.primitive.name, [name_of(atom) for atom in equation.invars]
-        if inner := next(_inner_jaxprs(equation.params), None):
+        # A call such as `jit` or `custom_jvp_call` only wraps operations.
+        called = (equation.params.get(name) for name in ("jaxpr", "call_jaxpr"))
+        if inner := next((jaxpr for jaxpr in called if hasattr(jaxpr, "consts")), None):
             names |= zip(equation.outvars, _inline(law, inner.jaxpr, inner.consts, inputs, lines), strict=True)
         elif kind in _SAME:
             names[equation.outvars[0]] = inputs[0]
@@ -83,13 +84,6 @@ def _inline(law: Law, jaxpr: Any, constants: Any, arguments: list[str], lines: l
             lines.append(f"v{len(lines)} = {_expression(law, kind, inputs, equation.params)}")
             names[equation.outvars[0]] = f"v{len(lines) - 1}"
     return [name_of(atom) for atom in jaxpr.outvars]
-
-
-def _inner_jaxprs(parameters: Any) -> Iterator[Any]:
-    """Of a call such as `jit` or `custom_jvp_call`, which only wraps operations."""
-    for name in ("jaxpr", "call_jaxpr"):
-        if hasattr(parameters.get(name), "consts"):
-            yield parameters[name]
 
 
 def _expression(law: Law, kind: str, inputs: list[str], parameters: Any) -> str:

@@ -1,7 +1,5 @@
 """The report of a law: HTML for people, Markdown for repositories, LaTeX for papers, JSON and CSV for programs."""
 
-import csv
-import io
 import json
 import math
 import re
@@ -158,12 +156,10 @@ def _symbols(law: FittedLaw) -> dict[str, str]:
 
 def _csv(summary: Mapping[str, Any]) -> str:
     """One row a run, fitted ones first: what it is, what was measured and what the laws say."""
-    out = io.StringIO()
-    rows = list(_csv_rows(summary))
-    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
+    import pandas as pd
+
+    # As objects, that a column of whole numbers with a gap stays one.
+    return pd.DataFrame(_csv_rows(summary), dtype=object).to_csv(index=False, lineterminator="\n")
 
 
 def _csv_rows(summary: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -182,4 +178,4 @@ def _csv_rows(summary: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                     f"{part}_low": low,
                     f"{part}_high": high,
                 }
-            yield {name: "" if value is None or value != value else value for name, value in row.items()}
+            yield row

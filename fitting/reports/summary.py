@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from fitting.artifacts.fitted import FittedLaw, LawFit, Prediction
+from fitting.doubts import doubts
 from fitting.laws import catalogue, latex
 from fitting.reports import figures
 from fitting.reports.hull import hull, is_inside
@@ -39,6 +40,7 @@ def summarise(law: FittedLaw, *, title: str, checks: "Checks | None" = None) -> 
         "level": law.level,
         "params_column": law.params_column,
         "n": counted(law.params_column),
+        "unit": law.loss.unit,
         "ladder": ladder,
         "predictions": predictions,
         "laws": {part: _fit_summary(fit) for part, fit in law.fits.items()},
@@ -65,9 +67,8 @@ def cautions(law: FittedLaw, checks: "Checks | None" = None) -> Iterator[str]:
             f"N is the table’s column {law.params_column} everywhere here, {counted(law.params_column)}: ask for "
             "predictions in that count; M = D/N and C = 6ND are of it."
         )
+    yield from doubts(law)
     for part, fit in law.fits.items():
-        for name in fit.at_bound:
-            yield f"Parameter {name} of the {part} law lies at its bound: the data do not determine it."
         if fit.degrees_of_freedom <= 2:
             yield (
                 f"The {part} law has {count(fit.degrees_of_freedom, 'degree')} of freedom "
@@ -106,7 +107,7 @@ def _shaken(law: FittedLaw, checks: "Checks") -> Iterator[str]:
         moved = [
             (again, prediction)
             for again, prediction in zip(refit.predictions, law.predictions, strict=False)
-            if not prediction.loss_interval[0] <= again.loss <= prediction.loss_interval[1]
+            if _covered(prediction.loss_interval, again.loss) is False
         ]
         for again, prediction in moved[:1]:
             yield (
@@ -121,10 +122,11 @@ def _checks_summary(checks: "Checks", law: FittedLaw) -> dict[str, Any]:
     dearest = sorted(law.predictions, key=lambda prediction: -prediction.flops)[:3]
     return {
         "aicc": checks.aicc,
+        "forms": [{"law": form.law, "weight": form.weight, "miss": form.miss} for form in checks.forms],
         "targets": [prediction.run for prediction in dearest],
         "roll_outs": [_roll_out(refit, law) for refit in checks.roll_outs],
-        "influence": [_refit(refit, law, dearest) for refit in checks.influence],
-        "sensitivity": [_refit(refit, law, dearest) for refit in checks.sensitivity],
+        "influence": [_refit(refit, dearest) for refit in checks.influence],
+        "sensitivity": [_refit(refit, dearest) for refit in checks.sensitivity],
     }
 
 
@@ -147,11 +149,11 @@ def _roll_out(refit: "Refit", law: FittedLaw) -> dict[str, Any]:
         "interval": dearest.loss_interval,
         "measured": dearest.measured_loss,
         "relative_error": _relative(dearest.loss, dearest.measured_loss),
-        "covered": dearest.loss_interval[0] <= dearest.measured_loss <= dearest.loss_interval[1],
+        "covered": _covered(dearest.loss_interval, dearest.measured_loss),
     }
 
 
-def _refit(refit: "Refit", law: FittedLaw, targets: Sequence[Prediction]) -> dict[str, Any]:
+def _refit(refit: "Refit", targets: Sequence[Prediction]) -> dict[str, Any]:
     """What a refit says of the targets, and how far that is from what the law says and from what was measured."""
     again = {prediction.run: prediction for prediction in refit.predictions}
     return {
@@ -183,6 +185,7 @@ def _fit_summary(fit: LawFit) -> dict[str, Any]:
         "latex": latex.in_numbers(form, fit.theta),
         "theta": {name: {"value": fit.theta[name], "interval": fit.theta_intervals[name]} for name in fit.theta},
         "at_bound": list(fit.at_bound),
+        "unit": fit.unit,
         "noise": fit.noise,
         "noise_is_relative": fit.noise_is_relative,
         "noise_growth": fit.noise_growth,
@@ -247,8 +250,13 @@ def outcome(prediction: Prediction, part: str) -> dict[str, Any]:
         "measured": measured,
         "relative_error": _relative(value, measured),
         "absolute_error": value - measured,
-        "covered": interval[0] <= measured <= interval[1] if math.isfinite(measured) else None,
+        "covered": _covered(interval, measured),
     }
+
+
+def _covered(interval: tuple[float, float], measured: float) -> bool | None:
+    """None where nothing was measured, or there is no interval."""
+    return interval[0] <= measured <= interval[1] if math.isfinite(measured) and not math.isnan(interval[0]) else None
 
 
 def _total_flops(fit: LawFit) -> float:
@@ -298,13 +306,15 @@ def _cards(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     measured = [p for p in targets if p["kind"] == "prediction"]
     cards = []
     if measured:
-        covered = sum(p["loss"]["covered"] for p in measured)
+        covered = [p["loss"]["covered"] for p in measured if p["loss"]["covered"] is not None]
         cards.append((_largest_miss(measured, "loss"), "largest miss of a predicted loss"))
-        cards.append((f"{covered} of {len(measured)}", f"losses inside their {100 * summary['level']:.3g} % intervals"))
+        if covered:
+            told = f"losses inside their {100 * summary['level']:.3g} % intervals"
+            cards.append((f"{sum(covered)} of {len(covered)}", told))
         if miss := _largest_miss(measured, "error"):
             cards.append((miss, "largest miss of a predicted top-1 error"))
     for p in [p for p in targets if p["kind"] == "projection"][: 3 - len(cards)]:
-        cards.append((f"{p['loss']['value']:.4g}", f"projected loss of {p['run']}, nats per token"))
+        cards.append((f"{p['loss']['value']:.4g}", f"projected loss of {p['run']}, {summary['unit']}"))
     if targets:
         cheapest = min(targets, key=lambda p: p["flops"])
         ratio = cheapest["loss"]["times_fitted_flops"]

@@ -1,4 +1,4 @@
-"""A file of comma-separated values → its cells, as text."""
+"""A file of a table → its cells: as text of comma-separated values, typed of Parquet."""
 
 import csv
 import io
@@ -52,3 +52,25 @@ def read(path: Any) -> "pd.DataFrame":
             )
     cells = [(row + [""] * len(header))[: len(header)] for _, row in rows]
     return pd.DataFrame(cells, columns=header, dtype=str)[[name for name in header if name]]
+
+
+def read_parquet(path: Any) -> "pd.DataFrame":
+    """Every column as the file types it.
+
+    Raises:
+      ValueError: no such file, not Parquet, no pyarrow to read it.
+    """
+    import pandas as pd
+    from etils import epath
+
+    path = epath.Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        import pyarrow
+    except ModuleNotFoundError:
+        raise ValueError(f"{path}: reading Parquet needs pip install pyarrow; or write it as CSV") from None
+    try:
+        return pd.read_parquet(io.BytesIO(path.read_bytes()), engine="pyarrow")
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ValueError(f"{path}: not a Parquet file: {cut(error)}") from None

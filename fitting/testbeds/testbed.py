@@ -12,7 +12,7 @@ from typing import Any
 
 from fitting import files
 from fitting.files import cut
-from fitting.testbeds import cells, gates
+from fitting.testbeds import cells, gates, typed
 
 if typing.TYPE_CHECKING:
     import numpy as np
@@ -28,6 +28,7 @@ SETTING_COLUMNS = (
 COLUMNS = ("run", "role", "corpus", "model", *SIZE_COLUMNS)
 ROLES = ("rung", "target", "checkpoint")
 LOSS_KINDS = ("loss", "bpb")
+_SYMBOLS = {"N": "params", "D": "tokens"}  # as papers write them
 _LARGEST = sys.float_info.max
 _FRACTIONS = {
     "error": (1, "an error is a fraction, 0 to 1, not percent: divide by 100"),
@@ -114,7 +115,7 @@ class Testbed:
     - `run`, its name, each once; `role`: rung (the default), target, or checkpoint (a measurement within a run);
       `corpus`; `model`.
     - `params` (N, embeddings counted), `params_non_embedding`, `tokens` (D), `token_multiplier` (M = D/N where absent),
-      `flops` (C = 6ND where absent).
+      `flops` (C = 6ND where absent). Columns N and D are params and tokens where no column is named so.
     - `unique_tokens`, `width`, `depth`, `weight_bits`, `lr_area`, `lr_annealing`: what some laws are functions of.
     - `learning_rate`, `batch_size`, `warmup_steps`, `steps`, `tokens_seen`: what the quality gates look at.
     - `loss/<set>` (nats a token), `bpb/<task>` (bits a byte), `error/<task or average>` (fractions, 0 to 1), and
@@ -122,6 +123,7 @@ class Testbed:
     - `quarantine`: empty, or why the run must not be fitted, to which the quality gates (`fitting.testbeds.gates`) add
       their reasons. The numbers stay: a quarantined rung is fitted only by a selection that names `quarantine`, a
       quarantined target is still predicted and scored.
+    - any others, for selections: numbers, or true and false, where all their cells are, else text.
 
     Lines before the header that begin with # are remarks.
     """
@@ -163,6 +165,15 @@ class Testbed:
         return cls(pd.DataFrame(rows))
 
     @classmethod
+    def read(cls, path: Any) -> "Testbed":
+        """Reads a table of runs: comma-separated values, or Parquet where the file is named so.
+
+        Raises:
+          ValueError: what `read_csv` refuses; Parquet without pyarrow to read it.
+        """
+        return cls._of(path, cells.read_parquet(path) if str(path).endswith(".parquet") else cells.read(path))
+
+    @classmethod
     def read_csv(cls, path: Any) -> "Testbed":
         """Reads testbed.csv, ours or anyone's with columns of these names.
 
@@ -170,7 +181,10 @@ class Testbed:
           ValueError: no such file, not a table, a required column missing, a cell that is not a number, a run named
             twice, sizes or losses that are not positive, errors outside 0 to 1.
         """
-        table = cells.read(path)
+        return cls._of(path, cells.read(path))
+
+    @classmethod
+    def _of(cls, path: Any, table: "pd.DataFrame") -> "Testbed":
         try:
             return cls(table)
         except ValueError as error:
@@ -192,12 +206,13 @@ class Testbed:
     def column(self, name: str, kind: str) -> str:
         """The full name of a measured column: `c4_val` and `loss/c4_val` are both `loss/c4_val`, for kind `loss`.
 
-        A loss may also be given as `bpb/<task>`.
+        A loss may also be `bpb/<task>`, and is found without its kind where there is no `loss/<task>`.
         """
         kinds = LOSS_KINDS if kind == "loss" else (kind,)
-        full = name if _kind(name) in kinds else f"{kind}/{name}"
+        names = [name] if _kind(name) in kinds else [f"{kind}/{name}" for kind in kinds]
+        full = next((name for name in names if name in self.table), names[0])
         if full not in self.table:
-            there = [column for column in self.table if column.startswith(f"{kind}/")]
+            there = [column for column in self.table if column.partition("/")[0] in kinds]
             rename = f"; rename its column {name!r} to {full!r}" if name in self.table else ""
             has = cut(", ".join(there), 400) or f"no {kind} columns"
             raise ValueError(f"no column {cut(repr(full))} in the testbed; it has {has}{rename}")
@@ -224,7 +239,7 @@ class Testbed:
                 f"select {cut(repr(expression))}: variables (@) cannot be used; compare columns with values"
             )
         try:
-            rows = self.table.query(expression, engine="python").index
+            rows = typed.without_overflow(self.table).query(expression, engine="python").index
         except Exception as error:  # pandas raises whatever Python's parser and its operators do
             raise ValueError(
                 f"select {cut(repr(expression))} is not a valid row selection ({cut(error)}); write, for instance, "
@@ -257,6 +272,7 @@ def _average(measured: Sequence[Measurement | None]) -> Measurement | None:
 
 def _checked(table: "pd.DataFrame") -> "pd.DataFrame":
     """The table with its columns typed, completed and in order; ValueError where a value cannot be."""
+    table = table.rename(columns={short: name for short, name in _SYMBOLS.items() if name not in table})
     if missing := [name for name in ("run", "params", "tokens") if name not in table]:
         raise ValueError(
             f"missing column {', '.join(missing)}; columns are {cut(', '.join(map(str, table))) or '(none)'}"
@@ -275,8 +291,11 @@ def _checked(table: "pd.DataFrame") -> "pd.DataFrame":
         raise ValueError(f"role {cut(repr(odd[0]))} of run {cut(repr(run))}: it is rung, target or checkpoint")
 
     numeric = [name for name in table if name in (*SIZE_COLUMNS, *SETTING_COLUMNS) or _kind(name)]
-    for name in numeric:
-        table[name] = _numbers(table, name)
+    for name in table:
+        if name in numeric:
+            table[name] = typed.numbers(table, name)
+        elif name not in TEXT_COLUMNS:
+            table[name] = typed.guessed(table[name])
     for name in ("params", "tokens"):
         _refuse(table, name, ~_positive(table[name]), "must be positive and finite")
     if "token_multiplier" not in table:
@@ -290,7 +309,8 @@ def _checked(table: "pd.DataFrame") -> "pd.DataFrame":
                 table,
                 name,
                 ~(_positive(table[name]) | table[name].isna()),
-                "a loss must be positive and finite; it is minus a log likelihood",
+                "a loss must be positive and finite; it is minus a log likelihood. To one that is normalised, less a "
+                "baseline's, add the baseline back: the law's irreducible loss takes up a constant",
             )
         elif kind:
             most, what = _FRACTIONS.get(kind, (_LARGEST, "a standard error is finite and not negative"))
@@ -302,39 +322,6 @@ def _checked(table: "pd.DataFrame") -> "pd.DataFrame":
 def _kind(column: str) -> str:
     kind, slash, _ = column.partition("/")
     return kind if slash and kind.removesuffix("_stderr") in (*LOSS_KINDS, "error") else ""
-
-
-def _numbers(table: "pd.DataFrame", name: str) -> "pd.Series":
-    """A column as whole numbers where all are, else as floats read to the last bit; an empty cell is NaN."""
-    import pandas as pd
-
-    column = table[name]
-    if pd.api.types.is_numeric_dtype(column):
-        return column
-    for number in (int, float):
-        try:
-            return pd.Series([number(cell) if cell != "" else math.nan for cell in column], index=column.index)
-        except (TypeError, ValueError):
-            continue
-    bad = next(i for i, cell in column.items() if not _is_number(cell))
-    run, cell = cut(table["run"][bad]), cut(column[bad])
-    raise ValueError(f"column {name}, run {run!r}: {cell!r} is not a number{_remedy(cell)}")
-
-
-def _is_number(cell: Any) -> bool:
-    try:
-        float(cell or "nan")
-        return True
-    except (TypeError, ValueError):
-        return False
-
-
-def _remedy(cell: str) -> str:
-    if re.fullmatch(r"[-+]?\d[\d.,\s'’_]*", cell):
-        return ": write it without thousands separators and with a decimal point, such as 1000000 or 2.5"
-    if re.fullmatch(r"[-+]?\d[\d.,]*\s*[kmbgt]\w*", cell, re.IGNORECASE):
-        return ": write it out, such as 400e6"
-    return ": write a fraction, such as 0.45" if cell.endswith("%") else ""
 
 
 def _positive(column: "pd.Series") -> "pd.Series":

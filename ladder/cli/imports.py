@@ -13,12 +13,27 @@ _Names = UseAppendAction[tuple[str, ...]]
 def import_(
     kind: Annotated[
         Positional[
-            Literal["gadre2024", "olmo-ladder", "chinchilla", "datablations", "csv", "wandb", "tensorboard", "logs"]
+            Literal[
+                "gadre2024",
+                "olmo-ladder",
+                "chinchilla",
+                "datablations",
+                "gemstones",
+                "porian",
+                "farseer",
+                "steplaw",
+                "marin-isoflops",
+                "csv",
+                "wandb",
+                "tensorboard",
+                "logs",
+            ]
         ],
         arg(
             metavar="KIND",
-            help="a published testbed: gadre2024, olmo-ladder, chinchilla, datablations; csv, a table of runs; or what "
-            "training logged: wandb, tensorboard, or logs, which is any CSV or JSON lines of steps",
+            help="a published testbed, from its authors' repository: gadre2024, olmo-ladder, chinchilla, datablations, "
+            "gemstones, porian, farseer, steplaw, marin-isoflops; csv, a table of runs (Parquet too); or what training "
+            "logged: wandb, tensorboard, or logs, which is any CSV or JSON lines of steps",
         ),
     ],
     files: Annotated[Positional[tuple[str, ...]], arg(metavar="FILES", help="files or folders; one, unless of logs")],

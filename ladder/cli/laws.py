@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from etils import epath
-from tyro.conf import Positional, arg
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from fitting import files
 from fitting.files import cut
@@ -43,11 +43,18 @@ def fit(
     error_law: Annotated[str, arg(metavar="LAW", help="error law; `logistic` suits one task")] = "exponential_decay",
     objective: Annotated[str | None, arg(metavar="NAME", help="of the method `best`, such as log_huber")] = None,
     params_column: Annotated[str, arg(metavar="COLUMN", help="what N is, such as params_non_embedding")] = "params",
+    best_of_size: Annotated[
+        FlagCreatePairsOff[bool], arg(help="of runs of one size, as of a sweep, take the one of the lowest loss")
+    ] = False,
     level: Annotated[float, arg(help="nominal coverage of the intervals")] = 0.95,
     seed: Annotated[int, arg(help="of the intervals' random draws")] = 0,
+    resamples: Annotated[
+        int, arg(metavar="R", help="that the intervals of `best` and `paper` are of; 0 gives the fit without intervals")
+    ] = 1000,
+    json: Json = False,
 ) -> None:
     """Fit a loss law, and an error law on top of it, to a table of runs."""
-    fit_table(
+    fitted_law = fit_table(
         storage.place(testbed),
         storage.place(out),
         loss=loss,
@@ -59,9 +66,13 @@ def fit(
         error_law=error_law,
         objective=objective,
         params_column=params_column,
+        best_of_size=best_of_size,
         level=level,
         seed=seed,
+        resamples=resamples,
     )
+    if json:
+        print_json(tables.law_as_data(fitted_law))
 
 
 @quick
@@ -116,7 +127,7 @@ def score(
     table = storage.place(testbed)
     record = Workdir(table.parent).record(run)
     measured = tables.iso_time(record.stat().mtime) if record.exists() else ""
-    known, measured_runs = frozen.load(storage.place(prediction)), Testbed.read_csv(table)
+    known, measured_runs = frozen.load(storage.place(prediction)), Testbed.read(table)
     scored = frozen.score(known, measured_runs, run, measured=measured)
     _warn_of_strays(*known.sizes(measured_runs))
     if json:
@@ -159,9 +170,10 @@ def report(folder: Annotated[Positional[str], arg(metavar="DIR", help="folder of
     reporting.report(path if (path / "law.json").exists() else Workdir(path).fit(), to_person.print)
 
 
-def fit_table(table: epath.Path, out: epath.Path, **options) -> None:
+def fit_table(table: epath.Path, out: epath.Path, **options):
     """Fits the laws to a table of runs, and tells which it left out and how its targets came out."""
     from fitting.artifacts import fitted
+    from fitting.doubts import doubts
     from fitting.methods import fit
     from fitting.testbeds import importers
     from fitting.testbeds.testbed import Testbed
@@ -171,14 +183,17 @@ def fit_table(table: epath.Path, out: epath.Path, **options) -> None:
     command = shlex.join(["ladder", *sys.argv[1:]])
     if not table.exists():
         table = importers.shipped(str(table)) or table
-    law = fit(Testbed.read_csv(table), command=command, **options)
+    law = fit(Testbed.read(table), command=command, **options)
     fitted.save(law, out / "law.json")
     for left_out in law.left_out:
         if not left_out.reason.startswith("not selected"):
             to_person.print(f"left out: {left_out.run}, {left_out.reason}")
     tables.print_predictions(law.predictions, to_person)
     tables.print_what_n_is(law.params_column, to_person)
+    for doubt in doubts(law):
+        to_person.print(f"warning: {doubt}")
     to_person.print(f"law: {out / 'law.json'}")
+    return law
 
 
 def foretell(workdir: Workdir, targets: Sequence[RunSpec]) -> None:

@@ -1,14 +1,12 @@
 """The verb `ladder precompile`: a run's train step, compiled for a TPU topology without a TPU."""
 
 import dataclasses
-import json as encoding
 from typing import Annotated
 
 from tyro.conf import FlagCreatePairsOff, arg
 
-from ladder import config as configs
 from ladder import plan as plans
-from ladder.cli.arguments import ConfigPath, Json, Overrides, to_person
+from ladder.cli.arguments import ConfigPath, Json, Overrides, planned, print_json, to_person
 from ladder.pods import precompiled
 from ladder.pods.topology import Topology
 
@@ -34,9 +32,8 @@ def precompile(
     if all == (run is not None):
         raise ValueError("name one run with --run, or take every run with --all")
     where = Topology.of(topology, slices)
-    c = configs.load(config, overrides)
+    c, specs = planned(config, overrides)
     training = c.training.on(where.chips)
-    specs = plans.plan(c, plans.vocab_size(c))
     reports = []
     for spec in specs if run is None else [plans.find(specs, run)]:
         if batch:
@@ -58,6 +55,6 @@ def precompile(
         if not report["fits"]:
             to_person.print(report["advice"])
     if json:
-        print(encoding.dumps(reports if all else reports[0], indent=2, allow_nan=False))
+        print_json(reports if all else reports[0])
     if not all and not reports[0]["fits"]:
         raise SystemExit(1)

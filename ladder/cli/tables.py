@@ -18,7 +18,7 @@ from fitting.reports.words import counted, short
 
 if typing.TYPE_CHECKING:
     from fitting.advice import Advice
-    from fitting.artifacts.fitted import Prediction
+    from fitting.artifacts.fitted import FittedLaw, Prediction
     from fitting.artifacts.frozen import Score
 
 
@@ -96,6 +96,20 @@ def as_data(advice: Advice) -> dict[str, Any]:
     return files.finite(dataclasses.asdict(advice))
 
 
+def law_as_data(law: FittedLaw) -> dict[str, Any]:
+    """What a fit found as JSON-ready data: its laws, predictions and the runs it left out, without draws or points."""
+    untold = ("theta_draws", "points")
+    laws = {
+        part: {f.name: getattr(fit, f.name) for f in dataclasses.fields(fit) if f.name not in untold}
+        | {"unit": fit.unit, "runs": len(fit.points)}
+        for part, fit in law.fits.items()
+    }
+    about = {name: getattr(law, name) for name in ("method", "level", "seed", "select", "params_column")}
+    about["predictions"] = [dataclasses.asdict(prediction) for prediction in law.predictions]
+    about["left_out"] = [dataclasses.asdict(row) for row in law.left_out]
+    return files.finite({**about, "loss": None, "error": None, **laws})
+
+
 def score_as_data(score: Score) -> dict[str, Any]:
     """A score as JSON-ready data: what was predicted, measured, how far off, and whether the interval held it."""
     p = score.prediction
@@ -106,7 +120,7 @@ def score_as_data(score: Score) -> dict[str, Any]:
             "measured": measured,
             "relative_error": predicted / measured - 1 if measured else math.nan,
             "absolute_error": predicted - measured,
-            "covered": interval[0] <= measured <= interval[1],
+            "covered": interval[0] <= measured <= interval[1] if math.isfinite(interval[0]) else None,
         }
         for name, predicted, interval, measured in (
             ("loss", p.loss, p.loss_interval, p.measured_loss),
@@ -154,7 +168,7 @@ def print_advice(advice: Advice, console: Console) -> None:
 
 
 def _with_interval(value: float, interval: tuple[float, float]) -> str:
-    return f"{value:.4f} ({interval[0]:.4f} to {interval[1]:.4f})"
+    return f"{value:.4f} ({interval[0]:.4f} to {interval[1]:.4f})" if math.isfinite(interval[0]) else f"{value:.4f}"
 
 
 def _against(measured: float, predicted: float) -> str:

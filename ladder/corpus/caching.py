@@ -49,7 +49,7 @@ def cache(
     root = storage.place(config.corpus.cache)
     storage.refuse_closed(root)
     quiet.import_tensorflow()
-    corpus = _built(config.corpus)
+    corpus = built(config.corpus)
     if processes > 1 or beam is not None:
         todo = list(_missing(config, corpus, root))
         if beam is not None:
@@ -57,6 +57,13 @@ def cache(
         else:
             _write_side_by_side(todo, processes, report)
     return write(config, corpus, root, report)
+
+
+def built(corpus: Corpus, seed: int | None = None) -> "corpora.Corpus":
+    """The corpus of a config, as it lies, or in the order of a seed; see `tasks.text.corpora.build`."""
+    from tasks.text import corpora, vocab
+
+    return corpora.build(corpus.kind, vocab.load(corpus.vocabulary), seed, **corpus.options)
 
 
 def write(
@@ -131,9 +138,8 @@ class Shard:
         quiet.import_tensorflow()
         from tasks.text import corpora, records
 
-        task, _ = _built_once(self.corpus.kind, json.dumps(self.corpus.options), self.corpus.vocabulary).parts[
-            self.part
-        ]
+        corpus = _built_once(self.corpus.kind, json.dumps(self.corpus.options), self.corpus.vocabulary)
+        task, _ = corpus.parts[self.part]
         folder = epath.Path(self.root) / self.part
         without_text = itertools.count()
         count = functools.partial(next, without_text)
@@ -181,10 +187,4 @@ def _write_with_beam(todo: Iterable[Shard], flags: Sequence[str]) -> None:
 
 @functools.lru_cache(maxsize=1)  # a process writes many shards of one corpus
 def _built_once(kind: str, options: str, vocabulary: str) -> "corpora.Corpus":
-    return _built(Corpus(kind=kind, options=json.loads(options), vocabulary=vocabulary))
-
-
-def _built(corpus: Corpus) -> "corpora.Corpus":
-    from tasks.text import corpora, vocab
-
-    return corpora.build(corpus.kind, vocab.load(corpus.vocabulary), None, **corpus.options)
+    return built(Corpus(kind=kind, options=json.loads(options), vocabulary=vocabulary))

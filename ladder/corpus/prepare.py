@@ -3,8 +3,8 @@
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
 
 from etils import epath
 
@@ -15,13 +15,12 @@ from ladder import quiet, storage
 from ladder import spec as specs_
 from ladder.config import LadderConfig
 from ladder.corpus import caching, origins
+from ladder.corpus.caching import Report
 from ladder.evaluation import record as runs
+from ladder.events import Say
 from ladder.spec import CORPUS_REMEDY, RunSpec, Workdir
 from ladder.training.pool import Part, Pool, sizes, write_mixture
 from tasks.store import Records
-
-if TYPE_CHECKING:
-    from tasks.text import corpora
 
 # What may not change between two commands on one workdir: its corpus, and what is made of it to measure runs on.
 FIXED = ("corpus.", "model.sequence_length", "evaluation.sequences", "evaluation.tasks", "evaluation.questions")
@@ -32,13 +31,7 @@ OF_NO_RUN = ("name", "rungs", "targets", "training.", "machines", "fit.", "evalu
 HELD_OUT_SEED = 0
 
 
-def prepare(
-    config: LadderConfig,
-    specs: Sequence[RunSpec],
-    workdir: Workdir,
-    say: Callable[[str], None],
-    report: caching.Report,
-) -> None:
+def prepare(config: LadderConfig, specs: Sequence[RunSpec], workdir: Workdir, say: Say, report: Report) -> None:
     """Writes the corpus, every spec.json, plan.json and ladder.yaml, where they are not there yet.
 
     Raises:
@@ -99,36 +92,27 @@ def train_tokenizer(config: LadderConfig, size: int, out: epath.Path) -> None:
     if out.exists():
         raise ValueError(f"{out} exists; remove it or choose another file")
     storage.refuse_placeholders(config.corpus.options, "corpus.options")
-    corpus = corpora.build(config.corpus.kind, vocab.load(vocab.BYTES), config.corpus.seed, **config.corpus.options)
+    corpus = caching.built(dataclasses.replace(config.corpus, vocabulary=vocab.BYTES), config.corpus.seed)
     write(out, tokenizer.train(corpora.train_texts(corpus), size))
 
 
-def _write_corpus(
-    config: LadderConfig,
-    specs: Sequence[RunSpec],
-    workdir: Workdir,
-    say: Callable[[str], None],
-    report: caching.Report,
-) -> None:
+def _write_corpus(config: LadderConfig, specs: Sequence[RunSpec], workdir: Workdir, say: Say, report: Report) -> None:
     say("reading the corpus")
     quiet.import_tensorflow()
     from tasks.questions import questions, suites
     from tasks.text import corpora, records
 
     length = config.model.sequence_length
-    corpus = _corpus(config)
-    rates = {part: rate for part, (_, rate) in corpus.parts.items()}
-    pool_tokens = config.corpus.pool_tokens
-    folders = _folders(config, workdir)
     cache = config.corpus.cache
-    shared = cache is not None
-    parts = [
-        Part(rate, str(folders[part]) if shared else part, None if shared else math.ceil(rate * pool_tokens / length))
-        for part, rate in rates.items()
-    ]
+    corpus = caching.built(config.corpus, None if cache else config.corpus.seed)
+    rates = {part: rate for part, (_, rate) in corpus.parts.items()}
     if cache is not None:
-        train = caching.write(config, corpus, storage.place(cache), report)
+        root = storage.place(cache)
+        parts = [Part(rate, str(root / part)) for part, rate in rates.items()]
+        train = caching.write(config, corpus, root, report)
     else:
+        pool_tokens = config.corpus.pool_tokens
+        parts = [Part(rate, part, math.ceil(rate * pool_tokens / length)) for part, rate in rates.items()]
         enough = dict(zip(rates, _enough(specs, parts, config.corpus.epochs), strict=True))
         train = caching.write(config, corpus, workdir.train_records, report, enough_records=enough, anew=True)
     write_mixture(workdir.train_records, parts, config.corpus.epochs)
@@ -161,13 +145,7 @@ def _write_corpus(
     say(f"validation sets: {', '.join(corpus.validation)}")
 
 
-def _grow(
-    config: LadderConfig,
-    specs: Sequence[RunSpec],
-    workdir: Workdir,
-    say: Callable[[str], None],
-    report: caching.Report,
-) -> None:
+def _grow(config: LadderConfig, specs: Sequence[RunSpec], workdir: Workdir, say: Say, report: Report) -> None:
     """Adds to the workdir's records what a larger run needs; those that are there stay as they are."""
     pool, summary = Pool(workdir.train_records), _summary(workdir)
     enough = _enough(specs, pool.parts, pool.epochs)
@@ -176,17 +154,11 @@ def _grow(
     say("reading more of the corpus")
     quiet.import_tensorflow()
     wanted = dict(zip(summary["train_rates"], enough, strict=True))
-    train = caching.write(config, _corpus(config), workdir.train_records, report, enough_records=wanted)
+    corpus = caching.built(config.corpus, config.corpus.seed)
+    train = caching.write(config, corpus, workdir.train_records, report, enough_records=wanted)
     summary["train_tokens"] = {part: len(own) * config.model.sequence_length for part, own in train.items()}
     write(workdir.corpus, json.dumps(summary, indent=2) + "\n")
     _say_pool(train, say)
-
-
-def _corpus(config: LadderConfig) -> "corpora.Corpus":
-    from tasks.text import corpora, vocab
-
-    seed = None if config.corpus.cache else config.corpus.seed
-    return corpora.build(config.corpus.kind, vocab.load(config.corpus.vocabulary), seed, **config.corpus.options)
 
 
 def _enough(specs: Sequence[RunSpec], parts: Sequence[Part], epochs: int) -> list[int | None]:
@@ -203,13 +175,13 @@ def _folders(config: LadderConfig, workdir: Workdir) -> dict[str, epath.Path]:
     return {part: root / part for part in parts}
 
 
-def _say_pool(train: Mapping[str, Records], say: Callable[[str], None]) -> None:
+def _say_pool(train: Mapping[str, Records], say: Say) -> None:
     for part, own in train.items():
         told = "all of it" if own.is_whole else "a fair sample of it"
         say(f"corpus {part}: {len(own) * (own.width - 1):,} tokens to train on, {told}")
 
 
-def _write_validation(config: LadderConfig, workdir: Workdir, say: Callable[[str], None]) -> None:
+def _write_validation(config: LadderConfig, workdir: Workdir, say: Say) -> None:
     missing = {n: s for n, s in config.evaluation.validation_sets.items() if not workdir.validation_set(n).exists()}
     if not missing:
         return

@@ -1,19 +1,20 @@
 """Records of the runs of one workdir, or of several → testbed.csv."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from etils import epath
 
 from fitting.testbeds.testbed import RunRecord, Testbed
 from ladder import spec as specs
 from ladder import storage
+from ladder.events import Say
 from ladder.spec import PLAN_REMEDY, RECORD_REMEDY, Workdir
 
 Found = tuple[Workdir, RunRecord]
 
 
-def collect(workdirs: Sequence[Workdir], out: epath.Path, say: Callable[[str], None], *, curves: bool = False) -> None:
+def collect(workdirs: Sequence[Workdir], out: epath.Path, say: Say, *, curves: bool = False) -> None:
     """Writes a testbed, a row for every run that has a record; tells which have none, and which are in quarantine.
 
     A run that is in several workdirs, by its identity, is one row. With `curves`, those of all runs are below.
@@ -47,7 +48,7 @@ def _roles(workdir: Workdir) -> dict[str, str]:
     return {row["run"]: row["role"] for row in planned}
 
 
-def _measured(workdir: Workdir, say: Callable[[str], None], curves: bool) -> Iterator[Found]:
+def _measured(workdir: Workdir, say: Say, curves: bool) -> Iterator[Found]:
     roles = _roles(workdir)
     missing = [run for run in roles if not workdir.record(run).exists()]
     if len(missing) == len(roles) and not curves:
@@ -67,7 +68,7 @@ def settings(workdir: Workdir, run: str) -> dict[str, float]:
     return {"warmup_steps": spec.hyperparameters.warmup_steps, "steps": spec.steps}
 
 
-def _once(found: Sequence[Found], say: Callable[[str], None]) -> list[Found]:
+def _once(found: Sequence[Found], say: Say) -> list[Found]:
     once: list[Found] = []
     for workdir, record in found:
         for other, earlier in once:

@@ -3,12 +3,12 @@
 import hashlib
 import os
 import pathlib
-from collections.abc import Callable
 
 from etils import epath
 
 from ladder import storage
 from ladder.evaluation import trained
+from ladder.events import Say
 from models import saved
 from models.convert import hugging_face, open_lm
 from models.saved import SavedModel
@@ -17,9 +17,7 @@ NEOX, NEOX_SIZE = "EleutherAI/gpt-neox-20b", 50_277
 OPEN_LM_SEQUENCE_LENGTH = 2048
 
 
-def from_open_lm(
-    checkpoint: str, settings: str | None, out: str, vocabulary: str | None, say: Callable[[str], None]
-) -> SavedModel:
+def from_open_lm(checkpoint: str, settings: str | None, out: str, vocabulary: str | None, say: Say) -> SavedModel:
     """Writes a released open_lm checkpoint as a folder that our commands open.
 
     Args:
@@ -63,7 +61,7 @@ def from_open_lm(
     return model
 
 
-def to_hugging_face(checkpoint: str, out: str, vocabulary: str | None, say: Callable[[str], None]) -> str:
+def to_hugging_face(checkpoint: str, out: str, vocabulary: str | None, say: Say) -> str:
     """Writes a trained model as transformers, vLLM and the evaluation harness open it, without code of ours.
 
     Args:
@@ -81,7 +79,7 @@ def to_hugging_face(checkpoint: str, out: str, vocabulary: str | None, say: Call
     from tasks.text import vocab
 
     folder = storage.place(out)
-    hugging_face.refuse_existing(folder)
+    saved.refuse_existing(folder, hugging_face.CONFIG)
     model, params = trained.load(checkpoint)
     name = hugging_face.architecture(model.decoder)
     special_ids: dict[str, int | None] = {}
@@ -93,7 +91,7 @@ def to_hugging_face(checkpoint: str, out: str, vocabulary: str | None, say: Call
     return name
 
 
-def from_hugging_face(source: str, out: str, vocabulary: str | None, say: Callable[[str], None]) -> SavedModel:
+def from_hugging_face(source: str, out: str, vocabulary: str | None, say: Say) -> SavedModel:
     """Writes a folder of transformers' `save_pretrained` as one that our commands open.
 
     Args:

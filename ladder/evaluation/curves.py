@@ -1,7 +1,7 @@
 """metrics.jsonl of a workdir's runs → checkpoint rows: the training loss along each run, and the schedule behind it."""
 
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -10,13 +10,14 @@ from fitting.testbeds.logs import importer, log
 from fitting.testbeds.testbed import Testbed
 from ladder import config as configs
 from ladder import spec as specs
+from ladder.events import Say
 from ladder.spec import Workdir
 
 if typing.TYPE_CHECKING:
     import pandas as pd
 
 
-def with_curves(testbed: Testbed | None, runs: Mapping[str, Workdir], say: Callable[[str], None]) -> Testbed:
+def with_curves(testbed: Testbed | None, runs: Mapping[str, Workdir], say: Say) -> Testbed:
     """The table of measured runs, and below them the curves of all runs, also of those that are not measured yet.
 
     A row of metrics.jsonl becomes the row `<run>@<step>`. `loss/train` is the mean over the steps since the row before,
@@ -51,7 +52,7 @@ def _has_rows(workdir: Workdir, run: str) -> bool:
     return path.exists() and path.stat().length > 0
 
 
-def _curve(workdir: Workdir, run: str, say: Callable[[str], None]) -> "pd.DataFrame":
+def _curve(workdir: Workdir, run: str, say: Say) -> "pd.DataFrame":
     import jax.numpy as jnp
 
     from ladder.training.step import learning_rate

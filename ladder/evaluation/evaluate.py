@@ -25,6 +25,7 @@ from models.decoder import Decoder
 from tasks.questions import prompts, questions, rows, scoring, validation
 from tasks.questions.gauntlet import Definition
 from tasks.questions.questions import Question
+from tasks.text import vocab
 
 NOT_FINITE = "its loss on {} is not finite"
 
@@ -55,7 +56,7 @@ def evaluate(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Repo
     record = records.begun(config, spec, workdir)
     sets, tasks = records.unmeasured(config, workdir, record)
     if not sets and not tasks:
-        return records.finish(record, workdir) if workdir.partial_record(spec.run).exists() else record
+        return records.settled(record, workdir)
     mesh = meshes.of(config.training.mesh)
 
     def own(name: str) -> Asked:
@@ -104,7 +105,7 @@ def evaluate_checkpoint(evaluation: Evaluation, checkpoint: str, workdir: Workdi
     sets = {own: read for own, read in sets.items() if own not in record.losses}
     tasks = {own: ask for own, ask in suite.items() if own not in record.errors}
     if record.quarantine or not (sets or tasks):
-        return record
+        return records.settled(record, workdir)
     mesh = meshes.make()
     token_1x1 = np.zeros((1, 1), np.int32)
     boxed = jax.eval_shape(Decoder(model.decoder).init, jax.random.key(0), token_1x1)["params"]
@@ -154,13 +155,8 @@ def _measure(
 
 def _suite(evaluation: Evaluation, vocabulary: str, sequence_length: int) -> Tasks:
     """The tasks of an evaluation's suite, each read when it is its turn."""
-
-    @functools.cache
-    def loaded():
-        from tasks.text import vocab  # and with it TensorFlow, which a corpus's own tasks do without
-
-        return vocab.load(vocabulary)
-
+    # With it comes TensorFlow, which a corpus's own tasks do without.
+    loaded = functools.cache(partial(vocab.load, vocabulary))
     sources = evaluation.suite.sources if evaluation.suite else ()
 
     def ask(task: Definition) -> Asked:
@@ -172,7 +168,7 @@ def _suite(evaluation: Evaluation, vocabulary: str, sequence_length: int) -> Tas
 
 
 def _read_set(name: str, source: ValidationSet, vocabulary: str, sequence_length: int) -> validation.ValidationSet:
-    from tasks.text import corpora, vocab
+    from tasks.text import corpora
 
     task = corpora.validation(name, source.kind, vocab.load(vocabulary), **source.options)
     return validation.read(task, corpora.VALIDATION, record_length=sequence_length, max_sequences=source.sequences)
@@ -190,16 +186,13 @@ def _losses(scored: Scored, held_out: validation.ValidationSet) -> dict[str, Mea
     nats = {"loss": loss, "loss_over_tokens": over_tokens}
     for over, (lower, upper) in ends.items():
         # The end of an interval has no error of its own.
-        nats |= {
-            f"loss_{over}_lower_95": scoring.Estimate(lower, 0),
-            f"loss_{over}_upper_95": scoring.Estimate(upper, 0),
-        }
+        nats[f"loss_{over}_lower_95"] = scoring.Estimate(lower, 0)
+        nats[f"loss_{over}_upper_95"] = scoring.Estimate(upper, 0)
     if not held_out.text_bytes:
         return _measured(nats)
+    tokens, text_bytes = len(held_out.token_T), held_out.text_bytes
     bits = {
-        name.replace("loss", "bits_per_byte"): scoring.bits_per_byte(
-            estimate, len(held_out.token_T), held_out.text_bytes
-        )
+        name.replace("loss", "bits_per_byte"): scoring.bits_per_byte(estimate, tokens, text_bytes)
         for name, estimate in nats.items()
     }
     return _measured(nats | bits)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Mapping
+from typing import Any
 
 from fitting.testbeds.testbed import Measurement, RunRecord
 from ladder import spec as specs
@@ -11,9 +12,11 @@ from ladder.spec import RECORD_REMEDY, RunSpec, Workdir
 from ladder.training import data, hosts
 from ladder.training.pool import Pool
 from models import accounting
+from models.config import DecoderConfig
 from models.saved import SavedModel
 from tasks.questions import prompts, rows, suite_files
 from tasks.questions.gauntlet import Definition
+from tasks.text import vocab
 
 
 def suite(evaluation: Evaluation) -> Mapping[str, Definition]:
@@ -23,13 +26,7 @@ def suite(evaluation: Evaluation) -> Mapping[str, Definition]:
 
 def refuse_unaskable(evaluation: Evaluation, vocabulary: str, sequence_length: int) -> None:
     """Raises the ValueError that an evaluation would, after hours: a task that is missing, malformed or too long."""
-
-    @functools.cache
-    def loaded():
-        from tasks.text import vocab
-
-        return vocab.load(vocabulary)
-
+    loaded = functools.cache(functools.partial(vocab.load, vocabulary))
     sources = evaluation.suite.sources if evaluation.suite else ()
     for task in suite(evaluation).values():
         read = rows.read(task, sources)
@@ -41,7 +38,7 @@ def begun(config: LadderConfig, spec: RunSpec, workdir: Workdir) -> RunRecord:
     for path in (workdir.partial_record(spec.run), workdir.record(spec.run)):
         if path.exists():
             return RunRecord.load(path, RECORD_REMEDY)
-    return _blank(config, spec, workdir, "")
+    return _blank_of_run(config, spec, workdir, "")
 
 
 def begun_checkpoint(name: str, model: SavedModel, workdir: Workdir) -> RunRecord:
@@ -51,20 +48,7 @@ def begun_checkpoint(name: str, model: SavedModel, workdir: Workdir) -> RunRecor
       ValueError: if a model of another shape or origin was measured under that name.
     """
     origin = ", ".join(f"{key} {value}" for key, value in model.provenance.items() if value)
-    blank = RunRecord(
-        run=name,
-        role="checkpoint",
-        corpus="",
-        model=origin,
-        params=accounting.params(model.decoder),
-        params_non_embedding=accounting.params_non_embedding(model.decoder),
-        tokens=0,
-        token_multiplier=0.0,
-        flops=0.0,
-        losses={},
-        errors={},
-        chance_errors={},
-    )
+    blank = _blank(model.decoder, 0, run=name, role="checkpoint", corpus="", model=origin)
     for path in (workdir.partial_record(name), workdir.record(name)):
         if path.exists():
             record = RunRecord.load(path, RECORD_REMEDY)
@@ -103,9 +87,14 @@ def finish(record: RunRecord, workdir: Workdir) -> RunRecord:
     return record
 
 
+def settled(record: RunRecord, workdir: Workdir) -> RunRecord:
+    """A record to which nothing is to be added, finished where a kill came between its last measurement and that."""
+    return finish(record, workdir) if workdir.partial_record(record.run).exists() else record
+
+
 def quarantine(config: LadderConfig, spec: RunSpec, workdir: Workdir, why: str) -> RunRecord:
     """Writes the record of a run that has no measurements and must not be fitted, and why."""
-    return finish(_blank(config, spec, workdir, why), workdir)
+    return finish(_blank_of_run(config, spec, workdir, why), workdir)
 
 
 def with_set(record: RunRecord, name: str, scores: Mapping[str, Measurement], source: str = "") -> RunRecord:
@@ -138,20 +127,22 @@ def identity(spec: RunSpec, workdir: Workdir) -> str:
     return specs.identity(spec, pool) if pool else ""
 
 
-def _blank(config: LadderConfig, spec: RunSpec, workdir: Workdir, quarantine: str) -> RunRecord:
+def _blank_of_run(config: LadderConfig, spec: RunSpec, workdir: Workdir, quarantine: str) -> RunRecord:
+    names: dict[str, Any] = {"run": spec.run, "role": spec.role, "corpus": config.corpus.kind, "model": spec.size}
+    return _blank(spec.decoder, spec.tokens, **names, quarantine=quarantine, identity=identity(spec, workdir))
+
+
+def _blank(decoder: DecoderConfig, tokens: int, **known: Any) -> RunRecord:
+    """A record without measurements, of a model that was trained on so many tokens."""
+    params = accounting.params(decoder)
     return RunRecord(
-        run=spec.run,
-        role=spec.role,
-        corpus=config.corpus.kind,
-        model=spec.size,
-        params=spec.params,
-        params_non_embedding=spec.params_non_embedding,
-        tokens=spec.tokens,
-        token_multiplier=spec.token_multiplier,
-        flops=spec.flops,
+        params=params,
+        params_non_embedding=accounting.params_non_embedding(decoder),
+        tokens=tokens,
+        token_multiplier=tokens / params,
+        flops=accounting.training_flops(params, tokens),
         losses={},
         errors={},
         chance_errors={},
-        quarantine=quarantine,
-        identity=identity(spec, workdir),
+        **known,
     )

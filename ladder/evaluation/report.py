@@ -1,6 +1,5 @@
 """law.json → its report; where the law belongs to a workdir, with what the workdir knows of its runs."""
 
-from collections.abc import Callable
 from concurrent import futures
 from typing import Any
 
@@ -8,15 +7,16 @@ from etils import epath
 
 from fitting import selection
 from fitting.artifacts import fitted
-from fitting.artifacts.fitted import FittedLaw, LawFit
+from fitting.artifacts.fitted import FittedLaw
 from fitting.reports import report as reports
 from fitting.testbeds.testbed import RunRecord
 from ladder import config as configs
 from ladder import storage
+from ladder.events import Say
 from ladder.spec import PLAN_REMEDY, RECORD_REMEDY, Workdir
 
 
-def report(folder: epath.Path, say: Callable[[str], None]) -> None:
+def report(folder: epath.Path, say: Say) -> None:
     """Writes the report of the law.json in `folder` beside it.
 
     Raises:
@@ -35,13 +35,14 @@ def _of_workdir(workdir: Workdir, law: FittedLaw) -> dict[str, Any]:
     if not workdir.plan.exists():
         return {}
     runs = storage.read_json(workdir.plan, PLAN_REMEDY, "runs")["runs"]
+    first = RunRecord.load(workdir.record(law.error.points[0].run), RECORD_REMEDY) if law.error else None
     return {
         "plan": runs,
         "schedule": _schedule(workdir, {row["run"]: row["token_multiplier"] for row in runs}),
         "settings_yaml": workdir.config.read_text(),
         "title": configs.load(str(workdir.config)).name,
         "curves": {row["run"]: _curve(workdir, row["run"]) for row in runs if workdir.metrics(row["run"]).exists()},
-        "chance_errors": dict(_first_record(workdir, law.error).chance_errors) if law.error else {},
+        "chance_errors": dict(first.chance_errors) if first else {},
     }
 
 
@@ -52,10 +53,6 @@ def _schedule(workdir: Workdir, token_multipliers: dict[str, float]) -> dict[str
     schedule = storage.read_json(workdir.schedule, PLAN_REMEDY, "chips", "hours", "used", "runs")
     known = [given for given in schedule["runs"] if given["run"] in token_multipliers]
     return schedule | {"bars": [given | {"token_multiplier": token_multipliers[given["run"]]} for given in known]}
-
-
-def _first_record(workdir: Workdir, law: LawFit) -> RunRecord:
-    return RunRecord.load(workdir.record(law.points[0].run), RECORD_REMEDY)
 
 
 def _curve(workdir: Workdir, run: str) -> list[tuple[float, float]]:

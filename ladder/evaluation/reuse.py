@@ -1,8 +1,8 @@
 """Finished runs of other workdirs, taken over in place of training them again."""
 
 import dataclasses
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from etils import epath
 
@@ -11,6 +11,7 @@ from fitting.testbeds.testbed import RunRecord
 from ladder import storage
 from ladder.config import LadderConfig
 from ladder.evaluation import record as records
+from ladder.events import Say
 from ladder.spec import RECORD_REMEDY, RunSpec, Workdir
 from ladder.training import data
 from tasks.questions import questions, rows
@@ -19,11 +20,7 @@ COMMITTED = "commit_success.txt"  # orbax's mark of a checkpoint in a bucket tha
 
 
 def reuse(
-    config: LadderConfig,
-    specs: Sequence[RunSpec],
-    workdir: Workdir,
-    others: Sequence[Workdir],
-    say: Callable[[str], None],
+    config: LadderConfig, specs: Sequence[RunSpec], workdir: Workdir, others: Sequence[Workdir], say: Say
 ) -> None:
     """Takes the runs that other workdirs have finished into this one, where their identities are the same.
 
@@ -53,21 +50,22 @@ def reuse(
         taken = _as_ours(config, spec, workdir, theirs)
         trained = other.checkpoints(theirs.run) / str(spec.steps)
         is_trained = _is_whole(trained)
-        if any(records.unmeasured(config, workdir, taken)) and not is_trained:
+        is_measured = not any(records.unmeasured(config, workdir, taken))
+        if not is_measured and not is_trained:
             say(f"{spec.run}: {theirs.run} of {other.root} has no checkpoint to measure; it is trained again")
             continue
         if other.metrics(theirs.run).exists():
             write(workdir.metrics(spec.run), other.metrics(theirs.run).read_bytes())
         if is_trained:
             _copy_whole(trained, workdir.checkpoints(spec.run) / str(spec.steps))
-        if any(records.unmeasured(config, workdir, taken)):
-            records.keep(taken, workdir)
-        else:
+        if is_measured:
             records.finish(taken, workdir)
+        else:
+            records.keep(taken, workdir)
         say(f"{spec.run}: taken from {other.root}, where it is {theirs.run}")
 
 
-def _finished(other: Workdir, say: Callable[[str], None]) -> list[RunRecord]:
+def _finished(other: Workdir, say: Say) -> list[RunRecord]:
     if not other.plan.exists():
         raise ValueError(f"{other.root} is no workdir: it has no plan.json, so no run of it can be reused")
     runs = [folder.name for folder in sorted((other.root / "runs").iterdir())]
@@ -81,19 +79,10 @@ def _as_ours(config: LadderConfig, spec: RunSpec, workdir: Workdir, theirs: RunR
     """The record under this ladder's names, with what was measured on the data that this ladder asks for."""
     sources = _sources(config, workdir, theirs) if not theirs.quarantine else {}
     kept = {name for name, source in theirs.sources.items() if source and sources.get(name) == source}
-    only = lambda measured: {name: value for name, value in measured.items() if name in kept}  # noqa: E731
-    return dataclasses.replace(
-        theirs,
-        run=spec.run,
-        role=spec.role,
-        corpus=config.corpus.kind,
-        model=spec.size,
-        losses=only(theirs.losses),
-        errors=only(theirs.errors),
-        chance_errors=only(theirs.chance_errors),
-        scores=only(theirs.scores),
-        sources=only(theirs.sources),
-    )
+    ours: dict[str, Any] = {"run": spec.run, "role": spec.role, "corpus": config.corpus.kind, "model": spec.size}
+    for field in ("losses", "errors", "chance_errors", "scores", "sources"):
+        ours[field] = {name: value for name, value in getattr(theirs, field).items() if name in kept}
+    return dataclasses.replace(theirs, **ours)
 
 
 def _sources(config: LadderConfig, workdir: Workdir, theirs: RunRecord) -> Mapping[str, str]:
@@ -117,21 +106,11 @@ def _copy_whole(source: epath.Path, target: epath.Path) -> None:
     if _is_whole(target):
         return
     if storage.is_remote(target):
-        _copy(source, target)
+        storage.copy(source, target, last=COMMITTED)
         (target / COMMITTED).write_bytes(b"committed")  # a checkpoint from a disk may have none
         return
     beside = target.parent / f"{target.name}.orbax-checkpoint-tmp"  # which orbax removes where it finds it
     if beside.exists():
         beside.rmtree()
-    _copy(source, beside)
+    storage.copy(source, beside, last=COMMITTED)
     beside.rename(target)
-
-
-def _copy(source: epath.Path, target: epath.Path) -> None:
-    target.mkdir(parents=True, exist_ok=True)
-    for path in sorted(source.iterdir(), key=lambda path: path.name == COMMITTED):
-        if path.is_dir():
-            _copy(path, target / path.name)
-        else:
-            with path.open("rb") as there, (target / path.name).open("wb") as here:
-                shutil.copyfileobj(there, here, 2**24)

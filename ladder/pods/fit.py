@@ -1,10 +1,11 @@
 """The fastest way to carry out a run on a TPU topology that fits, found by compiling without a TPU."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from ladder.config import Mesh, Remat, Training
+from ladder.events import Say
 from ladder.pods.precompile import precompile
 from ladder.pods.topology import GIB, Topology
 from ladder.spec import RunSpec
@@ -14,7 +15,7 @@ LOSS_CHUNK_TOKENS = 512
 POLICIES: tuple[Remat, ...] = ("none", "mixed+attended", "attended", "full")
 
 
-def fit(training: Training, spec: RunSpec, topology: Topology, tell: Callable[[str], None]) -> dict[str, Any]:
+def fit(training: Training, spec: RunSpec, topology: Topology, tell: Say) -> dict[str, Any]:
     """What `precompile` says of the fastest, by its estimate, of a few ways that fit.
 
     They are, of each policy of rematerialisation, the first that fits: in as few parts of the batch as can be, and
@@ -66,7 +67,7 @@ def _candidates(training: Training, remat: Remat, spec: RunSpec, topology: Topol
             )
 
 
-def _tried(candidate: Training, spec: RunSpec, topology: Topology, tell: Callable[[str], None]) -> dict | None:
+def _tried(candidate: Training, spec: RunSpec, topology: Topology, tell: Say) -> dict | None:
     m = candidate.mesh
     how = f"remat {candidate.remat}, {candidate.accumulation_steps} parts, mesh {m.data} x {m.fsdp} x {m.tensor}"
     try:

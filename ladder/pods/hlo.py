@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import math
 import re
 from collections.abc import Iterator, Mapping
 
@@ -112,18 +113,15 @@ def _walk(computations: Mapping[str, list[re.Match]], name: str, times: int, fus
     for match in computations.get(name, ()):
         i = Instruction(match["name"], match["opcode"], match["shape"], match["rest"], times, name, fused)
         yield i
-        called = _CALLED.findall(i.rest)
-        if i.opcode == "while":
-            trips = _trips(computations, i.rest)
-            for computation in called:
-                yield from _walk(computations, computation, times * trips, fused)
-        elif i.opcode in ("call", "async-start", "fusion"):
-            for computation in called:
-                yield from _walk(computations, computation, times, fused or i.opcode == "fusion")
+        if i.opcode in ("while", "call", "async-start", "fusion"):
+            called = _CALLED.findall(i.rest)
         elif i.opcode == "conditional":
-            for branches in _BRANCHES.findall(i.rest):
-                for computation in branches.replace("%", "").split(", "):
-                    yield from _walk(computations, computation, times, fused)
+            called = [branch for found in _BRANCHES.findall(i.rest) for branch in found.replace("%", "").split(", ")]
+        else:
+            continue
+        trips = _trips(computations, i.rest) if i.opcode == "while" else 1
+        for computation in called:
+            yield from _walk(computations, computation, times * trips, fused or i.opcode == "fusion")
 
 
 def _trips(computations: Mapping[str, list[re.Match]], rest: str) -> int:
@@ -140,7 +138,4 @@ def _trips(computations: Mapping[str, list[re.Match]], rest: str) -> int:
 
 def _bytes(dtype: str, dims: str) -> int:
     bits = 8 if dtype == "pred" else int(re.findall(r"\d+", dtype)[0])
-    count = 1
-    for dim in filter(None, dims.split(",")):
-        count *= int(dim)
-    return count * bits // 8
+    return math.prod(map(int, dims.split(","))) * bits // 8

@@ -72,7 +72,7 @@ def _bytes_per_chip(tree: Any) -> int:
 
 def _described(training: Training, spec: RunSpec, topology: Topology, program: Program) -> dict[str, Any]:
     return {
-        "topology": topology.name,
+        "topology": str(topology.slice),
         "slices": topology.slices,
         "chips": topology.chips,
         "accelerator": topology.slice.accelerator_type,

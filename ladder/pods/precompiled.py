@@ -30,7 +30,7 @@ SOURCES = (
 
 def file(training: Training, spec: RunSpec, topology: Topology) -> epath.Path:
     """Where what is found of a step for a topology lies; there is none where nothing was found yet."""
-    return _folder(training, spec) / f"{topology.name.replace(':', '-')}-{topology.slices}.json"
+    return _folder(training, spec) / f"{str(topology.slice).replace(':', '-')}-{topology.slices}.json"
 
 
 def read(path: epath.Path, spec: RunSpec) -> dict[str, Any]:

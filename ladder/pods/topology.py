@@ -70,12 +70,7 @@ class Topology:
         return cls(found, slices)
 
     def __str__(self) -> str:
-        return self.name + (f" x {self.slices}" if self.slices > 1 else "")
-
-    @property
-    def name(self) -> str:
-        """Of one slice, as it is asked for."""
-        return f"{self.slice.generation}:{self.slice.shape}"
+        return str(self.slice) + (f" x {self.slices}" if self.slices > 1 else "")
 
     @property
     def chip(self) -> Chip:
@@ -96,11 +91,6 @@ class Topology:
     def hosts(self) -> int:
         """Of all slices."""
         return max(1, self.chips // CHIPS_PER_HOST)
-
-    @property
-    def dollars_per_hour(self) -> float:
-        """Of all slices, on demand."""
-        return self.chips * self.chip.dollars_per_hour
 
     def devices(self) -> Sequence[jax.Device]:
         """Its devices, to compile for; libtpu describes them, none need be there.
@@ -124,4 +114,4 @@ class Topology:
             options["wrap"] = (True, True, True)
         elif self.slice.shape == "16x16":
             options["wrap"] = (True, True, False)
-        return topologies.get_topology_desc(platform="tpu", topology_name=self.name, **options).devices
+        return topologies.get_topology_desc(platform="tpu", topology_name=str(self.slice), **options).devices

@@ -147,7 +147,7 @@ class Profiler:
             return
         jax.profiler.stop_trace()
         with self._temporary as folder:
-            _copy(epath.Path(folder), self._folder)
+            storage.copy(epath.Path(folder), self._folder)
         self._temporary = None
 
 
@@ -218,13 +218,3 @@ def _wandb(project: str, spec: RunSpec, workdir: Workdir) -> Show:
 
 def _missing(setting: str, error: ModuleNotFoundError) -> ValueError:
     return ValueError(f"training.{setting}: {error.name} is not installed: pip install 'scaling-ladder[watch]'")
-
-
-def _copy(folder: epath.Path, to: epath.Path) -> None:
-    for path in folder.iterdir():
-        if path.is_dir():
-            _copy(path, to / path.name)
-        else:
-            if not storage.is_remote(to):
-                to.mkdir(parents=True, exist_ok=True)
-            path.copy(to / path.name, overwrite=True)

@@ -9,7 +9,6 @@ alone. That leaves three architectures, which transformers, vLLM and the evaluat
   QK-norm over all      OLMoE with a single expert, whose router has nothing to choose
 """
 
-import dataclasses
 import json
 import math
 from collections.abc import Mapping
@@ -18,9 +17,12 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 from etils import epath
+from flax import traverse_util
 
 from models.config import DecoderConfig, ffn_multiple
-from models.saved import SavedModel
+from models.saved import SavedModel, Shape, misfits, refuse_existing
+
+Path = tuple[str, ...]  # of a parameter in our tree
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 TABLE, FINAL_NORM, OUTPUT = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
@@ -73,7 +75,7 @@ def export(model: SavedModel, params: Any, folder: epath.Path, special_ids: Mapp
     """
     import safetensors.numpy
 
-    refuse_existing(folder)
+    refuse_existing(folder, CONFIG)
     tensors = as_tensors(params, model.decoder)
     # safetensors takes an array's memory as it lies, in whatever order its axes are.
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
@@ -81,12 +83,6 @@ def export(model: SavedModel, params: Any, folder: epath.Path, special_ids: Mapp
     (folder / WEIGHTS).write_bytes(safetensors.numpy.save(contiguous, metadata={"format": "pt"}))
     settings = as_settings(model, tensors[OUTPUT if OUTPUT in tensors else TABLE].dtype.name, OUTPUT not in tensors)
     (folder / CONFIG).write_text(json.dumps({**settings, **special_ids}, indent=2) + "\n")
-
-
-def refuse_existing(folder: epath.Path) -> None:
-    """Raises a ValueError where a folder holds a model already."""
-    if (folder / CONFIG).exists():
-        raise ValueError(f"{folder} holds a model already; remove it or choose another folder")
 
 
 def as_settings(model: SavedModel, dtype: str, tied: bool) -> dict[str, Any]:
@@ -123,44 +119,28 @@ def as_settings(model: SavedModel, dtype: str, tied: bool) -> dict[str, Any]:
 def as_tensors(params: Any, c: DecoderConfig) -> dict[str, np.ndarray]:
     """The parameters as the architecture names them and lays them out; float32 where means were taken out."""
 
-    def centred(kernel: Any, heads: int = 1) -> np.ndarray:
-        kernel = np.asarray(kernel)
+    def centred(kernel: np.ndarray, heads: int = 1) -> np.ndarray:
         if c.norm != "layer":
             return kernel
         by_head = kernel.astype(np.float64).reshape(*kernel.shape[:-1], heads, -1)
         return (by_head - by_head.mean(-1, keepdims=True)).reshape(kernel.shape).astype(np.float32)
 
-    def scores(kernel: Any, heads: int) -> np.ndarray:
-        # Queries and keys are normalised head by head, all together, or not at all.
-        return np.asarray(kernel) if not c.qk_norm else centred(kernel, heads if c.qk_norm_per_head else 1)
-
-    table = np.asarray(params["embedding"])
-    tensors = {TABLE: centred(table), FINAL_NORM: np.asarray(params["norm"]["gain"])}
-    if not c.tied_embeddings:
-        tensors[OUTPUT] = np.asarray(params["output"]).T
-    elif c.norm == "layer":
-        tensors[OUTPUT] = table  # what is read is centred and what is written is not, so they are no longer one
-    for layer in range(c.layers):
-        block, prefix = params[f"block_{layer}"], f"model.layers.{layer}."
-        attention, ffn = block["attention"], block["ffn"]
-        tensors |= {
-            f"{prefix}input_layernorm.weight": np.asarray(block["attention_norm"]["gain"]),
-            f"{prefix}post_attention_layernorm.weight": np.asarray(block["ffn_norm"]["gain"]),
-            f"{prefix}self_attn.q_proj.weight": scores(attention["query"], c.heads).T,
-            f"{prefix}self_attn.k_proj.weight": scores(attention["key"], c.groups).T,
-            f"{prefix}self_attn.v_proj.weight": np.asarray(attention["value"]).T,
-            f"{prefix}self_attn.o_proj.weight": centred(attention["out"]).T,
-        }
-        if c.qk_norm:
-            tensors[f"{prefix}self_attn.q_norm.weight"] = np.asarray(attention["query_norm"]["gain"])
-            tensors[f"{prefix}self_attn.k_norm.weight"] = np.asarray(attention["key_norm"]["gain"])
-        mlp = f"{prefix}mlp."
-        if architecture(c) == "OlmoeForCausalLM":
-            tensors[f"{mlp}gate.weight"] = np.zeros((1, c.width), np.float32)
-            mlp += "experts.0."
-        tensors[f"{mlp}gate_proj.weight"] = np.asarray(ffn["gate"]).T
-        tensors[f"{mlp}up_proj.weight"] = np.asarray(ffn["up"]).T
-        tensors[f"{mlp}down_proj.weight"] = centred(ffn["down"]).T
+    flat, tensors = traverse_util.flatten_dict(params), {}
+    for path, (name, _) in _layout(c).items():
+        value = np.asarray(flat[path])
+        if path[-1] in ("embedding", "out", "down"):
+            value = centred(value)
+        elif c.qk_norm and path[-1] in ("query", "key"):
+            # They are normalised head by head, or all together.
+            heads = c.heads if path[-1] == "query" else c.groups
+            value = centred(value, heads if c.qk_norm_per_head else 1)
+        tensors[name] = _turned(path, value)
+    if c.tied_embeddings and c.norm == "layer":
+        # What is read is centred and what is written is not, so they are no longer one.
+        tensors[OUTPUT] = np.asarray(params["embedding"])
+    if architecture(c) == "OlmoeForCausalLM":
+        router = np.zeros((1, c.width), np.float32)
+        tensors |= {f"model.layers.{layer}.mlp.gate.weight": router for layer in range(c.layers)}
     if c.norm == "layer":
         tensors = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
     return tensors
@@ -228,58 +208,52 @@ def as_params(tensors: Mapping[str, np.ndarray], c: DecoderConfig) -> dict[str, 
     Raises:
       ValueError: naming tensors that are missing, not part of the model or of another shape.
     """
-    mlp = "mlp.experts.0." if architecture(c) == "OlmoeForCausalLM" else "mlp."
+    layout = _layout(c)
     unused = {name for name in tensors if name.endswith((".rotary_emb.inv_freq", ".mlp.gate.weight"))}
     if c.tied_embeddings:
         unused.add(OUTPUT)
-    expected, taken = {}, {}
-
-    def take(name: str, *shape: int) -> np.ndarray | None:
-        expected[name] = shape
-        tensor = taken[name] = tensors.get(name)
-        return tensor.T if tensor is not None and len(shape) == 2 else tensor
-
-    def block(prefix: str) -> dict[str, Any]:
-        q_width, kv_width = c.heads * c.head_width, c.groups * c.head_width
-        attention: dict[str, Any] = {
-            "query": take(f"{prefix}self_attn.q_proj.weight", q_width, c.width),
-            "key": take(f"{prefix}self_attn.k_proj.weight", kv_width, c.width),
-            "value": take(f"{prefix}self_attn.v_proj.weight", kv_width, c.width),
-            "out": take(f"{prefix}self_attn.o_proj.weight", c.width, q_width),
-        }
-        if c.qk_norm:
-            widths = (c.head_width, c.head_width) if c.qk_norm_per_head else (q_width, kv_width)
-            for ours, theirs, width in zip(("query", "key"), ("q", "k"), widths, strict=True):
-                attention[f"{ours}_norm"] = {"gain": take(f"{prefix}self_attn.{theirs}_norm.weight", width)}
-        return {
-            "attention_norm": {"gain": take(f"{prefix}input_layernorm.weight", c.width)},
-            "attention": attention,
-            "ffn_norm": {"gain": take(f"{prefix}post_attention_layernorm.weight", c.width)},
-            "ffn": {
-                "gate": take(f"{prefix}{mlp}gate_proj.weight", c.ffn_width, c.width),
-                "up": take(f"{prefix}{mlp}up_proj.weight", c.ffn_width, c.width),
-                "down": take(f"{prefix}{mlp}down_proj.weight", c.width, c.ffn_width),
-            },
-        }
-
-    take(TABLE, c.vocab_size, c.width)
-    params = {"embedding": taken[TABLE], "norm": {"gain": take(FINAL_NORM, c.width)}}
-    params |= {f"block_{layer}": block(f"model.layers.{layer}.") for layer in range(c.layers)}
-    if not c.tied_embeddings:
-        params["output"] = take(OUTPUT, c.vocab_size, c.width)
-    problems = [
-        *(f"{name} is missing" for name in expected if taken[name] is None),
-        *(f"{name} is unknown" for name in tensors.keys() - expected.keys() - unused),
-        *(
-            f"{name} has shape {tensor.shape} instead of {shape}"
-            for name, shape in expected.items()
-            if (tensor := taken[name]) is not None and tensor.shape != shape
-        ),
-    ]
-    if problems:
+    given = {name: tensor.shape for name, tensor in tensors.items() if name not in unused}
+    if problems := misfits(dict(layout.values()), given):
         more = f" and {len(problems) - 8} more" if len(problems) > 8 else ""
         raise ValueError(f"the weights do not fit: {'; '.join(sorted(problems)[:8])}{more}")
-    return params
+    return traverse_util.unflatten_dict({path: _turned(path, tensors[name]) for path, (name, _) in layout.items()})
+
+
+def _layout(c: DecoderConfig) -> dict[Path, tuple[str, Shape]]:
+    """Where each of our parameters lies in the architecture: its tensor's name and shape, which is output by input."""
+    q_width, kv_width = c.heads * c.head_width, c.groups * c.head_width
+    mlp = "mlp.experts.0" if architecture(c) == "OlmoeForCausalLM" else "mlp"
+    block: dict[Path, tuple[str, Shape]] = {
+        ("attention_norm", "gain"): ("input_layernorm", (c.width,)),
+        ("attention", "query"): ("self_attn.q_proj", (q_width, c.width)),
+        ("attention", "key"): ("self_attn.k_proj", (kv_width, c.width)),
+        ("attention", "value"): ("self_attn.v_proj", (kv_width, c.width)),
+        ("attention", "out"): ("self_attn.o_proj", (c.width, q_width)),
+        ("ffn_norm", "gain"): ("post_attention_layernorm", (c.width,)),
+        ("ffn", "gate"): (f"{mlp}.gate_proj", (c.ffn_width, c.width)),
+        ("ffn", "up"): (f"{mlp}.up_proj", (c.ffn_width, c.width)),
+        ("ffn", "down"): (f"{mlp}.down_proj", (c.width, c.ffn_width)),
+    }
+    if c.qk_norm:
+        q_gain, k_gain = (c.head_width, c.head_width) if c.qk_norm_per_head else (q_width, kv_width)
+        block["attention", "query_norm", "gain"] = "self_attn.q_norm", (q_gain,)
+        block["attention", "key_norm", "gain"] = "self_attn.k_norm", (k_gain,)
+    table: Shape = (c.vocab_size, c.width)
+    layout: dict[Path, tuple[str, Shape]] = {
+        ("embedding",): (TABLE, table),
+        ("norm", "gain"): (FINAL_NORM, (c.width,)),
+        **({} if c.tied_embeddings else {("output",): (OUTPUT, table)}),
+    }
+    return layout | {
+        (f"block_{layer}", *path): (f"model.layers.{layer}.{name}.weight", shape)
+        for layer in range(c.layers)
+        for path, (name, shape) in block.items()
+    }
+
+
+def _turned(path: Path, array: np.ndarray) -> np.ndarray:
+    """A kernel, which is input by output here, as it is there, or back; else the array as it is."""
+    return array.T if array.ndim == 2 and path != ("embedding",) else array
 
 
 def _read_tensors(folder: epath.Path) -> dict[str, np.ndarray]:
@@ -308,8 +282,8 @@ def _rope_scaling(model: SavedModel) -> dict[str, Any] | None:
     own = model.decoder.inverse_wavelengths
     if own is None:
         return None
-    plain = dataclasses.replace(model.decoder, inverse_wavelengths=None)
-    factors = [formula / wave for formula, wave in zip(_formula(plain.rope_theta, plain.head_width), own, strict=True)]
+    formula = _formula(model.decoder.rope_theta, model.decoder.head_width)
+    factors = [plain / wave for plain, wave in zip(formula, own, strict=True)]
     return {
         "rope_type": "longrope",
         "short_factor": factors,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ import yaml
 
 from models.config import DecoderConfig, NormKind, ffn_multiple
 from models.convert import torch_file
+from models.saved import Shape, misfits
 
 # What PyTorch's wrappers put into the names: data parallel, compiled, sharded, recomputing.
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
@@ -29,14 +31,13 @@ def read_settings(path: str | os.PathLike) -> dict[str, Any]:
 
     Keys are lower-cased, leading dashes dropped and inner ones written as `_`; values are read as YAML, `None` as None.
     """
-    settings = {}
-    with open(path, encoding="utf-8", errors="replace") as file:
-        text = file.read()
+    text = pathlib.Path(path).read_text(encoding="utf-8", errors="replace")
     if text.lstrip().startswith("{"):
         try:
             return {_key(key): value for key, value in json.loads(text).items()}
         except json.JSONDecodeError as error:
             raise ValueError(f"{path} is not JSON: {error}") from error
+    settings = {}
     for line in text.splitlines():
         key, colon, value = line.partition(":")
         if colon and not line[0].isspace():
@@ -83,11 +84,13 @@ def config_of(weights: Mapping[str, np.ndarray], settings: Mapping[str, Any]) ->
     for key, mapped in MAPPED.items():
         value = settings.get(key)
         if value is not None and str(value) not in mapped:
-            raise ValueError(f"open_lm's {key}={value} does not map onto our decoder; it must be {_or(mapped)}")
+            raise ValueError(
+                f"open_lm's {key}={value} does not map onto our decoder; it must be {' or '.join(sorted(mapped))}"
+            )
     if settings.get("attn_activation") is not None:
         raise ValueError(f"open_lm's attn_activation={settings['attn_activation']} does not map onto our decoder")
-    vocab_size, width = _shape(weights, "tok_embeddings.weight", 2)
-    _, ffn_width = _shape(weights, "layers.0.feed_forward.w3.weight", 2)
+    vocab_size, width = _shape_of_matrix(weights, "tok_embeddings.weight")
+    _, ffn_width = _shape_of_matrix(weights, "layers.0.feed_forward.w3.weight")
     own = weights.get(f"layers.0.{INVERSE_WAVELENGTH}")
     heads = width // (2 * len(own)) if own is not None and len(own) else _first(settings, "n_heads", "num_heads")
     if heads is None:
@@ -121,13 +124,7 @@ def as_params(weights: Mapping[str, np.ndarray], c: DecoderConfig) -> dict[str, 
     expected = _expected_shapes(c)
     optional = {f"layers.{layer}.{INVERSE_WAVELENGTH}" for layer in range(c.layers)}
     problems = [
-        *(f"{name} is missing" for name in expected if name not in weights),
-        *(f"{name} is unknown" for name in weights if name not in expected and name not in optional),
-        *(
-            f"{name} has shape {weights[name].shape} instead of {shape}"
-            for name, shape in expected.items()
-            if name in weights and weights[name].shape != shape
-        ),
+        *misfits(expected, {name: array.shape for name, array in weights.items() if name not in optional}),
         *(f"{n} holds {weights[n].dtype}, no weights" for n in expected if n in weights and not _floats(weights[n])),
     ]
     if problems:
@@ -161,9 +158,9 @@ def as_params(weights: Mapping[str, np.ndarray], c: DecoderConfig) -> dict[str, 
     }
 
 
-def _expected_shapes(c: DecoderConfig) -> dict[str, tuple[int, ...]]:
+def _expected_shapes(c: DecoderConfig) -> dict[str, Shape]:
     table = (c.vocab_size, c.width)
-    shapes: dict[str, tuple[int, ...]] = {"tok_embeddings.weight": table, "output.weight": table}
+    shapes: dict[str, Shape] = {"tok_embeddings.weight": table, "output.weight": table}
     for layer in range(c.layers):
         block = {
             "attention_norm": (c.width,),
@@ -191,10 +188,10 @@ def _own_wavelengths(weights: Mapping[str, np.ndarray]) -> tuple[float, ...] | N
     return None if np.allclose(inverse_wavelength_k, formula_k, rtol=1e-6, atol=0) else tuple(inverse_wavelength_k)
 
 
-def _shape(weights: Mapping[str, np.ndarray], name: str, rank: int) -> tuple[int, ...]:
+def _shape_of_matrix(weights: Mapping[str, np.ndarray], name: str) -> Shape:
     if name not in weights:
         raise ValueError(f"the checkpoint does not fit: {name} is missing")
-    if weights[name].ndim != rank:
+    if weights[name].ndim != 2:
         raise ValueError(f"the checkpoint does not fit: {name} has shape {weights[name].shape}")
     return weights[name].shape
 
@@ -209,10 +206,6 @@ def _floats(array: np.ndarray) -> bool:
 
 def _first(settings: Mapping[str, Any], *keys: str) -> Any:
     return next((settings[key] for key in keys if settings.get(key) is not None), None)
-
-
-def _or(names: set[str]) -> str:
-    return " or ".join(sorted(names))
 
 
 def _key(key: str) -> str:

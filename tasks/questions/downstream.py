@@ -7,7 +7,6 @@ choice, whether a greedy reader would write it is told by a second output, {"gre
 a `score_fn` that returns a pair.
 """
 
-import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -35,36 +34,44 @@ def build(task: Definition, rows: Rows, vocabulary: seqio.Vocabulary, max_tokens
       vocabulary: tokenises.
       max_tokens: of a context and its answer; a longer context loses its start.
     """
-    ask = functools.partial(prompts.ask, task, rows.rows, vocabulary, max_tokens)
-    return from_questions(task.name, ask, vocabulary, prompts.chance_accuracy(task, rows.rows))
 
-
-def from_questions(
-    name: str, questions: Callable[[], Iterable[Question]], vocabulary: seqio.Vocabulary, chance_accuracy: float
-) -> seqio.Task:
-    """Gives the Task that asks these questions, split `test`.
-
-    Args:
-      name: of the Task.
-      questions: gives them, the same each time it is called.
-      vocabulary: that tokenised them.
-      chance_accuracy: of a blind guess.
-    """
-
-    def dataset(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
-        del split, shuffle_files, seed  # there is one order, on which draws of shots depend
+    def dataset() -> tf.data.Dataset:
         tokens = tf.TensorSpec((None,), tf.int32)
         signature = {"inputs": tokens, "targets": tokens, "category": tf.TensorSpec((), tf.string)}
         signature |= {name: tf.TensorSpec((), tf.int32) for name in INTEGERS}
         # All of them now: what Python raises in TensorFlow's graph can hang it for ever.
-        examples = list(_examples(questions()))
+        examples = list(_examples(prompts.ask(task, rows.rows, vocabulary, max_tokens)))
         return tf.data.Dataset.from_generator(lambda: examples, output_signature=signature)
+
+    return from_dataset(task.name, dataset, vocabulary, prompts.chance_accuracy(task, rows.rows))
+
+
+def from_dataset(
+    name: str,
+    dataset: Callable[[], tf.data.Dataset],
+    vocabulary: seqio.Vocabulary,
+    chance_accuracy: float,
+    preprocessors: Sequence[Callable] = (),
+) -> seqio.Task:
+    """Gives the Task of a dataset's examples, split `test`.
+
+    Args:
+      name: of the Task.
+      dataset: gives it, in the same order each time it is called.
+      vocabulary: that tokenised its examples, or tokenises them now.
+      chance_accuracy: of a blind guess.
+      preprocessors: of the examples, such as seqio's that tokenises.
+    """
+
+    def of_split(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
+        del split, shuffle_files, seed  # there is one order, on which draws of shots depend
+        return dataset()
 
     feature = seqio.Feature(vocabulary, add_eos=False, dtype=tf.int32)
     return seqio.Task(
         name,
-        source=seqio.FunctionDataSource(dataset, splits=[SPLIT]),
-        preprocessors=[],
+        source=seqio.FunctionDataSource(of_split, splits=[SPLIT]),
+        preprocessors=preprocessors,
         output_features={"inputs": feature, "targets": feature},
         postprocess_fn=row,
         metric_fns=[metric(chance_accuracy)],

@@ -56,19 +56,10 @@ class Definition:
     subset17: bool = False
 
 
-def _task(name, path, type_, shots, rows, chance, *, delimiter=" ", categorised=False, subset17=False) -> Definition:
+def _task(name, path, type_, shots, rows, chance, **options) -> Definition:
     folder, _, stem = path.partition("/")
-    return Definition(
-        name,
-        f"{folder}/{stem or name}.jsonl",
-        type_,
-        shots,
-        delimiter,
-        categorised,
-        chance_accuracy=chance,
-        rows=rows,
-        subset17=subset17,
-    )
+    file = f"{folder}/{stem or name}.jsonl"
+    return Definition(name, file, type_, shots, rows=rows, chance_accuracy=chance, **options)
 
 
 _MC, _LM, _SCHEMA = MULTIPLE_CHOICE, LANGUAGE_MODELING, SCHEMA

@@ -6,7 +6,6 @@ line here looks odd, the published numbers depend on it.
 
 from __future__ import annotations
 
-import itertools
 import random
 import typing
 from collections.abc import Callable, Iterator, Sequence
@@ -50,14 +49,15 @@ def ask(task: Definition, rows: Sequence[Row], vocabulary: seqio.Vocabulary, max
                 raise ValueError(
                     f"task {task.name!r}: no context comes before the answer {cut(repr(texts[0]))}; give it some"
                 )
-            choices = max(len(contexts), len(answers))  # all choices have one context, or else one answer
-            pairs = list(itertools.islice(zip(itertools.cycle(contexts), itertools.cycle(answers)), choices))
+            if len(contexts) == 1:  # all choices have one context, or else one answer
+                contexts = contexts * len(answers)
+            else:
+                answers, texts = answers * len(contexts), texts * len(contexts)
+            pairs = zip(contexts, answers, strict=True)
             yield Question(
                 contexts=tuple(np.array(context[-(max_tokens - len(answer)) :], np.int32) for context, answer in pairs),
-                answers=tuple(np.array(answer, np.int32) for _, answer in pairs),
-                answer_bytes=tuple(
-                    len(text.strip().encode()) for text in itertools.islice(itertools.cycle(texts), choices)
-                ),
+                answers=tuple(np.array(answer, np.int32) for answer in answers),
+                answer_bytes=tuple(len(text.strip().encode()) for text in texts),
                 gold=row.get("gold", 0),
                 category=category,
             )

@@ -17,7 +17,7 @@ Other keys are the attributes of `tasks.questions.gauntlet.Definition`.
 import dataclasses
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -26,7 +26,8 @@ from etils import epath
 from tasks.messages import cut
 from tasks.questions.gauntlet import FIELDS, GAUNTLET, SUBSET17, Definition
 
-# Of llm-foundry's tasks, and what we call it; the last three change no score.
+# Of llm-foundry's tasks, and what we call it; the last four change no score: llm-foundry 0.4 takes
+# `question_prelimiter` and does not use it for these types.
 FOUNDRY_KEYS: Mapping[str, str] = {
     "label": "name",
     "dataset_uri": "file",
@@ -40,6 +41,7 @@ FOUNDRY_KEYS: Mapping[str, str] = {
     "metric_names": "",
     "batch_size": "",
     "pad_tok_id": "",
+    "question_prelimiter": "",
 }
 
 
@@ -80,13 +82,15 @@ def load(path: os.PathLike | str) -> dict[str, Definition]:
     except yaml.YAMLError as error:
         raise ValueError(f"suite {path} is not YAML: {cut(error, 200)}") from None
     tree = tree if isinstance(tree, dict) else {}
-    entries, read = (tree["icl_tasks"], _foundry) if "icl_tasks" in tree else (tree.get("tasks"), _own)
+    is_foundry = "icl_tasks" in tree
+    entries = tree["icl_tasks"] if is_foundry else tree.get("tasks")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries) or not entries:
         raise ValueError(f"suite {path}: needs a list of tasks under 'tasks', or under llm-foundry's 'icl_tasks'")
     tasks: dict[str, Definition] = {}
     for number, entry in enumerate(entries, start=1):
         try:
-            for task in read(entry):
+            for own in _as_own(entry) if is_foundry else [entry]:
+                task = _definition(own)
                 if task.name in tasks:
                     raise ValueError("is there twice; give each task a name of its own")
                 tasks[task.name] = task
@@ -96,10 +100,8 @@ def load(path: os.PathLike | str) -> dict[str, Definition]:
     return tasks
 
 
-def _own(entry: Mapping[str, Any]) -> list[Definition]:
-    known = {field.name: field for field in dataclasses.fields(Definition)}
-    if unknown := [key for key in entry if key not in known]:
-        raise ValueError(f"unknown key {', '.join(map(repr, unknown))}; known: {', '.join(known)}")
+def _definition(entry: Mapping[str, Any]) -> Definition:
+    _refuse_unknown(entry, [field.name for field in dataclasses.fields(Definition)])
     if missing := [key for key in ("name", "file", "type") if not (isinstance(entry.get(key), str) and entry[key])]:
         raise ValueError(f"needs text for {', '.join(missing)}")
     for key, kinds in {"shots": int, "seed": int, "delimiter": str, "categorised": bool, "template": dict}.items():
@@ -117,23 +119,20 @@ def _own(entry: Mapping[str, Any]) -> list[Definition]:
     chance = entry.get("chance_accuracy")
     if chance is not None and not 0 <= chance < 1:
         raise ValueError(f"chance_accuracy is {cut(repr(chance))}; it must be from 0 to less than 1")
-    return [Definition(**entry)]
+    return Definition(**entry)
 
 
-def _foundry(entry: Mapping[str, Any]) -> list[Definition]:
-    # llm-foundry 0.4 takes `question_prelimiter` and does not use it for these types.
-    known = {**FOUNDRY_KEYS, "question_prelimiter": ""}
+def _refuse_unknown(entry: Mapping[str, Any], known: Collection[str]) -> None:
     if unknown := [key for key in entry if key not in known]:
         raise ValueError(f"unknown key {', '.join(map(repr, unknown))}; known: {', '.join(known)}")
-    ours = {known[key]: value for key, value in entry.items() if known[key]}
+
+
+def _as_own(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A task of llm-foundry's file as ours have it, one for each number of shots."""
+    _refuse_unknown(entry, FOUNDRY_KEYS)
+    ours = {FOUNDRY_KEYS[key]: value for key, value in entry.items() if FOUNDRY_KEYS[key]}
     _, _, below = str(ours.get("file", "")).rpartition("local_data/")
     shots = ours.get("shots", [0])
     shots = shots if isinstance(shots, list) else [shots]
     name = ours.get("name")
-    return [
-        definition
-        for k in shots
-        for definition in _own(
-            ours | {"file": below, "shots": k, "name": name if len(shots) == 1 else f"{name}_{k}-shot"}
-        )
-    ]
+    return [ours | {"file": below, "shots": k, "name": name if len(shots) == 1 else f"{name}_{k}-shot"} for k in shots]

@@ -13,9 +13,9 @@ which answers are common, without reading the context, is worth nothing, and a b
 `tasks.questions.downstream` says what an example of a Task holds.
 """
 
+import functools
 import itertools
 import re
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -28,7 +28,6 @@ from tasks.text import encoding, records
 
 CHOICES = 4
 CHANCE_ERROR = 1 - 1 / CHOICES
-SPLIT = "test"
 CONTEXT_CHARACTERS = 80
 CONTINUATION_CHARACTERS = 8
 RECALLED_CHARACTERS = 6
@@ -58,8 +57,7 @@ def build(
     Raises:
       ValueError: an unknown name, or text that is too short for so many questions.
     """
-    unknown = [name for name in names if name not in SUITES]
-    if unknown:
+    if unknown := [name for name in names if name not in SUITES]:
         raise ValueError(f"unknown suites {unknown}; known: {', '.join(SUITES)}")
     examples = itertools.islice(records.documents(held_out, split), POOL_DOCUMENTS)
     documents = [example["targets_pretokenized"].decode() for example in examples]
@@ -79,9 +77,7 @@ def build(
 def continuation(documents: Sequence[str], rng: np.random.Generator, questions: int) -> Iterator[Asked]:
     """Asks for the next eight characters; the wrong choices come next in other documents."""
     draws = _draws(documents, rng, questions)
-    return _fours(
-        [(document, *_cut(documents[document], at, at + CONTINUATION_CHARACTERS)) for document, at in draws], rng
-    )
+    return _fours([(document, *_cut(documents[document], at, at + CONTINUATION_CHARACTERS)) for document, at in draws])
 
 
 def recall(documents: Sequence[str], rng: np.random.Generator, questions: int) -> Iterator[Asked]:
@@ -93,7 +89,7 @@ def recall(documents: Sequence[str], rng: np.random.Generator, questions: int) -
             context, answer = _cut(text, name.start() + 1, name.start() + 1 + RECALLED_CHARACTERS)
             if name.group() in NAME.findall(context):
                 candidates.append((document, context, answer))
-    return _fours(candidates, rng)
+    return _fours(candidates)
 
 
 def order(documents: Sequence[str], rng: np.random.Generator, questions: int) -> Iterator[Asked]:
@@ -127,7 +123,7 @@ def questions(task: seqio.Task, max_tokens: int | None = None) -> Questions:
     Raises:
       ValueError: an answer longer than `max_tokens`.
     """
-    rows = list(task.source.get_dataset(SPLIT, shuffle=False).as_numpy_iterator())
+    rows = list(task.source.get_dataset(downstream.SPLIT, shuffle=False).as_numpy_iterator())
     for name, feature in task.output_features.items():
         for row, ids in zip(rows, encoding.encode(feature.vocabulary, [row[name] for row in rows]), strict=True):
             row[name] = ids
@@ -159,7 +155,7 @@ def _cut(text: str, start: int, end: int) -> tuple[str, str]:
     return text[start - CONTEXT_CHARACTERS : start], text[start:end]
 
 
-def _fours(candidates: Sequence[Candidate], rng: np.random.Generator) -> Iterator[Asked]:
+def _fours(candidates: Sequence[Candidate]) -> Iterator[Asked]:
     """Groups candidates by fours, of four documents and answers, and asks each of a four's contexts."""
     fours: list[list[Candidate]] = []
     for candidate in candidates:
@@ -180,28 +176,14 @@ def _swapped(text: str, words: Sequence[re.Match], index: int) -> str:
 
 def _task(name: str, asked: Sequence[Asked], vocabulary: seqio.Vocabulary, seed: int) -> seqio.Task:
     rng = np.random.default_rng(seed)
-    rows = defaultdict(list)
+    rows = []
     for question, (context, answers) in enumerate(asked):
         gold = int(rng.integers(CHOICES))
         shown = answers[1:]
         shown.insert(gold, answers[0])
         for choice, answer in enumerate(shown):
             row = {"inputs": context, "targets": answer, "question": question, "choice": choice, "gold": gold}
-            row |= {"bytes": len(answer.encode()), "category": ""}
-            for key, value in row.items():
-                rows[key].append(value)
-
-    def dataset(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
-        del split, shuffle_files, seed
-        return tf.data.Dataset.from_tensor_slices(dict(rows))
-
-    feature = seqio.Feature(vocabulary, add_eos=False, dtype=tf.int32)
-    return seqio.Task(
-        name,
-        source=seqio.FunctionDataSource(dataset, splits=[SPLIT]),
-        preprocessors=[seqio.preprocessors.tokenize],
-        output_features={"inputs": feature, "targets": feature},
-        postprocess_fn=downstream.row,
-        metric_fns=[downstream.metric(1 - CHANCE_ERROR)],
-        shuffle_buffer_size=None,
-    )
+            rows.append(row | {"bytes": len(answer.encode()), "category": ""})
+    columns = {key: [row[key] for row in rows] for key in rows[0]}
+    dataset = functools.partial(tf.data.Dataset.from_tensor_slices, columns)
+    return downstream.from_dataset(name, dataset, vocabulary, 1 - CHANCE_ERROR, [seqio.preprocessors.tokenize])

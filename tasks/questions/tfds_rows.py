@@ -4,16 +4,13 @@ The rows are the published sets', written as llm-foundry writes them. Their orde
 are other draws than those from llm-foundry's files, and the accuracies differ by as much as other shots make them.
 """
 
+import functools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 
 def _examples(name: str, split: str, data_dir: str | None) -> Iterator[dict[str, Any]]:
-    return (_decoded(example) for example in _raw(name, split, data_dir))
-
-
-def _raw(name: str, split: str, data_dir: str | None) -> Iterator[Mapping[str, Any]]:
     import tensorflow_datasets as tfds
 
     builder = tfds.builder(name, data_dir=data_dir)
@@ -23,7 +20,8 @@ def _raw(name: str, split: str, data_dir: str | None) -> Iterator[Mapping[str, A
             "folder that holds it as tfds:DIR in the suite's sources"
         )
     read_config = tfds.ReadConfig(interleave_cycle_length=1)  # the order of the files
-    yield from tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False, read_config=read_config))
+    rows = builder.as_dataset(split=split, shuffle_files=False, read_config=read_config)
+    yield from map(_decoded, tfds.as_numpy(rows))
 
 
 def _decoded(value: Any) -> Any:
@@ -77,18 +75,14 @@ def coqa(data_dir: str | None) -> Iterator[dict]:
             before += f"Question: {question.strip()}\nAnswer: {answer.strip()}\n\n"
 
 
-def arc(subset: str) -> Callable[[str | None], Iterator[dict]]:
-    """Gives the reader of `Easy` or `Challenge`: science questions of school tests."""
-
-    def read(data_dir: str | None) -> Iterator[dict]:
-        for e in _examples(f"ai2_arc/ARC-{subset}", "test", data_dir):
-            yield {
-                "query": f"Question: {e['question'].strip()}",
-                "choices": [text.strip() for text in e["choices"]["text"]],
-                "gold": int(e["answerKey"]),
-            }
-
-    return read
+def arc(subset: str, data_dir: str | None) -> Iterator[dict]:
+    """Science questions of school tests, of the subset `Easy` or `Challenge`."""
+    for e in _examples(f"ai2_arc/ARC-{subset}", "test", data_dir):
+        yield {
+            "query": f"Question: {e['question'].strip()}",
+            "choices": [text.strip() for text in e["choices"]["text"]],
+            "gold": int(e["answerKey"]),
+        }
 
 
 def piqa(data_dir: str | None) -> Iterator[dict]:
@@ -123,8 +117,8 @@ READERS: Mapping[str, Callable[[str | None], Iterator[dict]]] = {
     "hellaswag_zeroshot": hellaswag,
     "squad": squad,
     "coqa": coqa,
-    "arc_easy": arc("Easy"),
-    "arc_challenge": arc("Challenge"),
+    "arc_easy": functools.partial(arc, "Easy"),
+    "arc_challenge": functools.partial(arc, "Challenge"),
     "piqa": piqa,
     "boolq": boolq,
     "lambada_openai": lambada,

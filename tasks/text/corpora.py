@@ -29,7 +29,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 import seqio
 import tensorflow as tf
-import tensorflow_datasets as tfds
 
 from tasks.messages import cut
 from tasks.text import documents, files, python_sources, tfds_source
@@ -207,7 +206,7 @@ def from_tfds(
     builder = tfds_source.builder(name, field, data_dir, TRAIN)
     own = [split for split in (VALIDATION, "test") if split in builder.info.splits]
     splits = {TRAIN: TRAIN, VALIDATION: own[0]} if own else {TRAIN: "train[:90%]", VALIDATION: "train[90%:]"}
-    task = _tfds_task("tfds", vocabulary, builder, field, data_dir, splits, seed)
+    task = _text_task("tfds", tfds_source.TfdsSource(builder, field, data_dir, splits, seed), vocabulary)
     return Corpus(train=task, validation={HELD_OUT: task})
 
 
@@ -239,8 +238,7 @@ def from_mixture(vocabulary: seqio.Vocabulary, seed: int | None = None, /, *, pa
 
 
 def _part(vocabulary: seqio.Vocabulary, seed: int | None, name: str, part: Mapping) -> Corpus:
-    known = {"rate", "kind", "options"}
-    if not isinstance(part, Mapping) or not {"rate", "kind"} <= set(part) <= known:
+    if not isinstance(part, Mapping) or not {"rate", "kind"} <= set(part) <= {"rate", "kind", "options"}:
         raise ValueError(f"needs rate and kind, and options where its kind has some; it has {cut(repr(part))}")
     if not re.fullmatch(r"\w+", name):
         raise ValueError("the name is a folder's: use letters, digits and _ only")
@@ -300,7 +298,8 @@ def _tfds_validation(
     data_dir: str | None = None,
 ) -> seqio.Task:
     builder = tfds_source.builder(name, field, data_dir, split.partition("[")[0])
-    return _tfds_task(task_name, vocabulary, builder, field, data_dir, {VALIDATION: split})
+    source = tfds_source.TfdsSource(builder, field, data_dir, {VALIDATION: split})
+    return _text_task(task_name, source, vocabulary)
 
 
 def _paper_validation(name: str, vocabulary: seqio.Vocabulary, *, source: str) -> seqio.Task:
@@ -333,19 +332,6 @@ KINDS: Mapping[str, Callable[..., Corpus]] = {
     "tfds": from_tfds,
     "mixture": from_mixture,
 }
-
-
-def _tfds_task(
-    task_name: str,
-    vocabulary: seqio.Vocabulary,
-    builder: tfds.core.DatasetBuilder,
-    field: str,
-    data_dir: str | None,
-    splits: Mapping[str, str],
-    seed: int | None = None,
-) -> seqio.Task:
-    versioned = builder.get_reference().tfds_name(include_version=True)
-    return _text_task(task_name, tfds_source.TfdsSource(versioned, field, data_dir, splits, seed), vocabulary)
 
 
 def _from_files(

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import io
 import itertools
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import BinaryIO
@@ -39,24 +40,17 @@ class Collection:
       files: in the order of their paths.
       read: (file, chunks) → the documents of these chunks of a file; of all of it, as it lies, where they are None.
       from_the_front: whether a file's later chunks cost reading all before them.
-      shard_bytes: of files in a shard of the whole, at least; None has them all in one.
+      shard_bytes: of files in a shard of the whole, at least; infinity has them all in one.
     """
 
     files: list[File]
     read: Callable[[File, range | None], Numbered]
     from_the_front: Callable[[File], bool]
-    shard_bytes: int | None
+    shard_bytes: float
 
     def whole(self) -> Shards:
         """All documents, as the files lie."""
-        groups: list[list[File]] = [[]]
-        size_bytes = 0
-        for file in self.files:
-            if self.shard_bytes is not None and size_bytes >= self.shard_bytes:
-                groups.append([])
-                size_bytes = 0
-            groups[-1].append(file)
-            size_bytes += file.size_bytes
+        groups = files.parted(self.files, lambda file: file.size_bytes, self.shard_bytes)
         return {group[0].path: functools.partial(self._all_of, group) for group in groups}
 
     def sample(self, seed: int) -> Shards:
@@ -104,7 +98,7 @@ def text(path: str) -> Collection:
     found = files.find("text", path)
     read = functools.partial(read_text, in_pieces=len(found) < FEW_FILES)
     # One shard: of a million small files, each would lose the end that fills no record.
-    return Collection(found, read, lambda file: False, shard_bytes=None)
+    return Collection(found, read, lambda file: False, shard_bytes=math.inf)
 
 
 def jsonl(path: str, field: str) -> Collection:

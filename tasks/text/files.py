@@ -2,11 +2,12 @@
 
 import dataclasses
 import hashlib
+import io
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import BinaryIO
+from typing import TypeVar
 
 import fsspec
 import numpy as np
@@ -15,6 +16,7 @@ CHUNK_BYTES = 2**20
 HASHED_BYTES = 2**30  # of files that are in no bucket, which knows their digests; a second or two of reading
 DIGESTS = ("md5Hash", "crc32c", "ETag", "etag")  # as buckets call what they know of an object's content
 AT_ONCE = 16
+T = TypeVar("T")
 MAGIC = re.compile(r"[*?\[]")
 
 
@@ -75,7 +77,20 @@ def find(kind: str, path: str) -> list[File]:
     return found
 
 
-def opened(file: File) -> BinaryIO:
+def parted(things: Iterable[T], size_bytes: Callable[[T], int], least_bytes: float) -> list[list[T]]:
+    """Parts these in their order, so that each part but the last has so many bytes or more; at least one part."""
+    parts: list[list[T]] = [[]]
+    part_bytes = 0
+    for thing in things:
+        if part_bytes >= least_bytes:
+            parts.append([])
+            part_bytes = 0
+        parts[-1].append(thing)
+        part_bytes += size_bytes(thing)
+    return parts
+
+
+def opened(file: File) -> io.BufferedReader:
     """Opens a file to read; a chunk costs one request of a bucket, not the five times as much that is usual."""
     fs, inside = fsspec.core.url_to_fs(file.path)
     return fs.open(inside, "rb", block_size=CHUNK_BYTES)
@@ -145,8 +160,5 @@ def _first_magic(path: str) -> int:
 
 
 def _sha256(file: File) -> str:
-    digest = hashlib.sha256()
     with opened(file) as content:
-        while block := content.read(CHUNK_BYTES):
-            digest.update(block)
-    return f"sha256 {digest.hexdigest()}"
+        return f"sha256 {hashlib.file_digest(content, 'sha256').hexdigest()}"

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from tasks.text import files
+
 MAX_FILE_BYTES = 200_000
 GENERATED_MARK = b"generated"
 GENERATED_WITHIN_BYTES = 500
@@ -69,14 +71,7 @@ class PythonSources:
         order = list(self._trained_on)
         if seed:
             order.sort(key=lambda path: hashlib.sha256(f"{seed} {self._trained_on[path]}".encode()).digest())
-        shards: list[list[pathlib.Path]] = [[]]
-        size_bytes = 0
-        for path in order:
-            if size_bytes >= SHARD_BYTES:
-                shards.append([])
-                size_bytes = 0
-            shards[-1].append(path)
-            size_bytes += path.stat().st_size
+        shards = files.parted(order, lambda path: path.stat().st_size, SHARD_BYTES)
         return {f"sample {i}": functools.partial(map, pathlib.Path.read_bytes, own) for i, own in enumerate(shards)}
 
     def content(self) -> dict[str, str]:

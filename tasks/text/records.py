@@ -7,11 +7,10 @@ Documents are joined by their end-of-text token and cut into disjoint records of
 import functools
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import seqio
-from etils import epath
 
 from tasks import store
 from tasks.text import encoding
@@ -129,7 +128,10 @@ def cache(
             left_out=left_out,
         )
         paths.append(store.shard(folder, index, shards))
-    return finish(task, split, folder, paths)
+    records = store.finish(folder, paths)
+    if not len(records):
+        raise _too_short(task, split, record_length)
+    return records
 
 
 def shard_count(task: seqio.Task, split: str) -> int:
@@ -165,18 +167,6 @@ def cache_shard(
             progress(count)
         store.write_header(file, count, record_length + 1, _dtype(task))
     return count
-
-
-def finish(task: seqio.Task, split: str, folder: os.PathLike | str, paths: Sequence[epath.Path]) -> store.Records:
-    """Gives the records that these shards hold together.
-
-    Raises:
-      ValueError: there is none.
-    """
-    records = store.finish(folder, paths)
-    if not len(records):
-        raise _too_short(task, split, records.width - 1)
-    return records
 
 
 def write_sample(

@@ -50,8 +50,16 @@ class TfdsSource(seqio.TfdsDataSource):
     Its text was shuffled when it was prepared, so that a shard is a fair sample by itself.
     """
 
-    def __init__(self, name: str, field: str, data_dir: str | None, splits: Mapping[str, str], seed: int | None):
-        super().__init__(name, tfds_data_dir=data_dir, splits=splits, read_only=True)
+    def __init__(
+        self,
+        builder: tfds.core.DatasetBuilder,
+        field: str,
+        data_dir: str | None,
+        splits: Mapping[str, str],
+        seed: int | None = None,
+    ):
+        versioned = builder.get_reference().tfds_name(include_version=True)
+        super().__init__(versioned, tfds_data_dir=data_dir, splits=splits, read_only=True)
         self._field, self._seed = field, seed
 
     def list_shards(self, split: str) -> list[str]:

@@ -158,7 +158,7 @@ def test_next_runs_cost_no_more_than_the_ladder_and_dearer_ones_tell_more():
     flops, left = np.array([(run.flops, run.doubt_left) for run in advice.next_runs]).T
     assert (np.diff(flops) > 0).all() and (np.diff(left) < 0).all() and left.min() > 0 and left.max() < 1
     assert flops.max() <= sum(point.flops for point in law.loss.points)
-    assert advice.best_per_flop in advice.next_runs and advice.doubt_nats > 0
+    assert advice.best_per_flop in advice.next_runs and advice.doubt > 0
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """The published procedure to its printed digits, the default method better than it, and every refusal clear."""
 
 import functools
+import re
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -306,11 +308,15 @@ def test_n_can_be_counted_without_embeddings():
         ({"error": "average", "error_law": "x"}, "error law 'x' is unknown"),
         ({"objective": "log_huber"}, "method default has an objective of its own"),
         ({"law": "coupled"}, "method default cannot hold the law coupled"),
-        ({"law": "width_depth", "method": "paper"}, "method paper cannot hold the law width_depth"),
+        ({"law": "coupled", "method": "published"}, "method published cannot hold the law coupled; take method best"),
         ({"error": "average", "error_law": "loss_to_loss"}, "cannot hold the law loss_to_loss"),
         ({"method": "best", "objective": "x"}, "objective 'x' is unknown; objectives are squares"),
         ({"method": "best", "objective": "noise_squares"}, "needs the sampling standard error of every run"),
-        ({"method": "best"}, "6 runs are too few to bootstrap over_training"),
+        (
+            {"method": "best", "select": "role == 'rung' and params < 4e7"},
+            "4 sizes are too few to bootstrap over_training: a resample would need all of them, as the law has "
+            "4 parameters; --resamples 0 gives the fit without intervals",
+        ),
         ({"law": "kaplan"}, "method default cannot hold the law kaplan; take method best"),
     ],
 )
@@ -318,3 +324,66 @@ def test_options_that_do_not_fit_together_are_refused(options, message):
     with pytest.raises(ValueError) as error:
         fit(Testbed(_table()), loss="x", **options)
     assert message in str(error.value)
+
+
+def _sweep() -> pd.DataFrame:
+    """Six rungs at three learning rates each, of which the second is the best, and tokens that fill whole batches."""
+    table = _table().assign(corpus="web")
+    worse = [
+        table.assign(
+            run=table["run"] + f"-lr{i}", tokens=table["tokens"] * factor, **{"loss/x": table["loss/x"] * cost}
+        )
+        for i, (factor, cost) in enumerate([(1.0, 1.05), (1.0004, 1.0), (0.9997, 1.08)])
+    ]
+    return pd.concat(worse, ignore_index=True)
+
+
+def test_the_best_run_of_each_size_is_fitted_and_scored_and_the_others_say_which_it_is():
+    law = fit(Testbed(_sweep()), loss="x", error="average", best_of_size=True)
+    assert [point.run for point in law.loss.points] == [f"n{n / 1e6:g}m-m{m}-lr1" for n, m in RUNGS]
+    assert [point.run for point in law.error.points] == [point.run for point in law.loss.points]
+    assert [p.run for p in law.predictions] == ["n500m-m20-lr1", "n100m-m320-lr1"]
+    assert [p.loss for p in law.predictions] == pytest.approx([p.measured_loss for p in law.predictions], rel=0.01)
+    left_out = {row.run: row.reason for row in law.left_out}
+    assert len(left_out) == 12
+    assert left_out["n10m-m20-lr0"] == "not the best of its size, which is n10m-m20-lr1"
+
+
+def test_the_best_of_a_size_is_the_best_of_its_corpus_among_those_selected():
+    table = _sweep()
+    table.loc[table["run"].str.startswith("n10m-m20-"), "corpus"] = ["web", "code", "web"]
+    law = fit(Testbed(table), loss="x", select="role == 'rung' and corpus == 'web'", best_of_size=True)
+    assert [point.run for point in law.loss.points if point.params == 1e7][:1] == ["n10m-m20-lr0"]
+
+
+def test_a_sweep_that_is_fitted_whole_is_told_and_seeds_are_not():
+    with pytest.warns(UserWarning, match=r"loss/x: runs of one size scatter by \d\.\d%.*--best-of-size"):
+        fit(Testbed(_sweep()), loss="x")
+    seeds = pd.concat(
+        [_table(noise=0.005, seed=seed).assign(run=lambda t, s=seed: t["run"] + str(s)) for seed in (0, 1)]
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "loss/x is low")
+        fit(Testbed(seeds), loss="x")
+        fit(Testbed(_sweep()), loss="x", best_of_size=True)
+
+
+@pytest.mark.parametrize(
+    ("law", "shared", "tokens"),
+    [
+        ("compute", "D/N = 20", lambda params: 20 * params),
+        ("params_only", "D = 2e+10", lambda params: np.full_like(params, 2e10)),
+    ],
+)
+def test_a_ladder_of_one_ray_is_refused_with_the_law_along_it_and_fitted_by_that(law, shared, tokens):
+    params = np.append(np.geomspace(1e7, 3e8, 6), 3e9)
+    loss = catalogue.LOSS_LAWS["chinchilla"].evaluate((1.8, 480.0, 2100.0, 0.34, 0.34), params, tokens(params))
+    columns = {"run": [f"r{i}" for i in range(7)], "role": ["rung"] * 6 + ["target"], "loss/x": loss}
+    testbed = Testbed(pd.DataFrame(columns | {"params": params, "tokens": tokens(params)}))
+    with pytest.raises(ValueError, match=rf"all runs have {re.escape(shared)}, along which --law {law} can be fitted"):
+        fit(testbed, loss="x")
+    for method in ("default", "best"):
+        prediction = fit(testbed, loss="x", law=law, method=method, resamples=20).predictions[0]
+        assert prediction.loss == pytest.approx(loss[-1], rel=0.02)
+        assert prediction.loss_interval[0] < loss[-1] < prediction.loss_interval[1] or method == "best"

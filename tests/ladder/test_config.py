@@ -135,6 +135,8 @@ def test_a_wrong_type_is_refused(load, override):
         ("corpus.epochs=0", "corpus.epochs"),
         ("evaluation.sequences=0", "evaluation.sequences"),
         ("evaluation.questions=-1", "evaluation.questions"),
+        ("evaluation.validation={own: {kind: text, sequences: 0}}", "evaluation.validation.own.sequences"),
+        ("evaluation.paper_validation={source: /sets, sequences: -1}", "evaluation.paper_validation.sequences"),
         ("training.checkpoint_every_steps=0", "training.checkpoint_every_steps"),
         ("training.log_every_steps=0", "training.log_every_steps"),
         ("training.log_every_steps=30", "training.checkpoint_every_steps"),

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ladder.training.step import init_state, make_optimizer
 from models import accounting
 from models.config import PAPER, DecoderConfig
 from models.decoder import Decoder
@@ -78,14 +77,3 @@ def test_exact_flops_are_6nd_without_the_embedding_where_attention_is_short():
     assert exact == pytest.approx(accounting.training_flops(with_head, 1e9), rel=1e-3)
     longer = 3e9 * accounting.matmul_flops_per_token(c, length=2049) - exact
     assert longer == 1e9 * 3 * c.layers * 4 * 2048 * c.width
-
-
-def test_bytes_are_those_of_the_training_state(spec):
-    state = jax.eval_shape(lambda: init_state(spec, make_optimizer(spec.hyperparameters, spec.steps)))
-
-    def held(tree):
-        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-
-    counter = 4  # of steps: the state's, Adam's and the schedule's
-    assert accounting.parameter_bytes(spec.decoder) == held(state.params)
-    assert accounting.optimizer_bytes(spec.decoder) == held(state.opt_state) - 2 * counter

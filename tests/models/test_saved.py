@@ -47,6 +47,13 @@ def test_jax_arrays_and_transposed_views_are_saved_alike(params, folder):
     jax.tree.map(np.testing.assert_array_equal, saved.load(folder)[1], params)
 
 
+def test_a_vocabulary_that_is_a_name_is_no_file_of_the_folder_one_stands_in(params, folder, tmp_path, monkeypatch):
+    (tmp_path / "bytes").write_text("of something else")
+    monkeypatch.chdir(tmp_path)
+    saved.save(SavedModel(TINY, "bytes", 32), params, folder)
+    assert saved.describe(folder).vocabulary == "bytes" and not (folder / "bytes").exists()
+
+
 def test_a_vocabulary_file_travels_with_the_folder(params, folder, tmp_path):
     file = tmp_path / "words.json"
     file.write_text("{}")

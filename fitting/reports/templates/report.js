@@ -49,7 +49,12 @@ if (ask) {
     }),
   );
 
+  function fixed(x, decimals) {
+    return Number.isNaN(x) ? "–" : x.toFixed(decimals);
+  }
+
   function central(values) {
+    if (values.length < 2) return [NaN, NaN];
     const sorted = Float64Array.from(values).sort();
     return [(1 - data.level) / 2, (1 + data.level) / 2].map((quantile) => {
       const at = quantile * (sorted.length - 1), below = Math.floor(at);
@@ -103,7 +108,7 @@ if (ask) {
     const known = params > 0 && tokens > 0 && Number.isFinite(params * tokens);
     ask.classList.toggle("unknown", !known);
     if (!known) return say("asked-note", "Type a size such as 1.4e9 or 1.4B into both fields.");
-    const shown = { loss: (x) => x.toFixed(4), error: (x) => (100 * Number(x.toFixed(4))).toFixed(2) };
+    const shown = { loss: (x) => fixed(x, 4), error: (x) => fixed(100 * Number(x.toFixed(4)), 2) };
     for (const [part, { value, interval }] of Object.entries(predict(params, tokens))) {
       say(`asked-${part}`, shown[part](value));
       say(`asked-${part}-low`, shown[part](interval[0]));

@@ -146,3 +146,18 @@ def test_a_law_is_the_same_by_numpy_and_traced_by_jax(law):
     with jax.enable_x64(True):
         traced = jax.jit(lambda theta, inputs: law.f(theta, *inputs))(theta, inputs)
     assert float(law.evaluate(theta, *inputs)) == pytest.approx(float(traced), rel=1e-13)
+
+
+def test_laws_along_a_ray_are_chinchilla_along_it():
+    """At one D/N = M and one exponent, N^-a = M^(a/2) (C/6)^(-a/2); at one D or N the other term is irreducible."""
+    params = np.geomspace(1e7, 1e10, 5)
+    E, A, B, alpha = 1.8, 480.0, 2100.0, 0.34
+    along = catalogue.LOSS_LAWS["chinchilla_tied"].evaluate((E, A, B, alpha), params, 20 * params)
+    c = (A * 20 ** (alpha / 2) + B * 20 ** (-alpha / 2)) * 6 ** (alpha / 2)
+    assert catalogue.LOSS_LAWS["compute"].evaluate((E, c, alpha / 2), params, 20 * params) == pytest.approx(along)
+    at_one_d = catalogue.LOSS_LAWS["chinchilla"].evaluate((E, A, B, alpha, 0.3), params, 1e10)
+    assert catalogue.LOSS_LAWS["params_only"].evaluate((E + B * 1e10**-0.3, A, alpha), params) == pytest.approx(
+        at_one_d
+    )
+    at_one_n = catalogue.LOSS_LAWS["chinchilla"].evaluate((E, A, B, alpha, 0.3), 1e9, params)
+    assert catalogue.LOSS_LAWS["tokens_only"].evaluate((E + A * 1e9**-alpha, B, 0.3), params) == pytest.approx(at_one_n)

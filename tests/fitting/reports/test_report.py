@@ -11,6 +11,7 @@ import re
 import pytest
 
 from fitting.artifacts.fitted import LeftOut
+from fitting.forms import Form
 from fitting.reports import drawing, report, summary
 from fitting.selection import Checks, Refit
 from synthetic_law import synthetic_law
@@ -32,6 +33,7 @@ def _checks():
     far = tuple(dataclasses.replace(p, loss=1.1 * p.loss) for p in law.predictions)
     return Checks(
         aicc=-31.4,
+        forms=(Form("coupled", 0.75, 0.0033), Form("over_training", 0.25, 0.0108)),
         roll_outs=(Refit("7 cheapest runs", law.loss.theta, (held_out,)),),
         influence=(
             Refit(f"without {law.loss.points[0].run}", law.loss.theta, far),
@@ -42,6 +44,7 @@ def _checks():
 
 
 CHECKS = _checks()
+NONE = (math.nan, math.nan)
 
 
 class Page(html.parser.HTMLParser):
@@ -113,7 +116,7 @@ def test_the_page_stands_alone(tmp_path):
 def test_markdown_tables_have_a_header_and_equally_many_cells_in_every_row(tmp_path, error):
     _, markdown, _ = write(tmp_path, synthetic_law(error=error), plan=PLAN, checks=CHECKS)
     tables = [block.strip().splitlines() for block in markdown.split("\n\n") if block.lstrip().startswith("|")]
-    assert len(tables) == 8 + error
+    assert len(tables) == 9 + error
     for _, rule, *rows in tables:
         assert re.fullmatch(r"\|(-+:?\|)+", rule)
         assert rows and {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {rule.count("|")}
@@ -237,6 +240,10 @@ def test_cautions_tell_what_weakens_a_law():
 def test_checks_are_told_and_what_they_shake_is_a_caution(tmp_path):
     page, markdown, data = write(tmp_path, synthetic_law(), checks=CHECKS)
     assert data["checks"]["aicc"] == -31.4
+    assert data["checks"]["forms"][0] == {"law": "coupled", "weight": 0.75, "miss": 0.0033}
+    markdown = markdown.replace("\u00a0", " ")
+    assert "| coupled | 75 % | 0.33 % |" in markdown and "| over\\_training, this law | 25 % | 1.08 % |" in markdown
+    assert "coupled 75 % 0.33 %" in page.text and "over_training , this law 25 %" in page.text
     (rolled,) = data["checks"]["roll_outs"]
     largest = max(synthetic_law().loss.points, key=lambda point: point.flops)
     assert rolled["relative_error"] == pytest.approx(synthetic_law().predictions[0].loss / largest.measured - 1)
@@ -285,6 +292,48 @@ def test_what_n_counts_is_said_wherever_it_matters(tmp_path, column, counted, he
     assert data["params_column"] == column
     for text in (page.text, markdown.replace("\\_", "_"), (tmp_path / "report.tex").read_text().replace("\\_", "_")):
         assert counted in text and "all parameters" not in text
+
+
+def test_how_n_was_counted_is_said_only_where_the_table_tells(tmp_path):
+    asked = {}
+    for name, columns in (("silent", {}), ("told", {"params_non_embedding": 1e4})):
+        law = synthetic_law()
+        points = tuple(dataclasses.replace(point, columns=columns) for point in law.loss.points)
+        law = dataclasses.replace(law, loss=dataclasses.replace(law.loss, points=points))
+        _, _, data = write(tmp_path / name, law)
+        asked[name] = {q: answer for answers in data["checklist"].values() for q, answer in answers.items()}
+    assert "the table does not say whether with embeddings" in asked["silent"]["How N is counted"]
+    assert "in C where params counts the head" in asked["silent"]["How C is counted"]
+    assert "all parameters; embeddings are up to" in asked["told"]["How N is counted"]
+    assert "N includes the head" in asked["told"]["How C is counted"]
+
+
+def test_bits_a_byte_are_not_called_nats(tmp_path):
+    law = synthetic_law(error=False)
+    in_bits = dataclasses.replace(law.loss, column="bpb/code", noise_is_relative=False)
+    page, markdown, data = write(tmp_path, dataclasses.replace(law, loss=in_bits), checks=CHECKS)
+    assert data["unit"] == "bits per byte" and "bits per byte" in page.text and "bits per byte" in markdown
+    for text in (page.text, markdown, (tmp_path / "report.tex").read_text(), json.dumps(data)):
+        assert "nats" not in text
+    figure = (tmp_path / "figures" / "reducible_loss.svg").read_text()
+    assert "nats" not in figure
+
+
+def test_a_best_fit_without_intervals_is_reported_without(tmp_path):
+    law = synthetic_law()
+
+    def bare(fit):
+        return dataclasses.replace(fit, theta_draws=fit.theta_draws[:1], theta_intervals=dict.fromkeys(fit.theta, NONE))
+
+    targets = [
+        dataclasses.replace(p, loss_interval=NONE, error_interval=NONE, measured_loss=2.0, measured_error=0.5)
+        for p in law.predictions
+    ]
+    law = dataclasses.replace(law, loss=bare(law.loss), error=bare(law.error), predictions=tuple(targets))
+    page, markdown, data = write(tmp_path, law, checks=CHECKS)
+    assert data["predictions"][0]["loss"]["covered"] is None and "losses inside" not in page.text
+    assert not any("outside the interval" in caution for caution in data["cautions"])
+    assert "none: the best fit alone" in markdown and "nan to" not in f"{page.text} {markdown}"
 
 
 def test_every_run_is_a_row_of_the_csv(tmp_path):

@@ -1,6 +1,7 @@
 """The meeting point of training and fitting: what goes in comes out, and what is no testbed is refused clearly."""
 
 import math
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -214,6 +215,72 @@ def test_a_bad_selection_is_one_clear_error(expression, message):
     with pytest.raises(ValueError) as error:
         Testbed.from_records([_record()]).select(expression)
     assert message in str(error.value)
+
+
+def test_a_product_of_whole_numbers_in_a_selection_does_not_overflow():
+    """6ND of the largest is 2.5e23, and 64 bits hold 9.2e18: it would come out as any number."""
+    sizes = [(10**8, 2 * 10**9), (7 * 10**9, 6 * 10**12), (3 * 10**9, 2 * 10**11)]
+    testbed = Testbed.from_records([_record(f"r{i}", params=n, tokens=d) for i, (n, d) in enumerate(sizes)])
+    assert testbed.table["params"].dtype == int
+    assert testbed.select("6 * params * tokens < 5e19").tolist() == [True, False, False]
+    assert testbed.select("params == 7000000000").tolist() == [False, True, False]
+
+
+def test_whole_numbers_beyond_64_bits_are_floats(tmp_path):
+    testbed = Testbed.read_csv(_csv(tmp_path, f"run,params,tokens,flops\na,1e9,2e10,{12 * 10**22}\nb,1e9,1e10,6\n"))
+    assert testbed.table["flops"].tolist() == [1.2e23, 6.0]
+    assert testbed.select("2 * flops > 1e23").tolist() == [True, False]
+
+
+def test_a_column_of_numbers_that_no_schema_knows_is_one_of_numbers(tmp_path):
+    text = "run,params,tokens,few,seed,note,tag,blank,ok\na,1e9,2e10,1,0.5,x,1_2,,True\nb,2e9,4e10,0,,7,3,,False\n"
+    testbed = Testbed.read_csv(_csv(tmp_path, text))
+    assert testbed.select("few == 1").tolist() == [True, False]
+    assert testbed.select("seed < 1").tolist() == [True, False]
+    assert testbed.select("note == '7' and tag == '3' and blank == ''").tolist() == [False, True]
+    assert testbed.select("ok").tolist() == testbed.select("ok == True").tolist() == [True, False]
+    assert Testbed(_parsed(testbed.to_csv())).to_csv() == testbed.to_csv()
+
+
+def test_n_and_d_are_params_and_tokens_where_no_column_is_named_so(tmp_path):
+    table = Testbed.read_csv(_csv(tmp_path, "run,N,D\na,1e9,2e10\n")).table
+    assert table[["params", "tokens", "flops"]].to_numpy().tolist() == [[1e9, 2e10, 1.2e20]]
+    both = Testbed.read_csv(_csv(tmp_path, "run,N,params,D\na,8e8,1e9,2e10\n")).table
+    assert both["params"].tolist() == [1e9] and both["N"].tolist() == [8e8]
+
+
+def test_a_table_in_parquet_is_the_same_as_in_csv(tmp_path):
+    text = "run,params,tokens,loss/web,note\na,1000000000,20000000000,2.5,\nb,2000000000,40000000000,,x\n"
+    as_csv = Testbed.read(_csv(tmp_path, text))
+    typed = as_csv.table.astype({"params": "Int64"}).replace({"note": {"": None}})
+    typed.to_parquet(tmp_path / "testbed.parquet")
+    assert Testbed.read(tmp_path / "testbed.parquet").table["loss/web"].tolist()[0] == 2.5
+    assert Testbed.read(tmp_path / "testbed.parquet").table["params"].tolist() == [1e9, 2e9]
+    (tmp_path / "torn.parquet").write_bytes((tmp_path / "testbed.parquet").read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"torn\.parquet: not a Parquet file"):
+        Testbed.read(tmp_path / "torn.parquet")
+    with pytest.raises(ValueError, match=r"absent\.parquet: no such file"):
+        Testbed.read(tmp_path / "absent.parquet")
+
+
+def test_parquet_without_pyarrow_is_one_clear_error(tmp_path, monkeypatch):
+    (tmp_path / "t.parquet").write_bytes(b"PAR1")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ValueError, match="reading Parquet needs pip install pyarrow"):
+        Testbed.read(tmp_path / "t.parquet")
+
+
+def test_a_normalised_loss_is_refused_with_the_way_out(tmp_path):
+    with pytest.raises(ValueError, match=r"-3: a loss must be positive and finite.*add the baseline back"):
+        Testbed.read_csv(_csv(tmp_path, "run,params,tokens,loss/x\na,1,2,-3\n"))
+
+
+def test_a_loss_is_found_without_its_kind():
+    testbed = Testbed(Testbed.from_records([_record()]).table.assign(**{"bpb/arc": 0.9, "bpb/code": 0.5}))
+    assert testbed.column("arc", "loss") == "bpb/arc"
+    assert testbed.column("code", "loss") == "loss/code"  # nats, unless bits are asked for
+    with pytest.raises(ValueError, match="no column 'loss/prose' in the testbed; it has loss/code, bpb/arc, bpb/code"):
+        testbed.column("prose", "loss")
 
 
 def test_columns_are_found_by_short_and_full_name():

@@ -68,3 +68,14 @@ def test_what_cannot_be_imported_is_refused_in_one_line(ladder_, here, arguments
         ladder_("import", *arguments, "--out", "t.csv")
     assert exit_.value.code.startswith("ladder: ") and why in exit_.value.code and "\n" not in exit_.value.code
     assert not (here / "t.csv").exists()
+
+
+def test_every_kind_that_can_be_imported_is_one_of_the_command_line():
+    import typing
+
+    from fitting.testbeds import importers
+    from fitting.testbeds.logs import formats
+    from ladder.cli import imports
+
+    annotated = typing.get_type_hints(imports.import_)["kind"]
+    assert {*typing.get_args(annotated)} == {*importers.KINDS, *formats.READERS}

@@ -158,6 +158,21 @@ def test_a_law_is_fitted_told_to_predict_and_reported(ladder_, testbed_csv, tmp_
     assert (out / "report.html").exists() and (out / "report.md").exists()
 
 
+def test_a_fit_is_printed_as_json_without_intervals_where_none_are_asked_for(ladder_, testbed_csv, tmp_path, capsys):
+    options = ("--method", "best", "--resamples", "0", "--best-of-size", "--json")
+    ladder_("fit", str(testbed_csv), "--loss", "code", "--out", str(tmp_path), *options)
+    shown = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    law = fitted.load(tmp_path / "law.json")
+    assert shown["method"] == "best" and shown["loss"]["theta"] == dict(law.loss.theta) and shown["error"] is None
+    assert shown["loss"]["unit"] == "nats per token" and shown["loss"]["runs"] == len(law.loss.points)
+    assert [p["loss"] for p in shown["predictions"]] == [p.loss for p in law.predictions]
+    assert all(p["loss_interval"] == [None, None] for p in shown["predictions"])
+    ladder_("predict", str(tmp_path / "law.json"), "--params", "4e6", "--tokens", "8e7")
+    assert "nan" not in capsys.readouterr().err
+    ladder_("advise", str(tmp_path / "law.json"), "--budget-flops", "1e16")
+    assert "nan" not in capsys.readouterr().err
+
+
 def test_a_prediction_is_frozen_and_scored_once_its_run_is_measured(ladder_, testbed_csv, tmp_path, capsys):
     """The run is in a workdir, so that its record tells when it was measured."""
     law, prediction, w = tmp_path / "law.json", tmp_path / "prediction.json", Workdir.at(str(tmp_path / "W"))

@@ -43,8 +43,8 @@ def test_commands_side_by_side_share_a_cache_and_it_changes_nothing(own_cache, t
     with concurrent.futures.ThreadPoolExecutor() as pool:
         at_once = [law for law, _ in pool.map(_fit, [tmp_path / "one", tmp_path / "two"])]
     (folder,) = own_cache.iterdir()
-    (entry,) = folder.glob("*-cache")
-    assert entry.stat().st_size < quick._BYTES / 100
+    entry, simulations = sorted(folder.glob("*-cache"), key=lambda path: path.stat().st_size)
+    assert simulations.stat().st_size < quick._BYTES / 100
     again, told = _fit(tmp_path / "again")
     assert "compilation cache hit" in told
     entry.write_bytes(entry.read_bytes()[:1000])  # as a full disk may leave it

@@ -233,6 +233,9 @@ def test_a_model_from_elsewhere_is_measured_as_a_run_is(
 
     again = evaluation.evaluate_checkpoint(asked, str(tmp_path / "theirs"), results, lambda _: pytest.fail("measured"))
     assert again == record
+    results.record("theirs").rename(results.partial_record("theirs"))  # as a kill leaves it before the last step
+    assert evaluation.evaluate_checkpoint(asked, str(tmp_path / "theirs"), results, print) == record
+    assert RunRecord.load(results.record("theirs")) == record and not results.partial_record("theirs").exists()
     unnamed = saved_model("unnamed", vocabulary="")
     with pytest.raises(ValueError, match="does not name its vocabulary; convert it again with --vocabulary"):
         evaluation.evaluate_checkpoint(asked, unnamed, results, print)

@@ -15,7 +15,6 @@ from ladder.engines.here import Here
 from ladder.engines.jobs import train_and_evaluate
 from ladder.engines.launch import launch
 from ladder.evaluation import record as records
-from ladder.evaluation import reuse as reusing
 from ladder.evaluation.reuse import reuse
 from ladder.spec import Workdir
 
@@ -128,7 +127,7 @@ def test_a_kill_in_the_middle_leaves_nothing_in_part_and_the_next_command_takes_
         copy(there, here, length)
 
     with monkeypatch.context() as patched:
-        patched.setattr(reusing.shutil, "copyfileobj", killed)
+        patched.setattr(shutil, "copyfileobj", killed)
         with pytest.raises(KeyboardInterrupt):
             reused()
     second = Workdir(first.root.parent / "second")

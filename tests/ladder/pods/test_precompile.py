@@ -41,7 +41,7 @@ def found(pod_spec):
 
     def write(topology: Topology, training: Training = TRAINING, **changes) -> None:
         report = {
-            "topology": topology.name,
+            "topology": str(topology.slice),
             "slices": topology.slices,
             "chips": topology.chips,
             "accelerator": topology.slice.accelerator_type,
@@ -74,7 +74,7 @@ def test_slices_have_the_clouds_names_and_counts():
     assert {name: Topology.of(name).slice.accelerator_type for name in names} == names
     two = Topology.of("v5e:16x16", 2)
     assert (two.chips, two.hosts, str(two)) == (512, 128, "v5e:16x16 x 2")
-    assert Topology.of("v5p:4x4x8").dollars_per_hour == pytest.approx(128 * 4.20)
+    assert (Topology.of("v5p:4x4x8").chips, Topology.of("v5p:4x4x8").chip.dollars_per_hour) == (128, 4.20)
 
 
 @pytest.mark.parametrize(

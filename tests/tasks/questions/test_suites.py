@@ -7,7 +7,7 @@ import sysconfig
 import numpy as np
 import pytest
 
-from tasks.questions import questions, scoring, suites
+from tasks.questions import downstream, questions, scoring, suites
 from tasks.text import corpora, records, vocab
 
 BYTES = vocab.load("bytes")
@@ -97,7 +97,7 @@ def test_seqio_and_the_arrays_score_alike(tasks):
     for task in tasks.values():
         asked = suites.questions(task)
         loss_N = np.random.default_rng(3).random(len(asked.gold_N))
-        rows = list(task.get_dataset(None, suites.SPLIT, shuffle=False).as_numpy_iterator())
+        rows = list(task.get_dataset(None, downstream.SPLIT, shuffle=False).as_numpy_iterator())
         targets = [task.postprocess_fn("", example=row, is_target=True) for row in rows]
         [metric] = task.score_metric_fns
         scored = metric(targets, -loss_N * (asked.end_N - asked.start_N))

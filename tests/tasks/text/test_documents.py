@@ -4,6 +4,7 @@ import bz2
 import collections
 import gzip
 import json
+import math
 
 import pyarrow
 import pyarrow.parquet
@@ -52,7 +53,7 @@ def test_text_is_cut_without_loss_between_characters_into_short_pieces(small, tm
     path.write_bytes(content)
     (file,) = files.find("text", str(path))
     read = lambda file, chunks: documents.read_text(file, chunks, in_pieces=not many)  # noqa: E731
-    pieces = _same(documents.Collection([file], read, lambda file: False, None), seed)
+    pieces = _same(documents.Collection([file], read, lambda file: False, math.inf), seed)
     assert b"".join(pieces) == content
     for piece in pieces:
         piece.decode()

@@ -7,6 +7,7 @@ import pytest
 
 import gadre2024
 from fitting.testbeds import importers
+from fitting.testbeds.importers.gadre2024 import _GADRE_SUBSET
 from fitting.testbeds.testbed import Testbed
 
 
@@ -109,7 +110,7 @@ def test_a_gadre_record_without_its_evaluations_is_one_clear_error(tmp_path):
         importers.read("gadre2024", tmp_path)
 
 
-SUBSET = importers._GADRE_SUBSET
+SUBSET = _GADRE_SUBSET
 
 
 @pytest.fixture
