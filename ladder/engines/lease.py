@@ -13,12 +13,12 @@ import pathlib
 import socket
 import threading
 import time
-from collections.abc import Callable
 
 from etils import epath
 
 from ladder import storage
 from ladder.engines import owned
+from ladder.events import Say
 from ladder.spec import Workdir
 
 SCHEMA_VERSION = 1
@@ -149,7 +149,7 @@ def live_holders(workdir: Workdir) -> dict[str, Holder]:
     return {run: holder for run, holder in held.items() if holder}
 
 
-def wait(path: epath.Path, engine: str, say: Callable[[str], None]) -> Lease:
+def wait(path: epath.Path, engine: str, say: Say) -> Lease:
     """The lease at a path, as soon as it is free; tells `say` once for whom it waits."""
     told_of = ""
     while True:
@@ -162,7 +162,7 @@ def wait(path: epath.Path, engine: str, say: Callable[[str], None]) -> Lease:
             time.sleep(LOOK_SECONDS)
 
 
-def refuse_living(path: epath.Path, say: Callable[[str], None]) -> None:
+def refuse_living(path: epath.Path, say: Say) -> None:
     """Waits until the holder of a lease, if there is one, proves alive or dead; which is told.
 
     Raises:

@@ -2,14 +2,14 @@
 
 import datetime
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from ladder.engines.attempts import last_words
-from ladder.events import Again, Begun, Cached, Evaluating, Event, Finished, LeftOut, SetAside, Trained, Waits
+from ladder.events import Again, Begun, Cached, Evaluating, Event, Finished, LeftOut, Say, SetAside, Trained, Waits
 from ladder.spec import RunSpec
 
 
@@ -137,7 +137,7 @@ class Display:
 class Measuring:
     """Tells what a model is measured on and, every few seconds, how far; to be called with each event."""
 
-    def __init__(self, say: Callable[[str], None], every_s: float = 5.0):
+    def __init__(self, say: Say, every_s: float = 5.0):
         self._say, self._seldom = say, _Seldom(every_s)
 
     def __call__(self, event: Evaluating) -> None:
@@ -151,7 +151,7 @@ class Measuring:
 class Caching:
     """Tells every few seconds how far the caching of a corpus is; to be called with each event."""
 
-    def __init__(self, say: Callable[[str], None], every_s: float = 5.0):
+    def __init__(self, say: Say, every_s: float = 5.0):
         self._say, self._seldom = say, _Seldom(every_s)
         self._started = time.monotonic()
         self._part, self._tokens_at_start = "", 0
