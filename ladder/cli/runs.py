@@ -219,6 +219,7 @@ def _prepare(c: configs.LadderConfig, specs: tuple[RunSpec, ...], w: Workdir, en
     from ladder.corpus.prepare import prepare, refuse_change
 
     if hosts.is_first():
+        storage.refuse_placeholders(configs.as_tree(c))
         storage.refuse_closed(w.root)
         with leases.wait(w.own_lease, engine, to_person.print):
             if holders := leases.live_holders(w):

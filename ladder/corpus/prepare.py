@@ -38,7 +38,6 @@ def prepare(config: LadderConfig, specs: Sequence[RunSpec], workdir: Workdir, sa
       ValueError: if another config made the workdir, the corpus is missing or too small, or it does not measure what is
         to be fitted.
     """
-    storage.refuse_placeholders(configs.as_tree(config))
     _refuse_small_table(config)
     claimed = workdir.config.exists()
     if claimed:
