@@ -6,7 +6,7 @@
 >>> fitting.predict(law, params=1.4e9, tokens=900e9)  # doctest: +ELLIPSIS
 Prediction(run='', params=1400000000.0, tokens=900000000000.0, level=0.95, loss=2.5...
 
-In a notebook a table, a law, a prediction and advice show themselves. `fitting.library` says what else there is.
+In a notebook a table, a law, a prediction, advice and a comparison show themselves. `fitting.library` says more.
 """
 
 import typing
@@ -16,6 +16,7 @@ if typing.TYPE_CHECKING:
         Testbed,
         advise,
         annealed,
+        compare,
         draw,
         fit,
         load,
@@ -30,6 +31,7 @@ __all__ = [
     "Testbed",
     "advise",
     "annealed",
+    "compare",
     "draw",
     "fit",
     "load",

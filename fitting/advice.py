@@ -112,7 +112,7 @@ def advise(law: FittedLaw, budget_flops: float, *, served_tokens: float = 0.0) -
         )
     # The fit itself comes first, then its draws.
     theta_PxS = np.asarray([list(law.loss.theta.values()), *law.loss.theta_draws]).T
-    params_S = _compute_optimal_params(form, theta_PxS, budget_flops)
+    params_S = compute_optimal_params(form, theta_PxS, budget_flops)
     optimal = _optimum(law, params_S, budget_flops / 6 / params_S[0], served_tokens)
     loss = optimal.prediction.loss
     aware = None
@@ -143,8 +143,12 @@ def _loss(form: Law, theta_PxS: np.ndarray, params_S: np.ndarray, tokens_S: np.n
     return np.broadcast_to(form.evaluate(theta_PxS, params_S, tokens_S), np.shape(params_S))
 
 
-def _compute_optimal_params(form: Law, theta_PxS: np.ndarray, budget_flops: float) -> np.ndarray:
-    """N that minimises L(N, C / 6N), for every draw."""
+def compute_optimal_params(form: Law, theta_PxS: np.ndarray, budget_flops: float) -> np.ndarray:
+    """N that minimises L(N, C / 6N), for every draw.
+
+    Raises:
+      ValueError: a law without such an optimum, as the first draw has it.
+    """
 
     def loss(log_params_SxG: np.ndarray) -> np.ndarray:
         params_SxG = np.exp(log_params_SxG)

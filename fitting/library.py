@@ -8,6 +8,8 @@ from fitting.advice import advise as advise
 from fitting.artifacts.fitted import FittedLaw, Prediction
 from fitting.artifacts.fitted import load as load
 from fitting.artifacts.fitted import save as save
+from fitting.comparison import Comparison
+from fitting.comparison import compare as compare
 from fitting.methods import fit as fit
 from fitting.prediction import pooled_error as pooled_error
 from fitting.prediction import predict as predict
@@ -69,5 +71,6 @@ for _kind, _cell in (
     (FittedLaw, cells.law),
     (Prediction, cells.prediction),
     (Advice, cells.advice),
+    (Comparison, cells.comparison),
 ):
     setattr(_kind, cells.ASKED_BY_NOTEBOOKS, _cell)

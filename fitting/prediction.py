@@ -3,6 +3,7 @@
 import math
 import types
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +42,7 @@ def predict(
         signed = name in catalogue.named(law.loss.law).signed
         if not (math.isfinite(value) and (value > 0 or signed)):
             raise ValueError(f"{name} is {value}: it must be a {'finite' if signed else 'positive'} number")
-    x = _inputs(law, params, tokens, columns)
+    x = inputs(law, params, tokens, columns)
     loss = float(catalogue.named(law.loss.law).evaluate(tuple(law.loss.theta.values()), *x))
     loss_S, error_S = _draws(law, x)
     error = error_interval = None
@@ -86,7 +87,7 @@ def pooled_error(
     if len(errors) != 1 or errors == ["no error"] or len({law.level for law in some}) != 1:
         raise ValueError(f"laws to pool predict the same error at the same level; these predict {errors or 'nothing'}")
     points = np.array([predict(law, params, tokens, columns=columns).error for law in some], float)
-    error_S = np.concatenate([_draws(law, _inputs(law, params, tokens, columns))[1] for law in some])
+    error_S = np.concatenate([_draws(law, inputs(law, params, tokens, columns))[1] for law in some])
     low, high = central(error_S, some[0].level)
     return float(np.median(points)), (_fraction(low), _fraction(high))
 
@@ -125,8 +126,8 @@ def strays(asked: Mapping[str, float], ladder: Mapping[str, Sequence[float]]) ->
     return said
 
 
-def _inputs(law: FittedLaw, params: float, tokens: float, columns: Mapping[str, float]) -> list[float]:
-    """What the loss law is of."""
+def inputs(law: FittedLaw, params: Any, tokens: Any, columns: Mapping[str, float]) -> list[Any]:
+    """What the loss law is of, in its order, for runs of N and D, which may be arrays."""
     loss_law = catalogue.named(law.loss.law)
     given = {"unique_tokens": tokens, "weight_bits": 16.0, **columns, "params": params, "tokens": tokens}
     if strange := [name for name in columns if name not in loss_law.inputs]:

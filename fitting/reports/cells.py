@@ -1,4 +1,4 @@
-"""How a table of runs, a law, a prediction and advice show themselves in a notebook, on light or on dark."""
+"""How a table of runs, a law, a prediction, advice and a comparison show themselves in a notebook, light or dark."""
 
 import dataclasses
 import re
@@ -9,8 +9,10 @@ from matplotlib.figure import Figure
 
 from fitting.advice import Advice
 from fitting.artifacts.fitted import FittedLaw, Prediction
+from fitting.comparison import Comparison
 from fitting.laws import catalogue
 from fitting.reports import advised, drawing, figures
+from fitting.reports import compared as in_words
 from fitting.reports.rendering import render
 from fitting.reports.summary import outcome, summarise
 from fitting.testbeds.curves import run_of, steps_by_run
@@ -109,7 +111,12 @@ def testbed(testbed: Testbed) -> str:
 
 def advice(advice: Advice) -> str:
     """Advice: the best runs for the budget, what other sizes cost, which run to add to the ladder."""
-    return _cell("advice", tables=advised.tables(advice))
+    return _cell("tables", tables=advised.tables(advice), remarks=())
+
+
+def comparison(compared: Comparison) -> str:
+    """Two ladders compared: which is better, how surely, by how much, and where to be careful."""
+    return _cell("tables", tables=in_words.tables(compared), remarks=(in_words.headline(compared), *compared.cautions))
 
 
 def _svgs(drawn: Mapping[str, Figure]) -> dict[str, str]:

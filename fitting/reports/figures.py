@@ -1,6 +1,7 @@
 """Figures of a fitted law: data in, `matplotlib.figure.Figure` out. `drawing.svg` writes one down."""
 
 import math
+import typing
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,9 @@ from fitting.reports import drawing, words
 from fitting.reports.drawing import INK, MUTED, PAPER
 from fitting.testbeds.curves import run_of, steps_by_run
 from fitting.testbeds.testbed import Testbed
+
+if typing.TYPE_CHECKING:
+    from fitting.comparison import Comparison  # brings jax, which `--help` need not wait for
 
 
 @matplotlib.rc_context(drawing.STYLE)
@@ -246,6 +250,64 @@ def over_training(law: FittedLaw, budgets_flops: Sequence[float], *, part: str =
     if part == "error":
         panel.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g} %")
     drawing.log_ticks(panel, "x", words.number)
+    return figure
+
+
+@matplotlib.rc_context(drawing.STYLE)
+def two_ladders(law_a: FittedLaw, law_b: FittedLaw, compared: "Comparison") -> Figure:
+    """The losses of two ladders against compute, with their laws along the sizes compared and the run compared."""
+    kinds = drawing.families_of([1, 2])
+    figure, panel = drawing.axes()
+    panel.set(xscale="log", yscale="log")
+    panel.set_xlabel("training compute, C = 6ND (FLOPs)")
+    panel.set_ylabel(f"loss, {name_of(law_a.loss.column)} (nats per token)", parse_math=False)
+    sides = (("A", law_a, compared.a, 0.97), ("B", law_b, compared.b, 1.03))
+    for (name, law, said, aside), kind in zip(sides, kinds, strict=True):
+        for point in law.loss.points:
+            alike = abs(math.log(point.token_multiplier / said.token_multiplier)) < 0.1
+            face = kind.colour if alike else "none"
+            (mark,) = panel.plot(point.flops, point.measured, kind.marker, color=face, mec=kind.colour, ms=5, zorder=3)
+            drawing.tooltip(mark, point.run, f"{name}, {point.run}")
+        flops_G, loss_G = np.array([(along.flops, getattr(along, name.lower())) for along in compared.along]).T
+        panel.plot(flops_G, loss_G, color=kind.colour)
+        panel.plot([aside * said.flops] * 2, said.loss_interval, color=kind.colour, marker="_", lw=1.1, ms=7)
+        panel.plot(
+            aside * said.flops, getattr(compared.loss, name.lower()), kind.marker, color=kind.colour, ms=5, zorder=4
+        )
+    drawing.log_ticks(panel, "x", words.flops)
+    drawing.log_ticks(panel, "y", words.number)
+    handles = [
+        Line2D([], [], color=kind.colour, marker=kind.marker, mec=PAPER, ms=6.5, label=name)
+        for kind, name in zip(kinds, "AB", strict=True)
+    ]
+    panel.legend(handles=handles, loc="upper right")
+    return figure
+
+
+@matplotlib.rc_context(drawing.STYLE)
+def paired_difference(law_a: FittedLaw, law_b: FittedLaw, compared: "Comparison") -> Figure:
+    """B's loss less A's: of every pair of runs, by the joint draws of the laws, and of one run of each compared."""
+    from fitting.pairs import pairs_of
+
+    figure, panel = drawing.axes()
+    panel.set_xscale("log")
+    panel.set_xlabel("training compute, C = 6ND (FLOPs)")
+    panel.set_ylabel("loss of B less A’s (nats per token)")
+    panel.axhline(0, color=MUTED, linewidth=1)
+    flops_G, difference_G = np.array([(along.flops, along.difference) for along in compared.along]).T
+    panel.fill_between(flops_G, *np.array([along.interval for along in compared.along]).T, color=MUTED, alpha=0.2, lw=0)
+    panel.plot(flops_G, difference_G, color=MUTED)
+    pairs = pairs_of(law_a.loss.points, law_b.loss.points)
+    kinds = drawing.families_of([one.token_multiplier for one, _ in pairs])
+    for one, other in pairs:
+        drawing.rung(panel, drawing.family_of(one, kinds), one, one.flops, other.measured - one.measured)
+    drawing.interval(panel, compared.a.flops, compared.loss.difference, y_interval=compared.loss.interval)
+    drawing.log_ticks(panel, "x", words.flops)
+    level = f"{100 * compared.level:.3g} %"
+    handles = drawing.keys(kinds)
+    handles.append(Patch(color=MUTED, alpha=0.2, linewidth=0, label=f"laws, {level} band"))
+    handles.append(Line2D([], [], color=INK, marker="o", ms=2.5, lw=1.1, label=f"one run of each, {level} interval"))
+    panel.legend(handles=handles, loc="best")
     return figure
 
 

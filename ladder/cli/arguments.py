@@ -2,11 +2,13 @@
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
+from fitting.files import cut
 from ladder import config as configs
 from ladder import plan as plans
 from ladder import refusals
@@ -29,6 +31,23 @@ Overrides = Annotated[
 def print_json(value: Any) -> None:
     """Prints what a machine is to read, on stdout."""
     print(json.dumps(value, indent=2, allow_nan=False))
+
+
+def named_number(text: str) -> tuple[str, float]:
+    """Such as unique_tokens=100e9. Raises ValueError where it is not that."""
+    name, _, value = text.partition("=")
+    try:
+        return name, float(value)
+    except ValueError:
+        raise ValueError(f"{cut(repr(text))}: write NAME=VALUE, such as unique_tokens=100e9") from None
+
+
+def warn_of_strays(asked: Mapping[str, float], ladder: Mapping[str, Sequence[float]]) -> None:
+    """Warns where what is asked about lies absurdly far off a ladder: see `fitting.prediction.strays`."""
+    from fitting.prediction import strays
+
+    for said in strays(asked, ladder):
+        to_person.print(f"warning: {said}")
 
 
 def planned(config: str, overrides: tuple[str, ...]) -> tuple[configs.LadderConfig, tuple[RunSpec, ...]]:

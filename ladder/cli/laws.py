@@ -10,10 +10,9 @@ from etils import epath
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from fitting import files
-from fitting.files import cut
 from ladder import storage
 from ladder.cli import tables
-from ladder.cli.arguments import Json, print_json, to_person
+from ladder.cli.arguments import Json, named_number, print_json, to_person, warn_of_strays
 from ladder.cli.quick import quick
 from ladder.spec import RunSpec, Workdir
 
@@ -96,8 +95,8 @@ def predict(
 
     path, freeze_to = storage.place(law), storage.place(freeze) if freeze else None
     fitted_law = fitted.load(path)
-    prediction = predict(fitted_law, params, tokens, run, columns=dict(map(_named_number, given)))
-    _warn_of_strays({"params": params, "tokens": tokens, **prediction.columns}, ladder_of(fitted_law))
+    prediction = predict(fitted_law, params, tokens, run, columns=dict(map(named_number, given)))
+    warn_of_strays({"params": params, "tokens": tokens, **prediction.columns}, ladder_of(fitted_law))
     if freeze_to:
         dated = _freeze(fitted_law, path, prediction, freeze_to)
         to_person.print(f"frozen at {dated.frozen}: {freeze}\npublish its digest to prove the date: {dated.digest}")
@@ -129,7 +128,7 @@ def score(
     measured = tables.iso_time(record.stat().mtime) if record.exists() else ""
     known, measured_runs = frozen.load(storage.place(prediction)), Testbed.read(table)
     scored = frozen.score(known, measured_runs, run, measured=measured)
-    _warn_of_strays(*known.sizes(measured_runs))
+    warn_of_strays(*known.sizes(measured_runs))
     if json:
         print_json(tables.score_as_data(scored))
     else:
@@ -152,7 +151,7 @@ def advise(
     from fitting.prediction import ladder_of
 
     fitted_law = fitted.load(storage.place(law))
-    _warn_of_strays({"flops": budget_flops, "served_tokens": served_tokens}, ladder_of(fitted_law))
+    warn_of_strays({"flops": budget_flops, "served_tokens": served_tokens}, ladder_of(fitted_law))
     advice = advise(fitted_law, budget_flops, served_tokens=served_tokens)
     if json:
         print_json(tables.as_data(advice))
@@ -209,14 +208,6 @@ def foretell(workdir: Workdir, targets: Sequence[RunSpec]) -> None:
         to_person.print(f"frozen at {_freeze(law, path, prediction, out).frozen}, before it is trained: {out}")
 
 
-def _named_number(text: str) -> tuple[str, float]:
-    name, _, value = text.partition("=")
-    try:
-        return name, float(value)
-    except ValueError:
-        raise ValueError(f"{cut(repr(text))}: write NAME=VALUE, such as unique_tokens=100e9") from None
-
-
 def _freeze(law, path: epath.Path, prediction, out: epath.Path):
     import hashlib
 
@@ -226,10 +217,3 @@ def _freeze(law, path: epath.Path, prediction, out: epath.Path):
     dated = frozen.freeze(law, hashlib.sha256(path.read_bytes()).hexdigest(), prediction, command=command)
     frozen.save(dated, out)
     return dated
-
-
-def _warn_of_strays(asked: dict[str, float], ladder: dict[str, list[float]]) -> None:
-    from fitting.prediction import strays
-
-    for said in strays(asked, ladder):
-        to_person.print(f"warning: {said}")

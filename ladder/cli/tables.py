@@ -20,6 +20,7 @@ if typing.TYPE_CHECKING:
     from fitting.advice import Advice
     from fitting.artifacts.fitted import FittedLaw, Prediction
     from fitting.artifacts.frozen import Score
+    from fitting.comparison import Comparison
 
 
 def print_plan(plan: Mapping[str, Any], console: Console) -> None:
@@ -153,7 +154,22 @@ def iso_time(seconds: float) -> str:
 def print_advice(advice: Advice, console: Console) -> None:
     """Advice as three short tables."""
     print_what_n_is(advice.params_column, console)
-    for told in advised.tables(advice):
+    _print_tables(advised.tables(advice), console)
+
+
+def print_comparison(compared: Comparison, console: Console) -> None:
+    """Two ladders compared: which is better, the numbers, and where to be careful."""
+    from fitting.reports import compared as reporting  # brings matplotlib, which `--help` need not wait for
+
+    print_what_n_is(compared.params_column, console)
+    console.print(reporting.headline(compared), style="bold")
+    _print_tables(reporting.tables(compared), console)
+    for caution in compared.cautions:
+        console.print(f"warning: {caution}")
+
+
+def _print_tables(some: Sequence[advised.Table], console: Console) -> None:
+    for told in some:
         console.print(f"\n{told.title}", style="bold")
         if told.rows:
             table = Table(box=None, pad_edge=False)
