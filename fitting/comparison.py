@@ -136,8 +136,8 @@ def compare(
         path_a = path_b = _grown(params, tokens)
     else:
         path_a, path_b = (_optimal(law, float(budget_flops or 0)) for law in (law_a, law_b))
-    a, b = (_run(law, path, columns) for law, path in ((law_a, path_a), (law_b, path_b)))
     both = joint(law_a.loss, law_b.loss, seed=law_a.seed)
+    a, b = (_run(law, path, columns) for law, path in ((law_a, path_a), (law_b, path_b)))
 
     def loss_a(times: np.ndarray, noise: float = 1.0) -> np.ndarray:
         return _loss(law_a, path_a, times, columns, both.theta_a_PxS, noise * both.score_a_S)

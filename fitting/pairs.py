@@ -5,17 +5,17 @@ pair are off their laws alike, since one law is wrong where the other is and one
 differences of the pairs have a law of their own:
 
 - A draw of one ladder's law stands for both: the other's is it, changed. A change multiplies each shape, and what each
-  term is worth to the best run. The differences of the pairs are a linear regression on the logarithms of the changes,
-  for each draw by its own slopes. Draws of both ladders stand, as many of each, weighed by how they explain the pairs.
+  term is worth to the best run. The differences of the pairs are a linear regression on the changes' logarithms, by the
+  slopes about the likeliest. Draws of both ladders stand, as many of each, weighed by how they explain the pairs.
 - Changes are normal around none and all of one order, which may be any of `_CHANGES`, as likely beforehand: one pair
-  leaves the other law all but proportional, many say what it is.
+  leaves the other law all but proportional, many say what it is. Shapes stay in the ranges of the law.
 - The noise of a run is what its law says, and that of a pair correlated, so that differences scatter by any share of
   what those of independent runs would, as likely beforehand (`_SCATTERS`). It is as correlated in the runs compared.
 - What share of that noise is misfit, both laws say; it is smooth: pairs of sizes within `REACH` have it in common, and
   tell hardly more than one (Matérn 3/2: Rasmussen & Williams 2006, Eq. 4.17).
 
 All of it is summed over a grid, and exact but for the slopes (Gelman et al., Bayesian Data Analysis, 3rd ed., ch. 14).
-`_CHANGES`, `_SCATTERS` and `REACH` were not fitted to anything, but seen to do well in `benchmarks/compare.py`.
+The grid and `REACH` were not fitted to anything, but chosen knowing how `benchmarks/compare.py` comes out.
 """
 
 import dataclasses
@@ -33,9 +33,10 @@ REACH = 2.0  # e-folds of N or of D over which misfits are alike
 _CHANGES = np.geomspace(0.003, 1.0, 8)
 _SCATTERS = (np.arange(10) + 0.5) / 10
 _DRAWS = 4000
-_STANDING = 500  # of each law's draws, which are in random order
+_STANDING = 300  # of each law's draws, which are in random order
 _SAME_SIZE = 0.01  # relative
 _STEP = 1e-4
+_LINEARISED = 4  # times, each about the likeliest changes of the one before
 _NOT_GIVEN = {"loss", "flops", "params_non_embedding"}  # what a point has beside the size that its law is given
 
 
@@ -66,7 +67,7 @@ def joint(a: LawFit, b: LawFit, *, seed: int = 0) -> Joint:
     Laws that are not of one form cannot stand for each other, nor those whose coefficients are no linear parameters.
 
     Raises:
-      ValueError: a law without draws, or without one that has a value at the pairs.
+      ValueError: a law without draws, without a value at the pairs, or that the other's can not be changed into.
     """
     for fit in (a, b):
         if not fit.theta_draws:
@@ -127,34 +128,52 @@ def _standing(
     (x_a, y_a_N, noise_a_N), (x_b, y_b_N, noise_b_N) = _seen(a, points_a), _seen(b, points_b)
     best_x = [v[y_a_N.argmin()] for v in x_a]
     theta_PxD = np.asarray(a.theta_draws)[:_STANDING].T
-    parameters = len(theta_PxD)
-
-    def b_with(change_P: np.ndarray) -> np.ndarray:
-        return law.evaluate(_changed(law, theta_PxD, change_P[:, None], best_x)[..., None], *x_b)
-
-    # Unchanged, the law explains of a difference what is due to the inputs, such as the loss that an error is of.
-    seen_DxN = (y_b_N - b_with(np.zeros(parameters))) - (y_a_N - law.evaluate(theta_PxD[..., None], *x_a))
-    steps = [(b_with(step_P) - b_with(-step_P)) / (2 * _STEP) for step_P in _STEP * np.eye(parameters)]
-    slope_DxNxP = np.stack(steps, -1)
-    has_value_D = np.isfinite(seen_DxN).all(1) & np.isfinite(slope_DxNxP).all((1, 2))
-    if not has_value_D.any():
-        raise ValueError(f"no draw of the law {law.name} of {a.column} has a value at the sizes of the pairs")
-    theta_PxD, seen_DxN, slope_DxNxP = theta_PxD[:, has_value_D], seen_DxN[has_value_D], slope_DxNxP[has_value_D]
-
+    parameters, draws = theta_PxD.shape
     r_R = 1 - _SCATTERS**2
     alone_NxN = np.outer(noise_a_N, noise_a_N) + np.outer(noise_b_N, noise_b_N)
     crossed_NxN = np.outer(noise_a_N, noise_b_N)
     alike_NxN = _alike_NxN(points_a, (a.misfit + b.misfit) / 2)
     covariance_RxNxN = alike_NxN * (alone_NxN - r_R[:, None, None] * (crossed_NxN + crossed_NxN.T))
-    weight_DxRxK, center_DxRxKxP, root_DxRxKxPxP = _regressed(seen_DxN, slope_DxNxP, covariance_RxNxN)
+    low_Qx1, high_Qx1 = (ends[:, None] for ends in law.shape_ranges.T)
+    shapes = slice(len(law.linear), None)
+
+    def difference_DxN(change_PxD: np.ndarray) -> np.ndarray:
+        theta_b_PxD = _changed(law, theta_PxD, change_PxD, best_x)
+        return law.evaluate(theta_b_PxD[..., None], *x_b) - law.evaluate(theta_PxD[..., None], *x_a)
+
+    change_PxD = np.zeros_like(theta_PxD)
+    for _ in range(_LINEARISED):
+        step_PxPx1 = _STEP * np.eye(parameters)[..., None]
+        ends = [(difference_DxN(change_PxD + step), difference_DxN(change_PxD - step)) for step in step_PxPx1]
+        slope_DxNxP = np.stack([(up - down) / (2 * _STEP) for up, down in ends], -1)
+        seen_DxN = y_b_N - y_a_N - difference_DxN(change_PxD) + np.einsum("dnp,pd->dn", slope_DxNxP, change_PxD)
+        if not (np.isfinite(slope_DxNxP).all() and np.isfinite(seen_DxN).all()):
+            raise ValueError(f"the law {law.name} of {a.column}, as fitted, has no value at the sizes of the pairs")
+        weight_DxRxK, center_DxRxKxP, root_DxRxKxPxP = _regressed(seen_DxN, slope_DxNxP, covariance_RxNxN)
+        likeliest_D = weight_DxRxK.reshape(draws, -1).argmax(1)
+        change_PxD = center_DxRxKxP.reshape(draws, -1, parameters)[np.arange(draws), likeliest_D].T
+        shape_QxD = theta_PxD[shapes]
+        change_PxD[shapes] = np.clip(change_PxD[shapes], np.log(low_Qx1 / shape_QxD), np.log(high_Qx1 / shape_QxD))
+
     # As often as its weight says to within one (systematic resampling: Carpenter et al. 1999).
     cumulative = np.cumsum(weight_DxRxK)
     cell_S = np.searchsorted(cumulative, (np.arange(_DRAWS) + 0.5) / _DRAWS * cumulative[-1])
-    cell_S = np.unravel_index(rng.permutation(cell_S)[: _DRAWS // 2], weight_DxRxK.shape)
-    normal_SxP = rng.standard_normal((_DRAWS // 2, parameters))
+    cell_S = np.unravel_index(rng.permutation(cell_S), weight_DxRxK.shape)
+    normal_SxP = rng.standard_normal((_DRAWS, parameters))
     change_PxS = (center_DxRxKxP[cell_S] + np.einsum("sij,sj->si", root_DxRxKxPxP[cell_S], normal_SxP)).T
-    theta_PxS = theta_PxD[:, cell_S[0]]
-    return theta_PxS, _changed(law, theta_PxS, change_PxS, best_x), r_R[cell_S[1]]
+    theta_a_PxS = theta_PxD[:, cell_S[0]]
+    theta_b_PxS = _changed(law, theta_a_PxS, change_PxS, best_x)
+    low_Qx1, high_Qx1 = (ends[:, None] for ends in law.shape_ranges.T)
+    shape_QxS = theta_b_PxS[len(law.linear) :]
+    allowed = np.flatnonzero(
+        np.isfinite(theta_b_PxS).all(0) & ((low_Qx1 <= shape_QxS) & (shape_QxS <= high_Qx1)).all(0)
+    )
+    if not len(allowed):
+        raise ValueError(
+            f"the pairs contradict the law {law.name} of {a.column}: no shapes that it may have explain them"
+        )
+    kept = np.resize(allowed, _DRAWS // 2)
+    return theta_a_PxS[:, kept], theta_b_PxS[:, kept], r_R[cell_S[1][kept]]
 
 
 def _regressed(
@@ -189,7 +208,8 @@ def _changed(law: Law, theta_PxS: np.ndarray, change_PxS: np.ndarray, best_x: Se
     factor_PxS = np.exp(change_PxS)
     shape_QxS = theta_PxS[linear:] * factor_PxS[linear:]
     before, after = (law.evaluate_terms(shapes, *best_x) for shapes in (theta_PxS[linear:], shape_QxS))
-    worth_JxS = [theta_PxS[j] * factor_PxS[j] * before[j] / after[j] for j in range(linear)]
+    with np.errstate(all="ignore"):  # a change may leave a term no worth
+        worth_JxS = [theta_PxS[j] * factor_PxS[j] * before[j] / after[j] for j in range(linear)]
     return np.stack([*np.broadcast_arrays(*worth_JxS), *shape_QxS])
 
 

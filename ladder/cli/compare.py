@@ -38,9 +38,10 @@ def compare(
     a, b = (fitted.load(_law_of(place)) for place in (law_a, law_b))
     columns = dict(map(named_number, given))
     compared = compare(a, b, params=params, tokens=tokens, budget_flops=budget_flops, columns=columns)
-    for law, run in ((a, compared.a), (b, compared.b)):
-        asked = {"flops": budget_flops} if budget_flops else {"params": run.params, "tokens": run.tokens}
-        warn_of_strays({**asked, **columns}, ladder_of(law))
+    asked = {"params": params, "tokens": tokens, "flops": budget_flops, **columns}
+    of_a, of_b = ladder_of(a), ladder_of(b)
+    both = {name: [*of_a.get(name, ()), *of_b.get(name, ())] for name in {**of_a, **of_b}}
+    warn_of_strays({name: value for name, value in asked.items() if value is not None}, both)
     if out:
         report = reporting.write(compared, a, b, storage.place(out), names=(law_a, law_b))
         to_person.print(f"report: {report}")

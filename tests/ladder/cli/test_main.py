@@ -14,7 +14,20 @@ from fitting.methods import fit
 from fitting.testbeds.testbed import Testbed
 from ladder.spec import Workdir
 
-VERBS = ("run", "plan", "train", "evaluate", "collect", "import", "fit", "predict", "score", "advise", "report")
+VERBS = (
+    "run",
+    "plan",
+    "train",
+    "evaluate",
+    "collect",
+    "import",
+    "fit",
+    "predict",
+    "score",
+    "advise",
+    "compare",
+    "report",
+)
 ROW = {"run", "role", "params", "params_non_embedding", "tokens", "flops", "steps", "batch_size", "learning_rate"}
 
 

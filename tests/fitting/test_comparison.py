@@ -1,0 +1,221 @@
+"""Two ladders compared: known multipliers are covered, and what is said is of one piece."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fitting import files
+from fitting.advice import advise
+from fitting.comparison import MOST_TIMES, compare
+from fitting.laws import catalogue
+from fitting.methods import fit
+from fitting.testbeds.testbed import Testbed
+from synthetic_law import synthetic_law
+
+TRUTH = (1.8, 250.0, 400.0, 0.14)
+SIZES = [(1e7, 20), (1e7, 320), (8e7, 20), (1.5e8, 20), (4e8, 20)]
+TARGET = {"params": 7e9, "tokens": 1.4e11}
+AT = {"params": 250_000, "tokens": 5e6}
+LEVEL = 0.8
+
+
+def ladders(times, shared, seed, sizes=SIZES):
+    """Laws of two ladders, where B's runs are worth `times` their compute; the true difference and multiplier.
+
+    Runs scatter by 1 %, of which a pair has the share `shared` of the variance in common, and so do the targets.
+    """
+    rng = np.random.default_rng(seed)
+    params, multiplier = np.array([*sizes, (TARGET["params"], TARGET["tokens"] / TARGET["params"])]).T
+    common, *own = rng.standard_normal((3, len(params)))
+    noise = 0.01 * (np.sqrt(shared) * common + np.sqrt(1 - shared) * np.array(own))
+    laws, measured = [], []
+    for name, worth, off in zip("ab", (1, times), noise, strict=True):
+        grown = params * np.sqrt(worth)
+        loss = catalogue.OVER_TRAINING.evaluate(TRUTH, grown, grown * multiplier) * (1 + off)
+        runs = {"run": [f"{name}{i}" for i in range(len(sizes))], "params": params[:-1]}
+        runs |= {"tokens": (params * multiplier)[:-1], "loss/x": loss[:-1]}
+        laws.append(fit(Testbed(pd.DataFrame(runs)), loss="x", level=LEVEL))
+        measured.append(loss[-1])
+    grown = np.sqrt(np.geomspace(1 / MOST_TIMES, MOST_TIMES, 100_001))
+    reached = catalogue.OVER_TRAINING.evaluate(TRUTH, *(size * grown for size in TARGET.values())) * (1 + noise[0, -1])
+    return *laws, measured[1] - measured[0], float(np.interp(-measured[1], -reached, grown**2))
+
+
+def coverage(cases):
+    """What shares of the true differences and multipliers the intervals hold."""
+    held = []
+    for case in cases:
+        *laws, difference, multiplier = ladders(*case)
+        compared = compare(*laws, **TARGET)
+        (low, high), (least, most) = compared.loss.interval, compared.multiplier_interval
+        held.append((low <= difference <= high, least <= multiplier <= most))
+    return np.mean(held, 0)
+
+
+def worth(law, times, seed=0):
+    """The ladder on another recipe, of which a run is worth `times` its compute; a pair's noise is all but the same."""
+    E, a, b, eta = law.loss.theta.values()
+    theta = np.array([E, a * times**-eta, b * times**-eta, eta])
+    rng = np.random.default_rng(seed)
+    points = []
+    for p in law.loss.points:
+        fitted = float(catalogue.OVER_TRAINING.evaluate(theta, p.params, p.tokens))
+        measured = p.measured / p.fitted * fitted * (1 + 1e-4 * rng.standard_normal())
+        points.append(dataclasses.replace(p, measured=measured, fitted=fitted))
+    draws = np.array(law.loss.theta_draws) * theta / [E, a, b, eta]
+    named = dict(zip(law.loss.theta, theta.tolist(), strict=True))
+    loss = dataclasses.replace(law.loss, theta=named, theta_draws=tuple(map(tuple, draws)), points=tuple(points))
+    return dataclasses.replace(law, loss=loss)
+
+
+def test_known_multipliers_are_covered_at_the_nominal_rate():
+    """80 %, of 18 ladders: within two standard deviations of that."""
+    held = coverage([(times, 0.8, seed) for seed in range(100, 106) for times in (0.7, 1.0, 2.0)])
+    assert ((held > 0.61) & (held < 0.99)).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shared", [0.9, 0.3])
+@pytest.mark.parametrize("times", [0.7, 1.0, 2.0])
+def test_known_multipliers_are_covered_over_many_ladders(times, shared):
+    held = coverage([(times, shared, seed) for seed in range(1000, 1200)])
+    assert ((held >= 0.7) & (held <= 0.9)).all()
+
+
+def test_a_known_multiplier_is_found_where_pairs_share_their_noise():
+    compared = compare(synthetic_law(), worth(synthetic_law(), 2.0), **AT)
+    assert compared.multiplier == pytest.approx(2, rel=0.06)
+    assert compared.multiplier_interval[0] < 2 < compared.multiplier_interval[1]
+    assert compared.loss.interval[1] < 0 and compared.loss.probability > 0.99 and compared.more_pairs == 0
+    assert compared.loss.shared > 0.9
+
+
+def test_along_each_laws_own_optima_it_is_the_same_multiplier():
+    """A's optimum for twice the compute has B's loss at its own."""
+    *laws, _, _ = ladders(2.0, 0.9, 100)
+    compared = compare(*laws, budget_flops=1e20)
+    assert compared.multiplier_interval[0] < 2 < compared.multiplier_interval[1]
+
+
+def test_a_budget_is_spent_as_each_law_holds_to_be_best():
+    a = synthetic_law()
+    b = worth(a, 2.0)
+    compared = compare(a, b, budget_flops=1e15)
+    for law, run in ((a, compared.a), (b, compared.b)):
+        assert run.params == pytest.approx(advise(law, 1e15).compute_optimal.prediction.params, rel=1e-6)
+        assert 6 * run.params * run.tokens == pytest.approx(1e15)
+
+
+def test_b_is_better_exactly_where_a_takes_more_compute_and_turned_round_all_turns_round():
+    a, b = synthetic_law(), worth(synthetic_law(), 1.2)
+    one, other = compare(a, b, **AT), compare(b, a, **AT)
+    assert (one.multiplier > 1) == (one.loss.probability > 0.5) == (one.loss.difference < 0)
+    assert other.loss.probability == pytest.approx(1 - one.loss.probability, abs=0.02)
+    assert other.loss.difference == pytest.approx(-one.loss.difference, rel=0.1)
+    assert one.error.column == "error/average" and one.error.difference < 0 < other.error.difference
+
+
+def test_pairs_tell_more_than_two_ladders_of_other_sizes():
+    a = synthetic_law()
+    b = worth(a, 1.5)
+    moved = tuple(dataclasses.replace(p, params=1.1 * p.params, tokens=p.tokens / 1.1) for p in b.loss.points)
+    apart = dataclasses.replace(b, loss=dataclasses.replace(b.loss, points=moved))
+    paired, alone = (compare(a, law, **AT) for law in (b, apart))
+    assert np.ptp(paired.loss.interval) < 0.5 * np.ptp(alone.loss.interval)
+    assert paired.loss.pairs == len(a.loss.points) and alone.loss.pairs == 0
+    assert any("no run of A has the size of one of B" in caution for caution in alone.cautions)
+
+
+def test_more_pairs_settle_a_difference_that_is_there_and_none_that_is_not():
+    """Six pairs leave open a difference of 1 %; what it is said to take does settle it, and noise is not settled."""
+    many = [*SIZES, (3e7, 20), (3e7, 80), (8e7, 80), (1.5e8, 80)]
+    *same, _, _ = ladders(1.0, 0.3, 3, sizes=many)
+    assert compare(*same, **TARGET).more_pairs in (None, *range(50, 1001))
+    *open_, _, _ = ladders(1.25, 0.9, 5)
+    compared = compare(*open_, **TARGET)
+    if compared.more_pairs:
+        assert compared.loss.interval[0] < 0 < compared.loss.interval[1]
+    *settled, _, _ = ladders(4.0, 0.9, 5, sizes=many)
+    assert compare(*settled, **TARGET).more_pairs == 0
+
+
+@pytest.mark.parametrize(
+    ("at", "message"),
+    [
+        ({}, "say where to compare"),
+        ({"params": 1e6}, "say where to compare"),
+        ({**AT, "budget_flops": 1e15}, "say where to compare"),
+        ({"params": -1, "tokens": 1e9}, "params is -1"),
+        ({"budget_flops": 0.0}, "budget_flops is 0"),
+        ({**AT, "columns": {"unique_tokens": 1e6}}, "not of unique_tokens"),
+    ],
+)
+def test_a_place_that_is_none_is_refused(at, message):
+    with pytest.raises(ValueError, match=message):
+        compare(synthetic_law(), worth(synthetic_law(), 2.0), **at)
+
+
+def test_laws_that_cannot_be_compared_are_refused():
+    a, b = synthetic_law(), worth(synthetic_law(), 2.0)
+
+    def with_loss(law, **changes):
+        return dataclasses.replace(law, loss=dataclasses.replace(law.loss, **changes))
+
+    for other, message in (
+        (with_loss(b, column="loss/web"), "A is a law of loss/code and B of loss/web"),
+        (a, "laws of the same runs"),
+        (dataclasses.replace(a, method="best"), "laws of the same runs"),
+        (with_loss(b, theta_draws=()), "has no draws"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            compare(a, other, **AT)
+
+
+def test_what_was_not_measured_counted_or_fitted_alike_is_said():
+    a, b = synthetic_law(), worth(synthetic_law(), 2.0)
+
+    def sized(law, embedding, stderr=0.004):
+        points = [
+            dataclasses.replace(p, columns={"params_non_embedding": p.params - embedding}, measured_stderr=stderr)
+            for p in law.loss.points
+        ]
+        return dataclasses.replace(law, loss=dataclasses.replace(law.loss, points=tuple(points)))
+
+    assert compare(a, b, **AT).cautions == ()
+    assert compare(sized(a, 5000), sized(b, 5000), **AT).cautions == ()
+    bigger = [dataclasses.replace(p, params=p.params + 3000) for p in b.loss.points]  # of the same body
+    vocabulary = sized(dataclasses.replace(b, loss=dataclasses.replace(b.loss, points=tuple(bigger))), 8000)
+    chinchilla = dataclasses.replace(b.loss, law="chinchilla_tied")
+    for other, said in (
+        (vocabulary, "two tokenizers do not compare"),
+        (sized(b, 5000, stderr=0.04), "standard errors"),
+        (dataclasses.replace(b, params_column="params_non_embedding"), "with one --params-column"),
+        (dataclasses.replace(b, method="published"), "by the method default and B by published"),
+        (dataclasses.replace(b, loss=chinchilla), "cannot stand for each other"),
+        (dataclasses.replace(b, error=None), "B has no error law, so errors are not compared"),
+        (dataclasses.replace(b, error=dataclasses.replace(b.error, column="error/x")), "B's of error/x"),
+    ):
+        compared = compare(sized(a, 5000), other, **AT)
+        assert any(said in caution for caution in compared.cautions), compared.cautions
+        assert (compared.error is None) == ("error" in said and "standard" not in said)
+
+
+def test_what_is_out_of_reach_is_infinite_and_null_in_json():
+    a = synthetic_law()
+    compared = compare(a, worth(a, 1e9), **AT)
+    assert np.isinf(compared.multiplier) and compared.loss.probability > 0.99
+    data = files.finite(dataclasses.asdict(compared))
+    assert data["multiplier"] is None and json.dumps(data, allow_nan=False)
+
+
+def test_the_way_to_the_runs_compared_passes_both_ladders():
+    compared = compare(synthetic_law(), worth(synthetic_law(), 2.0), **AT)
+    flops = [along.flops for along in compared.along]
+    assert flops[0] <= min(p.flops for p in synthetic_law().loss.points) and flops == sorted(flops)
+    assert flops[-1] == pytest.approx(10 * compared.a.flops)
+    assert all(
+        along.b < along.a and along.interval[0] <= along.difference <= along.interval[1] for along in compared.along
+    )
