@@ -127,7 +127,7 @@ def compare(
 
     Raises:
       ValueError: neither a size nor a budget, or both; laws of different losses, or of the same runs; a law without
-        draws; what `predict` refuses; a law without a compute-optimal size.
+        draws; what `predict` refuses; sizes at which the laws have no value, or without a compute-optimal one.
     """
     if (params is None) != (tokens is None) or (params is None) == (budget_flops is None):
         raise ValueError("say where to compare: params and tokens, or budget_flops alone")
@@ -147,6 +147,10 @@ def compare(
 
     once = np.ones(())
     loss_a_S, loss_b_S = loss_a(once), loss_b(once)
+    if not (np.isfinite(loss_a_S).all() and np.isfinite(loss_b_S).all()):
+        raise ValueError(
+            f"the laws have no finite loss at N = {a.params:.4g}, D = {a.tokens:.4g}: was another size meant?"
+        )
     loss = _difference(law_a.loss.column, loss_a_S, loss_b_S, law_a.level, both)
     multiplier_S = _times_to_reach(loss_b_S, loss_a)
     smallest_flops = min(point.flops for law in (law_a, law_b) for point in law.loss.points)
@@ -273,7 +277,7 @@ def _more_pairs(loss: Difference, of_laws: tuple[float, float], law_a: FittedLaw
     whole = (loss.interval[end] - loss.difference) ** 2
     of_parameters = min((of_laws[end] - loss.difference) ** 2, whole)
     room = loss.difference**2 - (whole - of_parameters)
-    if room * (pairs + MOST_PAIRS) < of_parameters * pairs:
+    if room * (pairs + MOST_PAIRS) <= of_parameters * pairs:
         return None
     return max(1, math.ceil(pairs * (of_parameters / room - 1)))
 
