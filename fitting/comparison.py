@@ -226,7 +226,8 @@ def _loss(
 ) -> np.ndarray:
     """Draws of the loss that a run of so many times the compute measures, each so many deviations off its law."""
     loss_S = catalogue.named(law.loss.law).evaluate(theta_PxS, *inputs(law, *path(times), columns))
-    return loss_S + score_S * law.loss.noise_at(loss_S, loss_S)
+    with np.errstate(all="ignore"):  # where the law has no value
+        return loss_S + score_S * law.loss.noise_at(loss_S, loss_S)
 
 
 def _error(law_a: FittedLaw, law_b: FittedLaw, loss_a_S: np.ndarray, loss_b_S: np.ndarray) -> Difference | None:
@@ -338,5 +339,6 @@ def _of_one_body(law_a: FittedLaw, law_b: FittedLaw) -> Iterator[tuple[Point, Po
 
 
 def _interval(value_S: np.ndarray, level: float) -> tuple[float, float]:
+    """The central interval of draws, of which some may be infinite."""
     low, high = np.quantile(value_S, [(1 - level) / 2, (1 + level) / 2], method="nearest")
     return float(low), float(high)

@@ -70,7 +70,7 @@ def joint(a: LawFit, b: LawFit, *, seed: int = 0) -> Joint:
       ValueError: a law without draws, without a value at the pairs, or that the other's can not be changed into.
     """
     for fit in (a, b):
-        if not fit.theta_draws:
+        if len(fit.theta_draws) < 2:
             raise ValueError(f"the law of {fit.column} has no draws, and so no intervals: fit it with resamples")
     rng = np.random.default_rng(seed)
     if pairs := pairs_of(a.points, b.points) if can_pair(a, b) else []:
@@ -216,7 +216,10 @@ def _changed(law: Law, theta_PxS: np.ndarray, change_PxS: np.ndarray, best_x: Se
 def _seen(fit: LawFit, points: Sequence[Point]) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
     """The law's inputs of N runs, each [N], what they measured, and the standard deviation of their noise."""
     inputs = catalogue.named(fit.law).inputs
-    x = [np.array([vars(point).get(name) or point.columns[name] for point in points], float) for name in inputs]
+    x = [
+        np.array([point.columns[name] if name in point.columns else getattr(point, name) for point in points], float)
+        for name in inputs
+    ]
     y_N = np.array([point.measured for point in points])
     return x, y_N, fit.noise_at(y_N, x[inputs.index("loss")] if "loss" in inputs else y_N)
 

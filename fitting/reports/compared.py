@@ -106,7 +106,7 @@ def write(compared: Comparison, law_a: FittedLaw, law_b: FittedLaw, out: Any, *,
         "cautions": compared.cautions,
         "names": names,
         "column": law_a.loss.column,
-        "cards": _cards(compared),
+        "cards": _cards(compared, law_a.loss.unit),
         "level": compared.level,
         "budget": compared.budget_flops and flops(compared.budget_flops),
     }
@@ -138,7 +138,7 @@ def _percent_of(probability: float) -> str:
     return "above 99.9 %" if probability > 0.5 else "below 0.1 %"
 
 
-def _cards(compared: Comparison) -> list[dict[str, str]]:
+def _cards(compared: Comparison, unit: str) -> list[dict[str, str]]:
     loss, error = compared.loss, compared.error
     cards = [
         {"number": _percent_of(loss.probability), "words": "that B’s loss is the lower"},
@@ -146,7 +146,7 @@ def _cards(compared: Comparison) -> list[dict[str, str]]:
             "number": times(compared.multiplier),
             "words": f"A’s compute to equal B; {between(compared.multiplier_interval)}",
         },
-        {"number": fixed(loss.difference, 4, "+"), "words": "nats a token, B less A"},
+        {"number": fixed(loss.difference, 4, "+"), "words": f"{unit}, B less A"},
     ]
     if error:
         said = f"error, B less A; B’s is lower with {_percent_of(error.probability)}"

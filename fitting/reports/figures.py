@@ -260,7 +260,7 @@ def two_ladders(law_a: FittedLaw, law_b: FittedLaw, compared: "Comparison") -> F
     figure, panel = drawing.axes()
     panel.set(xscale="log", yscale="log")
     panel.set_xlabel("training compute, C = 6ND (FLOPs)")
-    panel.set_ylabel(f"loss, {name_of(law_a.loss.column)} (nats per token)", parse_math=False)
+    panel.set_ylabel(f"loss, {name_of(law_a.loss.column)} ({law_a.loss.unit})", parse_math=False)
     sides = (("A", law_a, compared.a, 0.97), ("B", law_b, compared.b, 1.03))
     for (name, law, said, aside), kind in zip(sides, kinds, strict=True):
         for point in law.loss.points:
@@ -292,7 +292,7 @@ def paired_difference(law_a: FittedLaw, law_b: FittedLaw, compared: "Comparison"
     figure, panel = drawing.axes()
     panel.set_xscale("log")
     panel.set_xlabel("training compute, C = 6ND (FLOPs)")
-    panel.set_ylabel("loss of B less A’s (nats per token)")
+    panel.set_ylabel(f"loss of B less A’s ({law_a.loss.unit})")
     panel.axhline(0, color=MUTED, linewidth=1)
     flops_G, difference_G = np.array([(along.flops, along.difference) for along in compared.along]).T
     panel.fill_between(flops_G, *np.array([along.interval for along in compared.along]).T, color=MUTED, alpha=0.2, lw=0)
