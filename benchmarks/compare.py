@@ -31,7 +31,7 @@ import pathlib
 import statistics
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from rich.console import Console
@@ -92,12 +92,12 @@ def main() -> None:
     print(json.dumps(found))
 
 
-def decide(testbed: Testbed) -> Iterator[Decision]:
-    """Every decision of every method."""
+def decide(testbed: Testbed, ladders: Mapping[str, str] = LADDERS) -> Iterator[Decision]:
+    """Every decision of every method, from the small runs that `ladders` select."""
     table = testbed.table
     sets = [name for name in published.GADRE_SETS if f"loss/{name}" in table and table[f"loss/{name}"].notna().any()]
     corpora = {name: Testbed(table[table["corpus"] == name]) for name in sorted(set(table["corpus"]))}
-    for (ladder, select), name in itertools.product(LADDERS.items(), sets):
+    for (ladder, select), name in itertools.product(ladders.items(), sets):
         laws = {corpus: fit(runs, loss=name, select=select, level=LEVEL) for corpus, runs in corpora.items()}
         for corpus_a, corpus_b in itertools.combinations(corpora, 2):
             targets = [corpora[corpus].table.query(TARGETS) for corpus in (corpus_a, corpus_b)]
