@@ -163,11 +163,8 @@ def _standing(
     change_PxS = (center_DxRxKxP[cell_S] + np.einsum("sij,sj->si", root_DxRxKxPxP[cell_S], normal_SxP)).T
     theta_a_PxS = theta_PxD[:, cell_S[0]]
     theta_b_PxS = _changed(law, theta_a_PxS, change_PxS, best_x)
-    low_Qx1, high_Qx1 = (ends[:, None] for ends in law.shape_ranges.T)
-    shape_QxS = theta_b_PxS[len(law.linear) :]
-    allowed = np.flatnonzero(
-        np.isfinite(theta_b_PxS).all(0) & ((low_Qx1 <= shape_QxS) & (shape_QxS <= high_Qx1)).all(0)
-    )
+    inside_QxS = (low_Qx1 <= theta_b_PxS[shapes]) & (theta_b_PxS[shapes] <= high_Qx1)
+    allowed = np.flatnonzero(np.isfinite(theta_b_PxS).all(0) & inside_QxS.all(0))
     if not len(allowed):
         raise ValueError(
             f"the pairs contradict the law {law.name} of {a.column}: no shapes that it may have explain them"
@@ -208,8 +205,9 @@ def _changed(law: Law, theta_PxS: np.ndarray, change_PxS: np.ndarray, best_x: Se
     factor_PxS = np.exp(change_PxS)
     shape_QxS = theta_PxS[linear:] * factor_PxS[linear:]
     before, after = (law.evaluate_terms(shapes, *best_x) for shapes in (theta_PxS[linear:], shape_QxS))
-    with np.errstate(all="ignore"):  # a change may leave a term no worth
-        worth_JxS = [theta_PxS[j] * factor_PxS[j] * before[j] / after[j] for j in range(linear)]
+    with np.errstate(all="ignore"):  # a term may be worth nothing, before or after
+        rates = [np.where(one == other, 1.0, one / other) for one, other in zip(before, after, strict=True)]
+    worth_JxS = [theta_PxS[j] * factor_PxS[j] * rates[j] for j in range(linear)]
     return np.stack([*np.broadcast_arrays(*worth_JxS), *shape_QxS])
 
 

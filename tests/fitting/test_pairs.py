@@ -42,6 +42,16 @@ def test_a_change_is_of_what_a_term_is_worth_to_the_best_run():
     assert changed[3] / theta[3] == pytest.approx(np.exp(0.05))
 
 
+def test_a_term_that_is_worth_nothing_to_the_best_run_is_changed_by_its_factor_alone():
+    law = catalogue.named("annealing")
+    best = [0.0 if name == "lr_annealing" else 10.0 for name in law.inputs]
+    theta, change = np.full((len(law.parameters), 1), 0.5), np.full((len(law.parameters), 1), 0.1)
+    changed = pairs._changed(law, theta, change, best)
+    nothing = [float(np.ravel(term)[0]) == 0 for term in law.evaluate_terms(theta[len(law.linear) :], *best)]
+    assert any(nothing) and changed[nothing.index(True)] == pytest.approx(0.5 * np.exp(0.1))
+    assert np.isfinite(changed).all()
+
+
 def test_pairs_are_runs_equal_in_all_that_the_laws_are_given_and_each_is_taken_once():
     one, two, *_ = synthetic_law().loss.points
     near = dataclasses.replace(one, run="near", params=one.params * 1.005)
