@@ -3,9 +3,9 @@
     python benchmarks/scalebench.py FOLDER   # 2 minutes of two cores; progress on stderr
 
 FOLDER has <task>.train.parquet and <task>.test.parquet of Li et al. 2026 (arXiv:2604.22753, github.com/PlanarG/
-active-sl). Of each task every law of `fitting.laws` whose inputs its columns are is fitted as `ladder fit --method best`
-does, to each group alone: to the cheaper four fifths of the pool, by which the law is chosen that misses the dearest
-fifth least (root mean square of the logarithm), and then to all of the pool. The region held out chooses nothing here.
+active-sl). Of each task every law of `fitting.laws` whose inputs are its columns is fitted as `ladder fit --method
+best` does, to each group alone: to the cheaper four fifths of the pool, by which the law is chosen that misses the
+dearest fifth least (root mean square of the logarithm), then to the whole pool. The region held out chooses nothing.
 
 Not all of it is blind: while the laws of experts and of swept runs were written, their R² on these regions was seen.
 `experts_power` and `rate_and_batch` are there because of what was seen.

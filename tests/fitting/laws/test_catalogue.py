@@ -1,6 +1,7 @@
 """The laws say what the paper's equations say, at any size, and print themselves."""
 
 import dataclasses
+import pathlib
 
 import jax
 import numpy as np
@@ -216,3 +217,14 @@ def test_laws_along_a_ray_are_chinchilla_along_it():
     )
     at_one_n = catalogue.LOSS_LAWS["chinchilla"].evaluate((E, A, B, alpha, 0.3), 1e9, params)
     assert catalogue.LOSS_LAWS["tokens_only"].evaluate((E + A * 1e9**-alpha, B, 0.3), params) == pytest.approx(at_one_n)
+
+
+def test_every_law_is_on_the_page_that_readers_choose_from():
+    page = (pathlib.Path(__file__).parents[3] / "docs" / "laws.md").read_text()
+    known = {**catalogue.LOSS_LAWS, **catalogue.ERROR_LAWS}
+    assert [name for name in known if f"`{name}`" not in page] == []
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| `")]
+    for name, law in catalogue.LOSS_LAWS.items():
+        (row,) = (row for row in rows if f"`{name}`" in row[0])
+        assert set(row[1].replace(" or ", ", ").split(", ")) >= set(law.inputs), name
+        assert ("*" in row[0]) == (len(law.shapes) <= 2 and not law.units), name
