@@ -203,10 +203,8 @@ def _refuse_unknown(what: str, name: str, known: Mapping[str, Law]) -> None:
 def _refuse_inputs(law: Law, rows: "pd.DataFrame") -> None:
     of = f"law {law.name} is of {', '.join(law.inputs)}"
     if missing := [name for name in law.inputs if name not in rows]:
-        others = [name for name, other in catalogue.LOSS_LAWS.items() if set(other.inputs) <= set(rows)]
-        raise ValueError(
-            f"{of}: there is no column {', '.join(missing)}; of these runs' columns are {', '.join(others)}"
-        )
+        others = ", ".join(name for name, other in catalogue.LOSS_LAWS.items() if set(other.inputs) <= set(rows))
+        raise ValueError(f"{of}: there is no column {', '.join(missing)}; those there are are enough for {others}")
     for name in law.inputs:
         values = rows[name].to_numpy(float)
         if np.isnan(values).any():

@@ -32,7 +32,7 @@ _NODES = 4096  # of a grid of shapes, at most
 _FEWEST = 4  # along each shape: of fewer a grid is hardly more than its corners
 _RUNS = 8  # ladders are filled up to a multiple of so many runs, to share a compiled program
 # A small problem runs for milliseconds: compiling it is what takes time.
-_LARGE = 20_000  # runs times nodes times datasets
+_LARGE = 200_000  # runs times nodes times datasets
 _THOROUGH: dict[str, Any] = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
 _QUICK: dict[str, Any] = _THOROUGH | {"xla_backend_optimization_level": 0}
 _LANES = 128  # starts polished side by side: few enough to stay in cache, and the slowest holds up only these
