@@ -35,6 +35,6 @@ LAWS = (
         shapes=EXPONENTS,
         terms=chinchilla,
         latex=r"L = {E} + {A}\,\bar{{N}}^{{-{alpha}}} + {B}\,D^{{-{beta}}}",
-        citation="Jin et al. 2025, arXiv:2501.12486, Eq. 3: pruned while training, N averaged over its tokens",
+        citation="Jin et al. 2025, arXiv:2501.12486: pruned while training, N averaged over its tokens",
     ),
 )

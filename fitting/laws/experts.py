@@ -46,8 +46,8 @@ def _upcycling(shape: Sequence[Any], tokens_before: Any, tokens: Any) -> Sequenc
     return 1.0, exp(-alpha_1 * log_before - (alpha_2 - alpha_3 * log_before) * log(tokens))
 
 
-_CLARK = "Clark et al. 2022, Table 3, of S-BASE"
-_JOINT = "Ludziejewski et al. 2025, Table 3"
+_CLARK = "Clark et al. 2022, of S-BASE"
+_JOINT = "Ludziejewski et al. 2025"
 _COUNTED = {
     "E_start": Shape(1.01, 20.0, 1.9, 0.5, f"1.85 ({_CLARK}), 2.07 ({_JOINT})"),
     "E_max": Shape(25.0, 1e5, 300.0, 0.7, f"314 ({_CLARK}), 290 ({_JOINT})"),
@@ -66,8 +66,7 @@ LAWS = (
         terms=_experts,
         latex=r"L = {A}\,N^{{-{a}}}\,\hat E^{{-{b} + {c}\,\ln N}},\quad 1/\hat E = "
         r"1/(E - 1 + (1/{E_start} - 1/{E_max})^{{-1}}) + 1/{E_max}",
-        citation="Clark et al. 2022, arXiv:2202.01169, Eq. 7, 8; ours has natural logarithms, and exponents' signs "
-        "written out",
+        citation="Clark et al. 2022, arXiv:2202.01169; ours has natural logarithms, and exponents' signs written out",
         least={"experts": 1.0},
     ),
     Law(
@@ -77,7 +76,7 @@ LAWS = (
         shapes={"alpha": EXPONENTS["alpha"], "beta": exponent(0.1, _CLARK, 1.0)},
         terms=_experts_power,
         latex=r"L = {E} + {A}\,N^{{-{alpha}}}\,E^{{-{beta}}}",
-        citation="Li et al. 2026, arXiv:2604.22753, its first law of experts: Clark et al. 2022, Eq. 7, with an "
+        citation="Li et al. 2026, arXiv:2604.22753, its first law of experts: Clark et al. 2022 with an "
         "irreducible loss, without interaction or saturation",
         least={"experts": 1.0},
     ),
@@ -98,7 +97,7 @@ LAWS = (
         latex=r"L = {E} + {A}\,\hat E^{{{delta}}}\,N^{{-{alpha} - {gamma}\,\ln\hat E}} + "
         r"{B}\,\hat E^{{-{omega}}}\,D^{{-{beta} + {zeta}\,\ln\hat E}},\quad "
         r"{E_start} \leq \hat E \leq {E_max}",
-        citation="Ludziejewski et al. 2025, arXiv:2502.05172, Eq. 6; signs written out; E-hat is Clark et al. 2022's",
+        citation="Ludziejewski et al. 2025, arXiv:2502.05172; signs written out; E-hat is Clark et al. 2022's",
         least={"experts": 1.0},
     ),
     Law(

@@ -46,6 +46,6 @@ LAWS = (
         terms=_quantised,
         latex=r"L = {E} + {A}\,N^{{-{alpha}}} + {B}\,D^{{-{beta}}} + "
         r"{C}\,D^{{{gamma_D}}}\,N^{{-{gamma_N}}}\,e^{{-P/{gamma}}}",
-        citation="Kumar et al. 2024, arXiv:2411.04330, Eq. 2: quantised to P bits a weight after training",
+        citation="Kumar et al. 2024, arXiv:2411.04330: quantised to P bits a weight after training",
     ),
 )

@@ -24,7 +24,7 @@ LAWS = (
         },
         terms=_parallel_streams,
         latex=r"L = {E} + {A}\,\left(N\,(1 + {k}\,\ln P)\right)^{{-{alpha}}}",
-        citation="ParScale, Chen et al. 2025, arXiv:2505.10475, Eq. 5: P streams, at one D; our A is their A^alpha",
+        citation="ParScale, Chen et al. 2025, arXiv:2505.10475: P streams, at one D; our A is their A^alpha",
         least={"streams": 1.0},
     ),
 )

@@ -40,7 +40,7 @@ def _step_law_units(
     return {"eta_0": learning_rate * params**a * tokens**-b, "B_0": batch_size * tokens**-c}
 
 
-_STEP_LAW = "Step Law, Li et al. 2025, Eq. 1"
+_STEP_LAW = "Step Law, Li et al. 2025"
 _OF_THE_BEST = "that of the best run, give or take a factor of three"
 
 _STEP_LAW_SHAPES = {
@@ -61,7 +61,7 @@ LAWS = (
         terms=_step_law,
         latex=r"L = {E} + {A}\,N^{{-{alpha}}} + {B}\,D^{{-{beta}}} + {C}\,\ln^2(\eta/\eta^*) + {G}\,\ln^2(b/b^*),"
         r"\quad \eta^* = {eta_0}\,N^{{-{a}}} D^{{{b}}},\quad b^* = {B_0}\,D^{{{c}}}",
-        citation="Step Law, Li et al. 2025, arXiv:2503.04715, Eq. 1: the best rate and batch; the valley around them, "
+        citation="Step Law, Li et al. 2025, arXiv:2503.04715: the best rate and batch; the valley around them, "
         "quadratic in logarithms, is ours: they say that it is convex",
         units=_step_law_units,
     ),

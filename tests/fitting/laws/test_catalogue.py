@@ -151,8 +151,8 @@ def test_a_law_is_the_same_by_numpy_and_traced_by_jax(law):
     assert float(law.evaluate(theta, *inputs)) == pytest.approx(float(traced), rel=1e-13)
 
 
-def test_experts_are_equations_7_and_8_of_clark_et_al():
-    """With S-BASE's coefficients of their Table 3, in decimal logarithms, as they write it."""
+def test_experts_are_the_law_of_clark_et_al():
+    """With S-BASE's coefficients, in decimal logarithms, as they write it."""
     a, b, c, d, E_start, E_max = -0.082, -0.108, 0.009, 1.104, 1.847, 314.478
     for experts in (1, 8, 512):
         log_e = -np.log10(1 / (experts - 1 + 1 / (1 / E_start - 1 / E_max)) + 1 / E_max)
@@ -163,7 +163,7 @@ def test_experts_are_equations_7_and_8_of_clark_et_al():
 
 
 def test_the_joint_law_of_experts_is_that_of_ludziejewski_et_al():
-    """With the coefficients of their Table 3: E-hat saturates as Clark et al.'s does."""
+    """With their coefficients: E-hat saturates as Clark et al.'s does."""
     N, D, log_e = 1e9, 2e10, -np.log(1 / (7 + 1 / (1 / 2.0732 - 1 / 290.4521)) + 1 / 290.4521)
     size = 35.91 * np.exp(0.2285 * log_e) * N ** (-0.1889 - 0.0098 * log_e)
     data = 35.98 * np.exp(-0.5529 * log_e) * D ** (-0.1775 + 0.0259 * log_e)
