@@ -12,7 +12,10 @@ if typing.TYPE_CHECKING:
     import pandas as pd
 
 _SEEDS = 0.01  # by how much of the loss seeds of one size scatter, at most
-SIZE_COLUMNS = ("params", "tokens", "unique_tokens", "width", "depth", "weight_bits")
+SIZE_COLUMNS = (
+    *("params", "tokens", "unique_tokens", "tokens_before", "width", "depth", "weight_bits", "quantised_bits"),
+    *("params_active", "params_average", "params_non_vocab", "params_vocab", "experts", "streams"),
+)
 
 
 def counted(testbed: Testbed, params_column: str) -> Testbed:
@@ -71,9 +74,9 @@ def chosen(
     return rows, reasons
 
 
-def sizes(rows: "pd.DataFrame") -> "np.ndarray":
+def sizes(rows: "pd.DataFrame", inputs: Sequence[str] = ()) -> "np.ndarray":
     """Numbers that are equal for runs of one size, which differ in nothing but their seed, [N]."""
-    kinds = [name for name in ("corpus", *SIZE_COLUMNS) if name in rows]
+    kinds = [name for name in dict.fromkeys(("corpus", *SIZE_COLUMNS, *inputs)) if name in rows]
     return rows.groupby(kinds, dropna=False).ngroup().to_numpy()
 
 
@@ -88,15 +91,22 @@ def beaten(rows: "pd.DataFrame", column: str) -> dict[str, str]:
     return {run: by for run, by in zip(measured["run"], winner, strict=True) if run != by}
 
 
-def scattered(rows: "pd.DataFrame", column: str) -> str:
-    """What is to be said where runs of one size scatter by more than seeds do; nothing where they do not."""
-    size = rows.groupby(_nearly(rows))[column]
+def scattered(rows: "pd.DataFrame", column: str, inputs: Sequence[str]) -> str:
+    """What is to be said where runs of one size scatter by more than seeds do; nothing where they do not.
+
+    Args:
+      rows: the runs.
+      column: their loss.
+      inputs: what the law is of: runs that differ in it are not of one size.
+    """
+    size_N = _nearly(rows, inputs)
+    size = rows.groupby(size_N)[column]
     ratio = rows[column] / size.transform("mean") - 1
     freedom = len(rows) - size.ngroups
     if not freedom or float((ratio**2).sum()) / _SEEDS**2 <= _chi_square_999(freedom):
         return ""
     spread = size.max() / size.min() - 1
-    widest = rows[_nearly(rows) == spread.idxmax()].sort_values(column)["run"]
+    widest = rows[size_N == spread.idxmax()].sort_values(column)["run"]
     low, high = cut(repr(widest.iloc[0])), cut(repr(widest.iloc[-1]))
     scatter = math.sqrt((ratio**2).sum() / freedom)
     return (
@@ -111,7 +121,7 @@ def _chi_square_999(freedom: int) -> float:
     return freedom * (1 - 2 / (9 * freedom) + 3.09 * math.sqrt(2 / (9 * freedom))) ** 3
 
 
-def _nearly(rows: "pd.DataFrame") -> "np.ndarray":
+def _nearly(rows: "pd.DataFrame", inputs: Sequence[str] = ()) -> "np.ndarray":
     """As `sizes`, but with parameters and tokens within a hundredth of the next taken for the same, [N]."""
     import numpy as np
 
@@ -120,7 +130,7 @@ def _nearly(rows: "pd.DataFrame") -> "np.ndarray":
         log_sorted = np.log(np.sort(rows[name].to_numpy(float)))
         steps = np.concatenate([[0], np.cumsum(np.diff(log_sorted) > 0.01)])
         rounded[name] = steps[np.searchsorted(log_sorted, np.log(rows[name].to_numpy(float)))]
-    return sizes(rows.assign(**rounded))
+    return sizes(rows.assign(**rounded), inputs)
 
 
 def _refuse_twins(rows: "pd.DataFrame", targets: "pd.DataFrame", columns: Sequence[str]) -> None:

@@ -154,10 +154,10 @@ def fit(
     for suspicion in suspicions(testbed, loss_column, error_column):
         warnings.warn(suspicion, stacklevel=2)
     sha256, testbed = testbed.sha256, choice.counted(testbed, params_column)
-    loss_rows, loss_left_out = choice.chosen(testbed, select, (loss_column,), best_of_size)
-    if scattered := choice.scattered(loss_rows, loss_column):
-        warnings.warn(scattered, stacklevel=2)
     form = catalogue.LOSS_LAWS[law]
+    loss_rows, loss_left_out = choice.chosen(testbed, select, (loss_column,), best_of_size)
+    if scattered := choice.scattered(loss_rows, loss_column, form.inputs):
+        warnings.warn(scattered, stacklevel=2)
     how = _How(METHODS[method], loss_objective, level, seed, resamples, priors)
     loss_fit = _fit_loss(testbed, loss_rows, loss_column, form, how)
     error_fit, left_out = None, loss_left_out
@@ -200,6 +200,21 @@ def _refuse_unknown(what: str, name: str, known: Mapping[str, Law]) -> None:
         raise ValueError(f"{what} {name!r} is unknown; there are {', '.join(known)}")
 
 
+def _refuse_inputs(law: Law, rows: "pd.DataFrame") -> None:
+    of = f"law {law.name} is of {', '.join(law.inputs)}"
+    if missing := [name for name in law.inputs if name not in rows]:
+        others = ", ".join(name for name, other in catalogue.LOSS_LAWS.items() if set(other.inputs) <= set(rows))
+        raise ValueError(f"{of}: there is no column {', '.join(missing)}; those there are are enough for {others}")
+    for name in law.inputs:
+        values = rows[name].to_numpy(float)
+        if np.isnan(values).any():
+            raise ValueError(f"law {law.name} is of {name}, which {rows['run'][np.isnan(values)].iloc[0]} lacks")
+        bad, must = law.refuse(name, values)
+        if bad.any():
+            run = rows["run"][bad].iloc[0]
+            raise ValueError(f"law {law.name}: {name} of run {run!r} is {values[bad][0]:g}: it must be {must}")
+
+
 def _refuse_beyond_the_grid(law: Law | None, method: str) -> None:
     # The posterior is on a grid over a law's shapes: two fit, more do not, nor do shapes with units of their own.
     if law is not None and METHODS[method].posterior_exponents and (law.units or len(law.shapes) > 2):
@@ -219,12 +234,8 @@ class _How:
 
 
 def _fit_loss(testbed: Testbed, rows: "pd.DataFrame", column: str, law: Law, how: _How) -> LawFit:
-    if missing := [name for name in law.inputs if name not in rows]:
-        raise ValueError(f"law {law.name} is of {', '.join(law.inputs)}: there is no column {', '.join(missing)}")
+    _refuse_inputs(law, rows)
     x = tuple(rows[name].to_numpy(float) for name in law.inputs)
-    for name, values in zip(law.inputs, x, strict=True):
-        if not np.isfinite(values).all():
-            raise ValueError(f"law {law.name} is of {name}, which {rows['run'][~np.isfinite(values)].iloc[0]} lacks")
     if how.method.any_objective:
         fitted = _fit_best(law, column, rows, x, _stderr(testbed, rows, column), how)
     else:

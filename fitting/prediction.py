@@ -39,9 +39,9 @@ def predict(
       ValueError: a size that is not positive and finite, or one that the law needs and is not told, or is not of.
     """
     for name, value in (("params", params), ("tokens", tokens), *columns.items()):
-        signed = name in catalogue.named(law.loss.law).signed
-        if not (math.isfinite(value) and (value > 0 or signed)):
-            raise ValueError(f"{name} is {value}: it must be a {'finite' if signed else 'positive'} number")
+        bad, must = catalogue.named(law.loss.law).refuse(name, value)
+        if bad:
+            raise ValueError(f"{name} is {value}: it must be {must}")
     x = inputs(law, params, tokens, columns)
     loss = float(catalogue.named(law.loss.law).evaluate(tuple(law.loss.theta.values()), *x))
     loss_S, error_S = _draws(law, x)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fitting.laws.law import Law, shape_grid
+from fitting.laws.law import Law, shape_grid, shape_lattice
 from fitting.laws.objectives import OBJECTIVES, Objective
 from fitting.solution import BOUND, FLOOR, Solution
 
@@ -29,9 +29,10 @@ _WIDER = (1e-3, 1e-5, 1e-6, 1e-7)  # corners through which a tiny one is approac
 _FLAT = 1e-13  # of an objective: what its rounding hides
 _SAME_OPTIMUM = 1e-6  # relative difference of objectives
 _NODES = 4096  # of a grid of shapes, at most
+_FEWEST = 4  # along each shape: of fewer a grid is hardly more than its corners
 _RUNS = 8  # ladders are filled up to a multiple of so many runs, to share a compiled program
 # A small problem runs for milliseconds: compiling it is what takes time.
-_LARGE = 20_000  # runs times nodes times datasets
+_LARGE = 200_000  # runs times nodes times datasets
 _THOROUGH: dict[str, Any] = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
 _QUICK: dict[str, Any] = _THOROUGH | {"xla_backend_optimization_level": 0}
 _LANES = 128  # starts polished side by side: few enough to stay in cache, and the slowest holds up only these
@@ -72,7 +73,10 @@ def minimise(
         ranges_Qx2 = law.shape_ranges
         for q, name in enumerate(law.shapes):
             ranges_Qx2[q] = (hold[name],) * 2 if name in hold else ranges_Qx2[q]
-        nodes_GxQ = shape_grid(ranges_Qx2, nodes) if law.shapes else np.ones((1, 0))
+        if nodes < _FEWEST:
+            nodes_GxQ = shape_lattice(ranges_Qx2, _NODES)
+        else:
+            nodes_GxQ = shape_grid(ranges_Qx2, nodes) if law.shapes else np.ones((1, 0))
     nodes_GxQ = np.asarray(nodes_GxQ, float)
     y_BxN = np.asarray(y_BxN, float)
     runs = y_BxN.shape[-1]

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from fitting.laws.beliefs import CHINCHILLA, SCALE_ONLY, exponent
+from fitting.laws.beliefs import CHINCHILLA, EXPONENTS, SCALE_ONLY, exponent
 from fitting.laws.elementary import exp, log
 from fitting.laws.law import Law
+from fitting.laws.params_and_tokens import chinchilla
 
 
 def _width_depth(shape: Sequence[Any], width: Any, depth: Any, tokens: Any) -> Sequence[Any]:
@@ -26,5 +27,14 @@ LAWS = (
         terms=_width_depth,
         latex=r"L = {E} + {A}\,w^{{-{alpha}}} + {B}\,d^{{-{beta}}} + {C}\,D^{{-{zeta}}}",
         citation="Gemstones, McLeish et al. 2025, arXiv:2502.06857: width w, depth d; without a term in N",
+    ),
+    Law(
+        name="average_params",
+        inputs=("params_average", "tokens"),
+        linear=("E", "A", "B"),
+        shapes=EXPONENTS,
+        terms=chinchilla,
+        latex=r"L = {E} + {A}\,\bar{{N}}^{{-{alpha}}} + {B}\,D^{{-{beta}}}",
+        citation="Jin et al. 2025, arXiv:2501.12486: pruned while training, N averaged over its tokens",
     ),
 )

@@ -2,12 +2,27 @@
 
 from collections.abc import Mapping
 
-from fitting.laws import annealing, architecture, errors, params_and_tokens, precision, rays, repeated_data
+from fitting.laws import (
+    annealing,
+    architecture,
+    errors,
+    experts,
+    params_and_tokens,
+    precision,
+    rays,
+    repeated_data,
+    streams,
+    sweeps,
+    vocabulary,
+)
 from fitting.laws.law import Law
 
 LOSS_LAWS: Mapping[str, Law] = {
     law.name: law
-    for family in (params_and_tokens, rays, repeated_data, architecture, precision, annealing)
+    for family in (
+        *(params_and_tokens, rays, repeated_data, architecture, precision, annealing),
+        *(experts, vocabulary, sweeps, streams),
+    )
     for law in family.LAWS
 }
 ERROR_LAWS: Mapping[str, Law] = {law.name: law for law in errors.LAWS}

@@ -9,7 +9,10 @@ if typing.TYPE_CHECKING:
     from fitting.laws.law import Law
 
 _SYMBOLS = {
-    **{name: rf"\{name}" for name in ("eta", "gamma", "alpha", "beta", "zeta", "kappa")},
+    **{name: rf"\{name}" for name in ("eta", "gamma", "alpha", "beta", "delta", "zeta", "kappa", "omega")},
+    **{f"alpha_{i}": rf"\alpha_{i}" for i in (1, 2, 3)},
+    **{"gamma_D": r"\gamma_D", "gamma_N": r"\gamma_N", "eta_0": r"\eta_0"},
+    **{"E_start": r"E_{\mathrm{start}}", "E_max": r"E_{\mathrm{max}}"},
     **{"eps": r"\varepsilon", "alpha_N": r"\alpha_N", "alpha_D": r"\alpha_D", "R_N": "R_N^*", "R_D": "R_D^*"},
 }
 

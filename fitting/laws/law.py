@@ -43,6 +43,7 @@ class Law:
         law's y comes from it alone. For coefficients inside a power, whose size depends on the exponents'.
       ideal: points beyond the runs, (x, y), that the law's authors fit along with them.
       signed: inputs that may be zero or negative; the others are sizes.
+      least: the least that an input can be, where that is more than nothing: there is one expert at least.
     """
 
     name: str
@@ -55,11 +56,20 @@ class Law:
     units: Callable[..., Mapping[str, Any]] | None = None
     ideal: tuple[tuple[tuple[float, ...], float], ...] = ()
     signed: tuple[str, ...] = ()
+    least: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def parameters(self) -> tuple[str, ...]:
         """Names of all parameters in theta's order."""
         return (*self.linear, *self.shapes)
+
+    def refuse(self, name: str, values: Any) -> tuple[np.ndarray, str]:
+        """Which values an input cannot have, and what it must be."""
+        values, least = np.asarray(values, float), self.least.get(name, 0.0)
+        if name in self.signed:
+            return ~np.isfinite(values), "a finite number"
+        bad = ~np.isfinite(values) | (values <= 0) | (values < least)
+        return bad, f"at least {least:g}" if least else "a positive number"
 
     @property
     def shape_ranges(self) -> np.ndarray:
@@ -92,6 +102,19 @@ def shape_grid(ranges_Qx2: np.ndarray, nodes: int) -> np.ndarray:
     """Shapes spread evenly in their logarithms, `nodes` along each that has a range: [grid, Q]."""
     axes = [np.geomspace(low, high, nodes if low < high else 1) for low, high in ranges_Qx2]
     return np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")], -1)
+
+
+def shape_lattice(ranges_Qx2: np.ndarray, points: int) -> np.ndarray:
+    """Shapes spread evenly in their logarithms over all ranges at once, for more of them than a grid can hold: [G, Q].
+
+    The R sequence (Roberts 2018): multiples of the powers of a number that no fraction comes near, modulo one.
+    """
+    root = 2.0
+    for _ in range(64):
+        root = (1 + root) ** (1 / (len(ranges_Qx2) + 1))
+    share_GxQ = (0.5 + np.arange(1, points + 1)[:, None] * root ** -np.arange(1, len(ranges_Qx2) + 1)) % 1
+    low_Q, high_Q = np.log(ranges_Qx2).T
+    return np.exp(low_Q + share_GxQ * (high_Q - low_Q))
 
 
 def _doubles(values: Iterable[Any]) -> list[np.ndarray]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fitting.laws.beliefs import EXPONENTS
-from fitting.laws.elementary import expm1
+from fitting.laws.elementary import exp, expm1, log
 from fitting.laws.law import Law, Shape
 from fitting.laws.params_and_tokens import chinchilla
 
@@ -12,6 +12,12 @@ from fitting.laws.params_and_tokens import chinchilla
 def _precision(shape: Sequence[Any], params: Any, tokens: Any, weight_bits: Any) -> Sequence[Any]:
     alpha, beta, gamma = shape
     return chinchilla((alpha, beta), -params * expm1(-weight_bits / gamma), tokens)
+
+
+def _quantised(shape: Sequence[Any], params: Any, tokens: Any, quantised_bits: Any) -> Sequence[Any]:
+    alpha, beta, gamma_D, gamma_N, gamma = shape
+    harm = exp(gamma_D * log(tokens) - gamma_N * log(params) - quantised_bits / gamma)
+    return *chinchilla((alpha, beta), params, tokens), harm
 
 
 LAWS = (
@@ -26,5 +32,20 @@ LAWS = (
         terms=_precision,
         latex=r"L = {E} + {A}\,\left(N\,(1 - e^{{-P/{gamma}}})\right)^{{-{alpha}}} + {B}\,D^{{-{beta}}}",
         citation="Kumar et al. 2024, arXiv:2411.04330: P bits a weight while training",
+    ),
+    Law(
+        name="quantised",
+        inputs=("params", "tokens", "quantised_bits"),
+        linear=("E", "A", "B", "C"),
+        shapes={
+            **EXPONENTS,
+            "gamma_D": Shape(0.01, 3.0, 0.5, 0.5, "about 0.5 (Kumar et al. 2024)"),
+            "gamma_N": Shape(0.01, 3.0, 0.4, 0.5, "a little less than that of D (Kumar et al. 2024)"),
+            "gamma": Shape(0.05, 10.0, 0.59, 0.5, "0.59 bits (Kumar et al. 2024)"),
+        },
+        terms=_quantised,
+        latex=r"L = {E} + {A}\,N^{{-{alpha}}} + {B}\,D^{{-{beta}}} + "
+        r"{C}\,D^{{{gamma_D}}}\,N^{{-{gamma_N}}}\,e^{{-P/{gamma}}}",
+        citation="Kumar et al. 2024, arXiv:2411.04330: quantised to P bits a weight after training",
     ),
 )

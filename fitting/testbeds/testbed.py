@@ -22,7 +22,8 @@ TEXT_COLUMNS = ("run", "role", "corpus", "model", "quarantine")
 SIZE_COLUMNS = ("params", "params_non_embedding", "tokens", "token_multiplier", "flops")
 # What else a law may be a function of, and what the quality gates look at.
 SETTING_COLUMNS = (
-    *("unique_tokens", "width", "depth", "weight_bits", "lr_area", "lr_annealing"),
+    *("unique_tokens", "width", "depth", "weight_bits", "quantised_bits", "lr_area", "lr_annealing", "tokens_before"),
+    *("params_active", "params_average", "params_non_vocab", "params_vocab", "experts", "streams"),
     *("learning_rate", "batch_size", "warmup_steps", "steps", "tokens_seen"),
 )
 COLUMNS = ("run", "role", "corpus", "model", *SIZE_COLUMNS)
@@ -116,7 +117,7 @@ class Testbed:
       `corpus`; `model`.
     - `params` (N, embeddings counted), `params_non_embedding`, `tokens` (D), `token_multiplier` (M = D/N where absent),
       `flops` (C = 6ND where absent). Columns N and D are params and tokens where no column is named so.
-    - `unique_tokens`, `width`, `depth`, `weight_bits`, `lr_area`, `lr_annealing`: what some laws are functions of.
+    - `unique_tokens`, `width`, `experts` and so on: what some laws are functions of (`SETTING_COLUMNS`, docs/laws.md).
     - `learning_rate`, `batch_size`, `warmup_steps`, `steps`, `tokens_seen`: what the quality gates look at.
     - `loss/<set>` (nats a token), `bpb/<task>` (bits a byte), `error/<task or average>` (fractions, 0 to 1), and
       `loss_stderr/<set>` and so on, their sampling standard errors; an empty cell was not measured.

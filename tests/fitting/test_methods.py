@@ -10,6 +10,7 @@ import pytest
 import scipy.optimize
 
 import gadre2024
+from fitting import choice
 from fitting.laws import catalogue
 from fitting.methods import fit
 from fitting.prediction import predict
@@ -289,6 +290,40 @@ def test_a_law_of_more_than_sizes_needs_their_columns_and_predicts_with_them():
         assert prediction.loss == pytest.approx(prediction.measured_loss, rel=0.01)
     once = predict(fitted, 1e8, 1e10).loss
     assert once < predict(fitted, 1e8, 1e10, columns={"unique_tokens": 1e8}).loss
+
+
+def test_a_column_that_a_law_lacks_is_named_with_the_laws_there_are_columns_for():
+    with pytest.raises(ValueError) as refused:
+        fit(Testbed(_table()), loss="x", law="experts_joint", method="best")
+    assert "experts_joint is of params_active, tokens, experts: there is no column params_active, experts" in str(
+        refused.value
+    )
+    assert "chinchilla, " in str(refused.value) and "vocabulary" not in str(refused.value)
+
+
+def test_fewer_experts_than_one_are_refused_in_a_fit_and_in_a_prediction():
+    table = _table(multipliers=(5, 20, 80, 320))
+    rng = np.random.default_rng(0)
+    table = table.assign(experts=rng.choice([1.0, 4, 16, 64], len(table)), params_active=table["params"] / 3)
+    law = catalogue.LOSS_LAWS["experts_power"]
+    table["loss/x"] = law.evaluate((1.6, 42, 0.2, 0.07), table["params_active"], table["experts"])
+    fitted = fit(Testbed(table), loss="x", law="experts_power", method="best", resamples=20)
+    given = {"params_active": 1e8, "experts": 8.0}
+    assert predict(fitted, 1e9, 1e10, columns=given).loss == pytest.approx(1.6 + 42 * 1e8**-0.2 * 8**-0.07, rel=1e-4)
+    with pytest.raises(ValueError, match=r"experts is 0.5: it must be at least 1"):
+        predict(fitted, 1e9, 1e10, columns=given | {"experts": 0.5})
+    table.loc[0, "experts"] = 0
+    with pytest.raises(ValueError, match=f"experts of run '{table['run'][0]}' is 0: it must be at least 1"):
+        fit(Testbed(table), loss="x", law="experts_power", method="best")
+
+
+def test_a_sweep_is_one_by_a_law_of_sizes_and_none_by_a_law_of_what_is_swept():
+    table = pd.concat([_table().assign(learning_rate=rate, batch_size=64.0) for rate in (1e-3, 2e-3)])
+    table = table.assign(run=[f"run-{i}" for i in range(len(table))])
+    table["loss/x"] *= np.where(table["learning_rate"] > 1e-3, 1.1, 1.0)
+    rows = table[table["role"] == "rung"]
+    assert "scatter" in choice.scattered(rows, "loss/x", ("params", "tokens"))
+    assert choice.scattered(rows, "loss/x", catalogue.LOSS_LAWS["step_law"].inputs) == ""
 
 
 def test_n_can_be_counted_without_embeddings():

@@ -1,6 +1,7 @@
 """The laws say what the paper's equations say, at any size, and print themselves."""
 
 import dataclasses
+import pathlib
 
 import jax
 import numpy as np
@@ -140,12 +141,67 @@ def test_an_unknown_law_is_named_with_those_that_are_known():
 )
 def test_a_law_is_the_same_by_numpy_and_traced_by_jax(law):
     x = {"loss": 3.0, "lr_area": 4.0, "lr_annealing": 0.01, "weight_bits": 8.0, "unique_tokens": 1e9}
-    x |= {"params": 1e8, "tokens": 2e10, "width": 512.0, "depth": 12.0}
+    x |= {"params": 1e8, "tokens": 2e10, "width": 512.0, "depth": 12.0, "experts": 8.0, "streams": 4.0}
+    x |= {"params_active": 4e7, "params_average": 7e7, "params_non_vocab": 8e7, "params_vocab": 2e7}
+    x |= {"quantised_bits": 4.0, "tokens_before": 1e10, "learning_rate": 1e-3, "batch_size": 256.0}
     theta = [1.5] * len(law.linear) + [shape.median for shape in law.shapes.values()]
     inputs = [x[name] for name in law.inputs]
     with jax.enable_x64(True):
         traced = jax.jit(lambda theta, inputs: law.f(theta, *inputs))(theta, inputs)
     assert float(law.evaluate(theta, *inputs)) == pytest.approx(float(traced), rel=1e-13)
+
+
+def test_experts_are_the_law_of_clark_et_al():
+    """With S-BASE's coefficients, in decimal logarithms, as they write it."""
+    a, b, c, d, E_start, E_max = -0.082, -0.108, 0.009, 1.104, 1.847, 314.478
+    for experts in (1, 8, 512):
+        log_e = -np.log10(1 / (experts - 1 + 1 / (1 / E_start - 1 / E_max)) + 1 / E_max)
+        expected = 10 ** (a * np.log10(5e8) + b * log_e + c * np.log10(5e8) * log_e + d)
+        ours = catalogue.LOSS_LAWS["experts"].evaluate((10**d, -a, -b, c / np.log(10), E_start, E_max), 5e8, experts)
+        assert ours == pytest.approx(expected, rel=1e-12)
+    assert 10 ** (-np.log10(1 / (0 + 1 / (1 / E_start - 1 / E_max)) + 1 / E_max)) == pytest.approx(E_start)
+
+
+def test_the_joint_law_of_experts_is_that_of_ludziejewski_et_al():
+    """With their coefficients: E-hat saturates as Clark et al.'s does."""
+    N, D, log_e = 1e9, 2e10, -np.log(1 / (7 + 1 / (1 / 2.0732 - 1 / 290.4521)) + 1 / 290.4521)
+    size = 35.91 * np.exp(0.2285 * log_e) * N ** (-0.1889 - 0.0098 * log_e)
+    data = 35.98 * np.exp(-0.5529 * log_e) * D ** (-0.1775 + 0.0259 * log_e)
+    theta = (1.3637, 35.91, 35.98, 0.1889, 0.1775, 0.2285, 0.0098, 0.5529, 0.0259, 2.0732, 290.4521)
+    ours = catalogue.LOSS_LAWS["experts_joint"].evaluate(theta, N, D, 8.0)
+    assert ours == pytest.approx(1.3637 + size + data, rel=1e-12)
+
+
+def test_parallel_streams_are_as_many_more_parameters_as_chen_et_al_say():
+    """Their fit to the Pile: A = 1.35e8, k = 0.345, alpha = 0.224, E = 1.377."""
+    expected = (1.353353e8 / (1.6e9 * (0.344689 * np.log(4) + 1))) ** 0.223649 + 1.376680
+    theta = (1.376680, 1.353353e8**0.223649, 0.223649, 0.344689)
+    assert catalogue.LOSS_LAWS["parallel_streams"].evaluate(theta, 1.6e9, 4) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_swept_run_is_best_at_the_rate_and_batch_of_step_law():
+    law, N, D = catalogue.LOSS_LAWS["step_law"], 1e9, 1e11
+    theta = (1.8, 480, 2100, 0.02, 0.01, 0.35, 0.37, 1.79, 0.713, 0.307, 0.58, 0.571)
+    rate, batch = 1.79 * N**-0.713 * D**0.307, 0.58 * D**0.571
+    best = law.evaluate(theta, N, D, rate, batch)
+    assert best == pytest.approx(float(catalogue.LOSS_LAWS["chinchilla"].evaluate(theta[:3] + theta[5:7], N, D)))
+    assert law.evaluate(theta, N, D, rate * np.e, batch / np.e**2) == pytest.approx(float(best) + 0.02 + 0.04)
+    moved = catalogue.LOSS_LAWS["rate_and_batch"]
+    still = moved.evaluate((*theta, 0.0, 0.0), N, D, 1e-3, 1e6)
+    assert still == pytest.approx(float(law.evaluate(theta, N, D, 1e-3, 1e6)), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "law, name, values, bad",
+    [
+        ("experts", "experts", [1, 8, 0.5, np.nan, -1], [False, False, True, True, True]),
+        ("parallel_streams", "streams", [1, 0], [False, True]),
+        ("chinchilla", "tokens", [1e9, 0, -1, np.inf], [False, True, True, True]),
+        ("annealing", "lr_annealing", [0, -1, np.inf], [False, False, True]),
+    ],
+)
+def test_a_law_knows_what_its_inputs_can_be(law, name, values, bad):
+    assert catalogue.LOSS_LAWS[law].refuse(name, values)[0].tolist() == bad
 
 
 def test_laws_along_a_ray_are_chinchilla_along_it():
@@ -161,3 +217,14 @@ def test_laws_along_a_ray_are_chinchilla_along_it():
     )
     at_one_n = catalogue.LOSS_LAWS["chinchilla"].evaluate((E, A, B, alpha, 0.3), 1e9, params)
     assert catalogue.LOSS_LAWS["tokens_only"].evaluate((E + A * 1e9**-alpha, B, 0.3), params) == pytest.approx(at_one_n)
+
+
+def test_every_law_is_on_the_page_that_readers_choose_from():
+    page = (pathlib.Path(__file__).parents[3] / "docs" / "laws.md").read_text()
+    known = {**catalogue.LOSS_LAWS, **catalogue.ERROR_LAWS}
+    assert [name for name in known if f"`{name}`" not in page] == []
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| `")]
+    for name, law in catalogue.LOSS_LAWS.items():
+        (row,) = (row for row in rows if f"`{name}`" in row[0])
+        assert set(row[1].replace(" or ", ", ").split(", ")) >= set(law.inputs), name
+        assert ("*" in row[0]) == (len(law.shapes) <= 2 and not law.units), name

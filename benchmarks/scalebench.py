@@ -1,0 +1,149 @@
+"""How well do the laws foretell the dear regions that ScaleBench holds out, of kinds of law that are not of N and D?
+
+    python benchmarks/scalebench.py FOLDER   # 2 minutes of two cores; progress on stderr
+
+FOLDER has <task>.train.parquet and <task>.test.parquet of Li et al. 2026 (arXiv:2604.22753, github.com/PlanarG/
+active-sl). Of each task every law of `fitting.laws` whose inputs are its columns is fitted as `ladder fit --method
+best` does, to each group alone: to the cheaper four fifths of the pool, by which the law is chosen that misses the
+dearest fifth least (root mean square of the logarithm), then to the whole pool. The region held out chooses nothing.
+
+Not all of it is blind: while the laws of experts and of swept runs were written, their R² on these regions was seen.
+`experts_power` and `rate_and_batch` are there because of what was seen.
+
+What is not in the tables is what their authors say of them: tokens are characters times the tokens a character that
+Tao et al. 2024 measured of a vocabulary, and vocabulary parameters the vocabulary times their models' widths. Their
+loss, less a unigram model's, is negative: it has 6 added. Mixtures of domains are left out: no law of ours is of them.
+
+Prints one JSON line: by task, the law chosen, R² on the region held out clipped to [-1, 1], predictions of all groups
+together; `all`, the mean R² of the benchmark's laws fitted to the whole pool, as its authors print it; the share of the
+region that the nominal 80 % intervals of the bootstrap cover; and the R² of every other law, for comparison.
+"""
+
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from fitting import best
+from fitting.laws import catalogue
+from fitting.laws.law import Law
+from fitting.laws.objectives import OBJECTIVES
+
+ALL = {
+    "lr_bsz": 0.04,
+    "vocab": 0.93,
+    "parallel": 0.99,
+    "moe": 0.81,
+    "data_constrained": 0.79,
+    "sparsity": 0.37,
+    "farseer": 0.91,
+}
+_RENAMED = {
+    "lr_bsz": {"lr": "learning_rate", "bsz": "batch_size", "data_size": "tokens", "non_embedding_param_size": "params"},
+    "parallel": {"num_params": "params", "parallel_size": "streams"},
+    "moe": {"num_experts": "experts", "dense_parameter_count": "params_active"},
+    "farseer": {"N": "params", "D": "tokens"},
+}
+_LOSSES = {"lr_bsz": "lm_loss", "vocab": "unigram_normalized_loss", "moe": "loss_validation"}
+_WIDTHS = ((5e7, 512), (2e8, 768), (5e8, 1024), (1e9, 1536), (2e9, 2048))  # of Tao et al.'s models of at most so many
+_CHEAPER = 0.8
+_LEVEL, _RESAMPLES = 0.8, 100
+
+
+def main() -> None:
+    """Fits and scores every task."""
+    folder = pathlib.Path(sys.argv[1])
+    print(json.dumps({"scalebench": [scored(folder, task) for task in ALL]}))
+
+
+def scored(folder: pathlib.Path, task: str) -> dict[str, object]:
+    """What one task gives."""
+    started = time.perf_counter()
+    pool, region = (_read(folder / f"{task}.{half}.parquet", task) for half in ("train", "test"))
+    rank = pool.groupby("group")["cost"].rank(pct=True, method="first")
+    cheap, dear = pool[rank <= _CHEAPER], pool[rank > _CHEAPER]
+    laws = [law for law in catalogue.LOSS_LAWS.values() if set(law.inputs) <= set(pool)]
+    miss = {law.name: float(np.sqrt(np.mean(np.log(_foretold(law, cheap, dear) / dear["loss"]) ** 2))) for law in laws}
+    r2 = {law.name: _r2(region["loss"], _foretold(law, pool, region)) for law in laws}
+    chosen = min(miss, key=miss.__getitem__)
+    low_N, high_N = _intervals(catalogue.LOSS_LAWS[chosen], pool, region)
+    print(f"{task}: {chosen}, R² {r2[chosen]:.3f}, {time.perf_counter() - started:.0f} s", file=sys.stderr)
+    return {
+        "task": task,
+        "runs": len(pool),
+        "held_out": len(region),
+        "law": chosen,
+        "r2": round(r2.pop(chosen), 3),
+        "all": ALL[task],
+        "covered": round(float(np.mean((low_N <= region["loss"]) & (region["loss"] <= high_N))), 3),
+        "others": {name: round(value, 3) for name, value in r2.items()},
+    }
+
+
+def _read(path: pathlib.Path, task: str) -> pd.DataFrame:
+    """A table by our columns' names, with `loss`, `group`, and `cost` as the benchmark counts it."""
+    table = pd.read_parquet(path).rename(columns={_LOSSES.get(task, "loss"): "loss", **_RENAMED.get(task, {})})
+    if task == "vocab":
+        log_V = np.log(table["vocab_size"])
+        width = np.array([next(d for most, d in _WIDTHS if n <= most) for n in table["non_vocab_parameters"]])
+        table["loss"] += 6.0
+        table["params_non_vocab"] = table["non_vocab_parameters"]
+        table["params_vocab"] = table["vocab_size"] * width
+        table["tokens"] = table["num_characters"] * (0.00639222 * log_V**2 - 0.15811069 * log_V + 1.20470122)
+        return table.assign(cost=table["non_vocab_parameters"] * table["num_characters"])
+    if task == "sparsity":
+        table["params_active"] = 1e9 * table["N_active"]
+        table["params"] = table["P"] * table["params_active"]
+        return table.assign(cost=table["N_dense"] * table["D1"] + table["N_active"] * table["D2"])
+    costs = {"moe": ("params_active", "experts"), "parallel": ("params",)}
+    return table.assign(cost=table[list(costs.get(task, ("params", "tokens")))].prod(axis=1))
+
+
+def _foretold(law: Law, known: pd.DataFrame, asked: pd.DataFrame) -> np.ndarray:
+    """What a law that is fitted to the runs known gives for those asked about, a group at a time."""
+    foretold = pd.Series(np.nan, asked.index)
+    for group, rows in asked.groupby("group"):
+        found = _fitted(law, known[known["group"] == group], 0)
+        foretold[rows.index] = law.evaluate(found.solution.theta_BxP[0], *_inputs(law, rows))
+    return foretold.to_numpy()
+
+
+def _intervals(law: Law, known: pd.DataFrame, asked: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Of what a run asked about would measure: the parameters' bootstrap, and the runs' own scatter."""
+    low, high = pd.Series(np.nan, asked.index), pd.Series(np.nan, asked.index)
+    for group, rows in asked.groupby("group"):
+        found = _fitted(law, known[known["group"] == group], _RESAMPLES)
+        loss_SxN = law.evaluate(found.theta_SxP.T[:, :, None], *_inputs(law, rows))
+        loss_SxN = loss_SxN * (1 + found.noise * np.random.default_rng(0).standard_normal(loss_SxN.shape))
+        low[rows.index], high[rows.index] = np.quantile(loss_SxN, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2], axis=0)
+    return low, high
+
+
+def _fitted(law: Law, known: pd.DataFrame, draws: int) -> best.Best:
+    y_N = known["loss"].to_numpy(float)
+    return best.fit(
+        law,
+        _inputs(law, known),
+        y_N,
+        np.full(len(y_N), np.nan),
+        OBJECTIVES["log_huber"],
+        run_N=known.index.astype(str),
+        draws=draws,
+    )
+
+
+def _inputs(law: Law, table: Mapping[str, pd.Series]) -> list[np.ndarray]:
+    return [table[name].to_numpy(float) for name in law.inputs]
+
+
+def _r2(measured: pd.Series, foretold: np.ndarray) -> float:
+    """As the benchmark has it, clipped to [-1, 1]."""
+    return float(np.clip(1 - np.sum((measured - foretold) ** 2) / np.sum((measured - measured.mean()) ** 2), -1, 1))
+
+
+if __name__ == "__main__":
+    main()

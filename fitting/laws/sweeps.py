@@ -1,0 +1,84 @@
+"""Loss laws of how a run is trained: its learning rate and its batch."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fitting.laws.beliefs import EXPONENTS
+from fitting.laws.elementary import exp, log
+from fitting.laws.law import Law, Shape
+from fitting.laws.params_and_tokens import chinchilla
+
+
+def _step_law(shape: Sequence[Any], params: Any, tokens: Any, learning_rate: Any, batch_size: Any) -> Sequence[Any]:
+    alpha, beta, eta_0, a, b, B_0, c = shape
+    log_rate = log(learning_rate) - log(eta_0) + a * log(params) - b * log(tokens)
+    log_batch = log(batch_size) - log(B_0) - c * log(tokens)
+    return *chinchilla((alpha, beta), params, tokens), log_rate**2, log_batch**2
+
+
+def _rate_and_batch(
+    shape: Sequence[Any], params: Any, tokens: Any, learning_rate: Any, batch_size: Any
+) -> Sequence[Any]:
+    alpha, beta, eta_0, a, b, B_0, c, k, w = shape
+    moved = learning_rate * exp(-k * log(batch_size))
+    *size, rate, batch = _step_law((alpha, beta, eta_0, a, b, B_0, c), params, tokens, moved, batch_size)
+    flatter = exp(-w * log(tokens))
+    return *size, rate * flatter, batch * flatter
+
+
+def _rate_and_batch_units(
+    shape: Sequence[Any], loss: Any, params: Any, tokens: Any, learning_rate: Any, batch_size: Any
+) -> Mapping[str, Any]:
+    *step_law, k, _ = shape
+    return _step_law_units(step_law, loss, params, tokens, learning_rate * batch_size**-k, batch_size)
+
+
+def _step_law_units(
+    shape: Sequence[Any], loss: Any, params: Any, tokens: Any, learning_rate: Any, batch_size: Any
+) -> Mapping[str, Any]:
+    _, _, _, a, b, _, c = shape
+    return {"eta_0": learning_rate * params**a * tokens**-b, "B_0": batch_size * tokens**-c}
+
+
+_STEP_LAW = "Step Law, Li et al. 2025"
+_OF_THE_BEST = "that of the best run, give or take a factor of three"
+
+_STEP_LAW_SHAPES = {
+    **EXPONENTS,
+    "eta_0": Shape(0.05, 20.0, 1.0, 1.0, _OF_THE_BEST),
+    "a": Shape(0.01, 2.0, 0.713, 0.5, _STEP_LAW),
+    "b": Shape(0.01, 2.0, 0.307, 0.5, _STEP_LAW),
+    "B_0": Shape(0.05, 20.0, 1.0, 1.0, _OF_THE_BEST),
+    "c": Shape(0.01, 2.0, 0.571, 0.5, _STEP_LAW),
+}
+
+LAWS = (
+    Law(
+        name="step_law",
+        inputs=("params", "tokens", "learning_rate", "batch_size"),
+        linear=("E", "A", "B", "C", "G"),
+        shapes=_STEP_LAW_SHAPES,
+        terms=_step_law,
+        latex=r"L = {E} + {A}\,N^{{-{alpha}}} + {B}\,D^{{-{beta}}} + {C}\,\ln^2(\eta/\eta^*) + {G}\,\ln^2(b/b^*),"
+        r"\quad \eta^* = {eta_0}\,N^{{-{a}}} D^{{{b}}},\quad b^* = {B_0}\,D^{{{c}}}",
+        citation="Step Law, Li et al. 2025, arXiv:2503.04715: the best rate and batch; the valley around them, "
+        "quadratic in logarithms, is ours: they say that it is convex",
+        units=_step_law_units,
+    ),
+    Law(
+        name="rate_and_batch",
+        inputs=("params", "tokens", "learning_rate", "batch_size"),
+        linear=("E", "A", "B", "C", "G"),
+        shapes={
+            **_STEP_LAW_SHAPES,
+            "k": Shape(0.01, 2.0, 0.5, 0.7, "the root of the batch (Malladi et al. 2022), or less"),
+            "w": Shape(0.01, 2.0, 0.2, 1.0, "about that of the loss: what can be gained shrinks with D"),
+        },
+        terms=_rate_and_batch,
+        latex=r"L = {E} + {A}\,N^{{-{alpha}}} + {B}\,D^{{-{beta}}} + \left({C}\,\ln^2(\eta/\eta^*) + "
+        r"{G}\,\ln^2(b/b^*)\right) D^{{-{w}}},\quad \eta^* = {eta_0}\,N^{{-{a}}} D^{{{b}}} b^{{{k}}},"
+        r"\quad b^* = {B_0}\,D^{{{c}}}",
+        citation="as step_law, and ours: the best rate moves with the batch, and valleys flatten with D",
+        units=_rate_and_batch_units,
+    ),
+)
