@@ -10,7 +10,14 @@ if typing.TYPE_CHECKING:
 
 _SYMBOLS = {
     **{name: rf"\{name}" for name in ("eta", "gamma", "alpha", "beta", "zeta", "kappa")},
-    **{"eps": r"\varepsilon", "alpha_N": r"\alpha_N", "alpha_D": r"\alpha_D", "R_N": "R_N^*", "R_D": "R_D^*"},
+    **{
+        "eps": r"\varepsilon",
+        "alpha_N": r"\alpha_N",
+        "alpha_D": r"\alpha_D",
+        "R_N": "R_N^*",
+        "R_D": "R_D^*",
+        "M_opt": r"M^*",
+    },
 }
 
 
