@@ -29,10 +29,16 @@ if typing.TYPE_CHECKING:
 
 _STEPS = 3
 
-_SOURCE = "python -m fitting.priors, on the testbeds of Gadre 2024, Bhagia 2024, Hoffmann 2022 and Muennighoff 2023"
+_SOURCE = (
+    "python -m fitting.priors, on the testbeds of Gadre 2024, Bhagia 2024, Hoffmann 2022, Muennighoff 2023, "
+    "Porian 2024, Gemstones, Marin, Farseer and Step Law 2025"
+)
 PUBLISHED: Mapping[str, Prior] = {
-    "over_training": Prior(shapes={"eta": (0.152, 0.167)}, source=_SOURCE),
-    "exponential_decay": Prior(shapes={"gamma": (0.875, 0.289)}, source=_SOURCE),
+    "coupled_tied": Prior(
+        shapes={"alpha": (0.238, 0.298), "kappa": (0.391, 0.260), "M_opt": (24.0, 0.456)}, source=_SOURCE
+    ),
+    "over_training": Prior(shapes={"eta": (0.146, 0.270)}, source=_SOURCE),
+    "exponential_decay": Prior(shapes={"gamma": (1.267, 0.354)}, source=_SOURCE),
 }
 
 

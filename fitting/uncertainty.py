@@ -11,15 +11,16 @@ and noise, weighted by the marginal likelihood and the prior:
   way at one standard deviation. With one degree of freedom the runs alone could not bound it.
 - Misfit: some of that is the law not being quite right. It is a smooth function of size, a Gaussian process in log N
   and log D (Matérn 3/2: Rasmussen & Williams 2006, Eq. 4.17): runs within `REACH` of each other share it, so many runs
-  close together tell hardly more than one, and what lies far off is its own. The rest, of seeds and imperfect tuning,
-  is each run's own. Any share of the variance is as likely beforehand.
+  close together tell hardly more than one, and what lies far off is its own; a tenth of its variance is not smooth, and
+  shared by seeds of one size alone. The rest of the noise, of seeds and imperfect tuning, is each run's own. Any share
+  of the variance is as likely beforehand.
 - Growth: that is the noise at the lowest loss. At a loss r times as high it is r to some power more, because a law is
   least right where it is furthest from what it is to predict. Each of `GROWTHS` is as likely beforehand.
 - Linear parameters: flat over each term's value at the best run, and positive.
 
-`NOISE`, its width, `REACH`, `GROWTHS` and the kernel were chosen looking at how held-out targets of published testbeds
-were predicted and covered: there coverage is calibrated, not a test. The shapes of `fitting.priors` are learned by rule, and scored on
-testbeds they were not learned from.
+`NOISE`, its width, `REACH`, `SMOOTH`, `GROWTHS` and the kernel were chosen looking at how held-out targets of published testbeds
+were predicted and covered: there coverage is calibrated, not a test. The shapes of `fitting.priors` are learned by
+rule, and scored on testbeds they were not learned from.
 """
 
 import dataclasses
@@ -33,9 +34,10 @@ from fitting.laws.law import Law, shape_grid
 NOISE = 0.01
 NOISE_LOG_SD = 0.7
 REACH = 2.0  # e-folds of N or of D over which misfits are alike
+SMOOTH = 0.9  # the share of the misfit's variance that reaches beyond runs of the very same size
 GROWTHS = (0.0, 1.5, 3.0, 4.5, 6.0)
 _NOISE = np.geomspace(1e-6, 0.3, 60)
-_MISFITS = (np.arange(5) + 0.5) / 5
+_MISFITS = np.array([0.1, 0.3, 0.5, 0.7, 0.9, 0.999])
 _POOL = 20_000
 _FARTHEST = 6  # standard deviations from a shape's median that the grid begins with
 
@@ -77,16 +79,20 @@ class Noise:
     ) -> "Noise":
         """Of runs that measured y at a loss, where noise grows with that to a power and may be relative to y."""
         apart_NxN = np.square(log_size_NxF[:, None] - log_size_NxF).sum(-1)
-        same_NxN = (apart_NxN == 0) / (apart_NxN == 0).sum(1)
-        mean_y_N, mean_loss_N = same_NxN @ y_N, same_NxN @ loss_N  # seeds of a size have one scale
+        same_NxN = apart_NxN == 0
+        mean_y_N, mean_loss_N = (
+            same_NxN @ v_N / same_NxN.sum(1) for v_N in (y_N, loss_N)
+        )  # seeds of a size have one scale
         lowest_loss = float(mean_loss_N.min())
         distance_NxN = np.sqrt(3 * apart_NxN) / REACH
         scale_N = (mean_loss_N / lowest_loss) ** growth * (mean_y_N if relative else 1.0)
-        return cls(scale_N, (1 + distance_NxN) * np.exp(-distance_NxN), lowest_loss, growth)
+        alike_NxN = SMOOTH * (1 + distance_NxN) * np.exp(-distance_NxN) + (1 - SMOOTH) * same_NxN
+        return cls(scale_N, alike_NxN, lowest_loss, growth)
 
     def whiten_NxN(self, misfit: float) -> np.ndarray:
         """What the runs' noise is multiplied by to be independent and of one size; `misfit` is a share of variance."""
-        correlation_NxN = misfit * self.alike_NxN + (1 - misfit) * np.eye(len(self.scale_N))
+        own = max(1 - misfit, 1e-9)  # seeds that share all would be one run
+        correlation_NxN = misfit * self.alike_NxN + own * np.eye(len(self.scale_N))
         return np.linalg.inv(np.linalg.cholesky(correlation_NxN)) / self.scale_N
 
 
@@ -140,7 +146,7 @@ def posterior(
     loss_N = x[law.inputs.index("loss")] if "loss" in law.inputs else y_N
     runs_R = [Noise.of(y_N, loss_N, log_size_NxF, growth, relative) for growth in prior.growths]
     ranges_Qx2 = _believable(law, prior)
-    nodes = min(200, round(4000 ** (1 / len(law.shapes))))
+    nodes = min(200, round(2200 ** (1 / len(law.shapes))))
     log_prior_K = -((np.log(_NOISE / noise) / NOISE_LOG_SD) ** 2) / 2
     for _ in range(3):  # the grid closes in on where the posterior is
         shape_GxQ = shape_grid(ranges_Qx2, nodes)

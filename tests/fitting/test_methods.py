@@ -125,7 +125,7 @@ def test_default_method_lands_closer_to_the_held_out_runs_than_the_papers():
 
 
 def test_default_method_recovers_the_law_from_runs_without_noise():
-    law = fit(Testbed(_table(multipliers=(20, 80, 320))), loss="x", error="average")
+    law = fit(Testbed(_table(multipliers=(20, 80, 320))), loss="x", error="average", law="over_training")
     for prediction in law.predictions:
         assert prediction.loss == pytest.approx(prediction.measured_loss, rel=1e-3)
         assert prediction.error == pytest.approx(prediction.measured_error, abs=1e-3)
@@ -139,7 +139,7 @@ def test_paper_method_recovers_the_law_from_runs_without_noise():
 
 
 def test_intervals_hold_the_fit_and_draws_are_joint():
-    law = fit(Testbed(_table(0.005)), loss="x", error="average")
+    law = fit(Testbed(_table(0.005)), loss="x", error="average", law="over_training")
     for part in (law.loss, law.error):
         draws_SxP = np.array(part.theta_draws)
         assert draws_SxP.shape == (1000, len(part.theta)) and (draws_SxP > 0).all()
@@ -219,13 +219,16 @@ def test_error_law_has_its_own_rows_and_records_the_loss_it_was_given():
         ({"loss": "x", "select": "params > 0"}, "takes in the target n500m-m20, n100m-m320"),
         (
             {"loss": "x", "select": "role == 'rung' and params < 3e7 and token_multiplier < 100"},
-            "3 runs cannot fit the 4",
+            "3 runs cannot fit the 5",
         ),
         (
             {"loss": "x", "error": "average", "select_error": "role == 'rung' and params > 3e7"},
             "2 runs cannot fit the 3",
         ),
-        ({"loss": "x", "select": "role == 'rung' and token_multiplier == 20"}, "cannot tell the parameters"),
+        (
+            {"loss": "x", "select": "role == 'rung' and token_multiplier == 20", "law": "over_training"},
+            "cannot tell the parameters",
+        ),
     ],
 )
 def test_what_cannot_be_fitted_is_refused(arguments, message):
@@ -248,7 +251,7 @@ def test_runs_of_one_size_cannot_tell_the_parameters_apart():
         {"run": list("abcd"), "params": 1e7, "tokens": [1e8, 2e8, 4e8, 8e8], "loss/x": [4, 3.5, 3.2, 3.0]}
     )
     with pytest.raises(ValueError, match="add runs of other sizes and token multipliers"):
-        fit(Testbed(table), loss="x")
+        fit(Testbed(table), loss="x", law="over_training")
 
 
 def test_repeats_of_the_same_run_do_not_count_as_different_runs():
