@@ -18,9 +18,9 @@ and noise, weighted by the marginal likelihood and the prior:
   least right where it is furthest from what it is to predict. Each of `GROWTHS` is as likely beforehand.
 - Linear parameters: flat over each term's value at the best run, and positive.
 
-`NOISE`, its width, `REACH`, `SMOOTH`, `GROWTHS` and the kernel were chosen looking at how held-out targets of published testbeds
-were predicted and covered: there coverage is calibrated, not a test. The shapes of `fitting.priors` are learned by
-rule, and scored on testbeds they were not learned from.
+`NOISE`, its width, `REACH`, `SMOOTH`, `GROWTHS` and the kernel were chosen looking at how held-out targets of published
+testbeds were predicted and covered: there coverage is calibrated, not a test. The shapes of `fitting.priors` are
+learned by rule, and scored on testbeds they were not learned from.
 """
 
 import dataclasses
@@ -80,9 +80,8 @@ class Noise:
         """Of runs that measured y at a loss, where noise grows with that to a power and may be relative to y."""
         apart_NxN = np.square(log_size_NxF[:, None] - log_size_NxF).sum(-1)
         same_NxN = apart_NxN == 0
-        mean_y_N, mean_loss_N = (
-            same_NxN @ v_N / same_NxN.sum(1) for v_N in (y_N, loss_N)
-        )  # seeds of a size have one scale
+        # Seeds of a size have one scale.
+        mean_y_N, mean_loss_N = (same_NxN @ v_N / same_NxN.sum(1) for v_N in (y_N, loss_N))
         lowest_loss = float(mean_loss_N.min())
         distance_NxN = np.sqrt(3 * apart_NxN) / REACH
         scale_N = (mean_loss_N / lowest_loss) ** growth * (mean_y_N if relative else 1.0)

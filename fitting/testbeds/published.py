@@ -34,7 +34,7 @@ OLMO_RUNGS = [f"{size}-{multiple}xC" for size in ("190M", "370M", "760M", "1B") 
 RUNGS = "role == 'rung'"
 FEW = f"{RUNGS} and few == 1"
 # No method was made on these; tables of one testbed, and the losses measured of its runs.
-UNSEEN = {
+UNSEEN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "farseer": {"farseer": ("bpb/val",)},
     "gemstones": {"gemstones": ("loss/fineweb_edu", "loss/dclm")},
     "porian": {
