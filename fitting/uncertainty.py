@@ -37,7 +37,7 @@ REACH = 2.0  # e-folds of N or of D over which misfits are alike
 SMOOTH = 0.9  # the share of the misfit's variance that reaches beyond runs of the very same size
 GROWTHS = (0.0, 1.5, 3.0, 4.5, 6.0)
 _NOISE = np.geomspace(1e-6, 0.3, 60)
-_MISFITS = np.array([0.1, 0.3, 0.5, 0.7, 0.9, 0.999])
+_MISFITS = np.array([0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 0.9999])
 _POOL = 20_000
 _FARTHEST = 6  # standard deviations from a shape's median that the grid begins with
 

@@ -119,7 +119,7 @@ def test_posterior_agrees_with_markov_chain_monte_carlo():
     best = loss.argmin()
     at_Nx2 = np.log([params, tokens]).T
     runs = uncertainty.Noise.of(loss, loss, at_Nx2, 0.0, False)
-    white_MxNxN = np.array([runs.whiten_NxN(misfit) for misfit in (0.1, 0.3, 0.5, 0.7, 0.9, 0.999)])
+    white_MxNxN = np.array([runs.whiten_NxN(misfit) for misfit in uncertainty._MISFITS])
     log_volume_M = np.linalg.slogdet(white_MxNxN)[1]
 
     def log_density(z):
