@@ -342,7 +342,7 @@ def _sweep() -> pd.DataFrame:
 
 
 def test_the_best_run_of_each_size_is_fitted_and_scored_and_the_others_say_which_it_is():
-    law = fit(Testbed(_sweep()), loss="x", error="average", best_of_size=True)
+    law = fit(Testbed(_sweep()), loss="x", error="average", best_of_size=True, law="over_training")
     assert [point.run for point in law.loss.points] == [f"n{n / 1e6:g}m-m{m}-lr1" for n, m in RUNGS]
     assert [point.run for point in law.error.points] == [point.run for point in law.loss.points]
     assert [p.run for p in law.predictions] == ["n500m-m20-lr1", "n100m-m320-lr1"]
@@ -385,7 +385,9 @@ def test_a_ladder_of_one_ray_is_refused_with_the_law_along_it_and_fitted_by_that
     columns = {"run": [f"r{i}" for i in range(7)], "role": ["rung"] * 6 + ["target"], "loss/x": loss}
     testbed = Testbed(pd.DataFrame(columns | {"params": params, "tokens": tokens(params)}))
     with pytest.raises(ValueError, match=rf"all runs have {re.escape(shared)}, along which --law {law} can be fitted"):
-        fit(testbed, loss="x")
+        fit(testbed, loss="x", law="over_training")
+    low, high = fit(testbed, loss="x").predictions[0].loss_interval  # what size and data trade for is believed
+    assert low < loss[-1] < high
     for method in ("default", "best"):
         prediction = fit(testbed, loss="x", law=law, method=method, resamples=20).predictions[0]
         assert prediction.loss == pytest.approx(loss[-1], rel=0.02)
