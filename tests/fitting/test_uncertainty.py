@@ -262,14 +262,17 @@ def assert_calibrated(runs, ladders, within=0.05):
         noise = uncertainty.NOISE * np.exp(uncertainty.NOISE_LOG_SD * rng.standard_normal())
         log_size = np.log([params, tokens]).T
         # Of the family, not of the misfit's exact size: the target's noise is that of the lowest loss.
-        runs_off = uncertainty.Noise.of(loss, loss, log_size, rng.choice(uncertainty.GROWTHS[:3]), True)
+        runs_off = uncertainty.Noise.of(loss, loss, log_size, rng.choice(uncertainty.GROWTHS[:2]), True)
         scale = runs_off.scale_N / runs_off.scale_N[-1] * loss[-1]
         root = np.linalg.inv(runs_off.whiten_NxN(rng.uniform(0, 0.9)) * runs_off.scale_N)
         measured = loss + noise * scale * (root @ rng.standard_normal(runs + 1))
+        if (measured < 0.5 * loss).any():
+            continue  # noise beyond what a team would fit
         table = {"run": [f"r{i}" for i in range(runs)], "params": params[:-1], "tokens": tokens[:-1]}
         fitted = fit(Testbed(pd.DataFrame({**table, "loss/x": measured[:-1]})), loss="x", level=0.8)
         for level in (0.8, 0.95):
             low, high = predict(dataclasses.replace(fitted, level=level), params[-1], tokens[-1]).loss_interval
             covered.append(low <= measured[-1] <= high)
+    assert len(covered) > 1.8 * ladders
     share_80, share_95 = np.mean(np.reshape(covered, (-1, 2)), 0)
     assert share_80 >= 0.8 - within and share_95 >= 0.95 - within
