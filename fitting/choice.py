@@ -80,6 +80,13 @@ def sizes(rows: "pd.DataFrame", inputs: Sequence[str] = ()) -> "np.ndarray":
     return rows.groupby(kinds, dropna=False).ngroup().to_numpy()
 
 
+def log_sizes(rows: "pd.DataFrame") -> "np.ndarray":
+    """Logarithms of N and D, [N, 2]: how near one another runs are."""
+    import numpy as np
+
+    return np.log(rows[["params", "tokens"]].to_numpy(float))
+
+
 def beaten(rows: "pd.DataFrame", column: str) -> dict[str, str]:
     """Runs of a size that another has a lower loss of, and which; sizes within a hundredth are one.
 

@@ -7,7 +7,6 @@ import numpy as np
 
 from fitting.artifacts.fitted import FittedLaw
 from fitting.laws import catalogue
-from fitting.methods import METHODS
 from fitting.uncertainty import Noise
 
 _SIZES, _MULTIPLIERS = 13, 7
@@ -55,7 +54,7 @@ def doubt(law: FittedLaw, target: tuple[float, float], candidate_Kx2: np.ndarray
 
     The law is taken as linear in its parameters near the fit, with slopes by autodiff (optimal design for one
     prediction, c-optimality; Chaloner & Verdinelli 1995, section 2). What the runs tell is weighed as the fit weighs
-    it: a run of higher loss less, many sizes as fewer, a second seed of a size for its scatter alone.
+    it: a run of higher loss less, and one near others for its own scatter alone.
     """
     ladder_Nx2 = np.array([(point.params, point.tokens) for point in law.loss.points])
     x_Ix2 = np.array([target, *ladder_Nx2, *candidate_Kx2])
@@ -63,7 +62,7 @@ def doubt(law: FittedLaw, target: tuple[float, float], candidate_Kx2: np.ndarray
     ladder = list(range(1, 1 + len(ladder_Nx2)))
 
     def doubt_with(rows: list[int]) -> float:
-        told_RxP = slope_IxP[rows] / _noise(law, x_Ix2[rows], loss_I[rows])[:, None]
+        told_RxP = _whiten(law, x_Ix2[rows], loss_I[rows]) @ slope_IxP[rows]
         return linear_doubt(slope_IxP[0], told_RxP, _prior_information(law))
 
     before = doubt_with(ladder)
@@ -111,13 +110,10 @@ def _slopes(law: FittedLaw, x_Ix2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.asarray(slope_IxP * theta_P), np.asarray(loss_I)
 
 
-def _noise(law: FittedLaw, x_Rx2: np.ndarray, loss_R: np.ndarray) -> np.ndarray:
-    """What the noise of each run counts as, were a law fitted to these runs."""
-    size_R = np.unique(x_Rx2, axis=0, return_inverse=True)[1].ravel()
-    runs = Noise.of(loss_R, loss_R, size_R, law.loss.noise_growth, law.loss.noise_is_relative)
-    counted_R = law.loss.noise * runs.counted_N(law.loss.misfit)
-    resampled = METHODS[law.method].any_objective  # which takes its runs for independent
-    return counted_R if resampled else counted_R / math.sqrt(runs.independent_share)
+def _whiten(law: FittedLaw, x_Rx2: np.ndarray, loss_R: np.ndarray) -> np.ndarray:
+    """What the noise of these runs would be multiplied by to be independent and one, were a law fitted to them."""
+    runs = Noise.of(loss_R, loss_R, np.log(x_Rx2), law.loss.noise_growth, law.loss.noise_is_relative)
+    return runs.whiten_NxN(law.loss.misfit) / law.loss.noise
 
 
 def _prior_information(law: FittedLaw) -> np.ndarray:

@@ -10,22 +10,22 @@ from fitting.solution import BOUND, FLOOR, Solution
 
 
 def least_squares(
-    law: Law, x: Sequence[np.ndarray], y_N: np.ndarray, scale_N: np.ndarray, shape_Q: np.ndarray
+    law: Law, x: Sequence[np.ndarray], y_N: np.ndarray, whiten_NxN: np.ndarray, shape_Q: np.ndarray
 ) -> Solution:
-    """Minimises the sum over runs of ((f(theta, x) - y) / scale)² over the positive coefficients of a law's J terms.
+    """Minimises the sum of squares of whiten (f(theta, x) - y) over the positive coefficients of a law's J terms.
 
     Args:
       law: the law, with J linear parameters and Q shapes.
       x: its inputs, each [N].
       y_N: measurements.
-      scale_N: the size of a residual that counts as one.
+      whiten_NxN: what makes residuals independent and alike (Aitken 1935).
       shape_Q: the shapes, which are held; of a law whose shapes have no units.
     """
     terms = [np.broadcast_to(term, y_N.shape) for term in law.evaluate_terms(shape_Q, *x)]
     linear = len(law.linear)
     unit_J = np.array([np.abs(y_N).max() / np.sqrt(np.mean(term**2)) for term in terms[:linear]])
-    column_NxJ = np.stack(terms[:linear], -1) * unit_J / scale_N[:, None]
-    seen_N = (y_N - sum(terms[linear:])) / scale_N
+    column_NxJ = whiten_NxN @ (np.stack(terms[:linear], -1) * unit_J)
+    seen_N = whiten_NxN @ (y_N - sum(terms[linear:]))
     share_J, objective = _positive(column_NxJ, seen_N)
     at_bound = tuple(name for name, share in zip(law.linear, share_J, strict=True) if share < FLOOR + BOUND)
     return Solution(

@@ -52,6 +52,7 @@ class Method:
     posterior_exponents: bool
     objective_loss: str
     objective_error: str
+    law: str = "coupled_tied"
     learned: bool = False
     any_objective: bool = False
 
@@ -77,12 +78,14 @@ METHODS: Mapping[str, Method] = {
         posterior_exponents=False,
         objective_loss="sum of squared residuals of the loss",
         objective_error="sum of squared residuals of the error",
+        law="over_training",
     ),
     "best": Method(
         relative_loss=True,
         posterior_exponents=False,
         objective_loss="log_huber",
         objective_error="squares",
+        law="over_training",
         any_objective=True,
     ),
 }
@@ -96,7 +99,7 @@ def fit(
     select: str = "role == 'rung'",
     select_error: str | None = None,
     method: str = "default",
-    law: str = "over_training",
+    law: str | None = None,
     error_law: str = "exponential_decay",
     objective: str | None = None,
     params_column: str = "params",
@@ -112,7 +115,7 @@ def fit(
     >>> import fitting
     >>> law = fitting.fit(fitting.read("gadre2024"), loss="c4_val", select="corpus == 'rpj' and role == 'rung'")
     >>> [f"{p.run}: {p.loss:.2f}, measured {p.measured_loss:.2f}" for p in law.predictions]
-    ['rpj-open_lm_1b-32.0: 2.52, measured 2.50', 'rpj-open_lm_7b-1.0: 2.44, measured 2.42']
+    ['rpj-open_lm_1b-32.0: 2.52, measured 2.50', 'rpj-open_lm_7b-1.0: 2.43, measured 2.42']
 
     Args:
       testbed: the runs.
@@ -121,7 +124,8 @@ def fit(
       select: which rows to fit, as a pandas query.
       select_error: which rows to fit the error law to, where not the same.
       method: `default`, `published`, `paper` or `best`; see `Method`.
-      law: the loss law's name in `fitting.laws.catalogue`.
+      law: the loss law's name in `fitting.laws.catalogue`; None is `coupled_tied` where shapes are believed, and
+        `over_training` where not.
       error_law: the error law's; the logistic suits one task, the decay an average of many.
       objective: what the method `best` minimises of the loss, a name in `fitting.laws.objectives`; by default
         `log_huber`.
@@ -140,6 +144,7 @@ def fit(
     """
     if method not in METHODS:
         raise ValueError(f"method {method!r} is unknown; methods are {', '.join(METHODS)}")
+    law = law or METHODS[method].law
     _refuse_unknown("law", law, catalogue.LOSS_LAWS)
     _refuse_unknown("error law", error_law, catalogue.ERROR_LAWS)
     if objective is not None and not METHODS[method].any_objective:
@@ -216,8 +221,8 @@ def _refuse_inputs(law: Law, rows: "pd.DataFrame") -> None:
 
 
 def _refuse_beyond_the_grid(law: Law | None, method: str) -> None:
-    # The posterior is on a grid over a law's shapes: two fit, more do not, nor do shapes with units of their own.
-    if law is not None and METHODS[method].posterior_exponents and (law.units or len(law.shapes) > 2):
+    # The posterior is on a grid over a law's shapes: three fit, more do not, nor do shapes with units of their own.
+    if law is not None and METHODS[method].posterior_exponents and (law.units or len(law.shapes) > 3):
         raise ValueError(f"method {method} cannot hold the law {law.name}; take method best")
 
 
@@ -318,12 +323,13 @@ def _fit(
     law: Law, column: str, rows: "pd.DataFrame", x: Sequence[np.ndarray], relative: bool, noise: float, how: _How
 ) -> LawFit:
     y_N = rows[column].to_numpy(float)
-    _refuse_too_few(law, column, x, y_N)
+    _refuse_too_few(law, column, x, y_N, believed=max(len(law.shapes) - 2, 0))
     prior = believed(law, how.priors if how.method.learned else {})
-    size_N = choice.sizes(rows)
-    posterior = uncertainty.posterior(law, x, y_N, prior, relative=relative, noise=noise, size_N=size_N, seed=how.seed)
-    counted_N = posterior.runs.counted_N(posterior.misfit)
-    solution = linear.least_squares(law, x, y_N, counted_N, posterior.shape_Q)
+    posterior = uncertainty.posterior(
+        law, x, y_N, prior, relative=relative, log_size_NxF=choice.log_sizes(rows), noise=noise, seed=how.seed
+    )
+    whiten_NxN = posterior.runs.whiten_NxN(posterior.misfit)
+    solution = linear.least_squares(law, x, y_N, whiten_NxN, posterior.shape_Q)
     return _law_fit(
         law,
         column,
@@ -361,13 +367,13 @@ def _law_fit(
     )
 
 
-def _refuse_too_few(law: Law, column: str, x: Sequence[np.ndarray], y_N: np.ndarray) -> None:
-    """The runs must be as many as the parameters, and able to tell them apart."""
-    count = len(law.parameters)
+def _refuse_too_few(law: Law, column: str, x: Sequence[np.ndarray], y_N: np.ndarray, *, believed: int = 0) -> None:
+    """The runs must be as many as the parameters, less those that are `believed`, and able to tell them apart."""
+    count = len(law.parameters) - believed
     if len(y_N) + len(law.ideal) < count:
         raise ValueError(
-            f"{column}: {len(y_N)} runs cannot fit the {count} parameters ({', '.join(law.parameters)}) of {law.name}; "
-            f"select at least {count}"
+            f"{column}: {len(y_N)} runs cannot fit the {len(law.parameters)} parameters "
+            f"({', '.join(law.parameters)}) of {law.name}; select at least {count}"
         )
     if not y_N.any():
         raise ValueError(f"{column} is 0 for all {len(y_N)} runs: there is nothing to fit")

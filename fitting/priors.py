@@ -4,14 +4,15 @@
 and prints it.
 
 Each published ladder is fitted to all of its runs, targets included. The mean and the standard deviation over ladders
-of the logarithms of their shapes are the belief about the next ladder's, and with that belief they are fitted again,
-three times. Each corpus weighs the same, however many losses were measured on it. (Empirical Bayes by
-expectation-maximisation: Dempster, Laird & Rubin 1977; Efron & Morris 1975.)
+of the logarithms of their shapes are the belief about the next ladder's; under that belief the draws of each ladder's
+posterior weigh otherwise, and so on, three times. Each testbed weighs the same, however many ladders it has. (Empirical
+Bayes by expectation-maximisation: Dempster, Laird & Rubin 1977; Efron & Morris 1975.)
 
-To score a method that uses them on a published ladder, learn without the corpus of that ladder, as
-`benchmarks/extrapolation.py` does.
+To score a method that uses them on a published ladder, learn without its testbed, as `benchmarks/extrapolation.py`
+does.
 """
 
+import functools
 import sys
 import typing
 from collections.abc import Mapping, Sequence
@@ -28,10 +29,16 @@ if typing.TYPE_CHECKING:
 
 _STEPS = 3
 
-_SOURCE = "python -m fitting.priors, on the testbeds of Gadre 2024, Bhagia 2024, Hoffmann 2022 and Muennighoff 2023"
+_SOURCE = (
+    "python -m fitting.priors, on the testbeds of Gadre 2024, Bhagia 2024, Hoffmann 2022, Muennighoff 2023, "
+    "Porian 2024, Gemstones, Marin, Farseer and Step Law 2025"
+)
 PUBLISHED: Mapping[str, Prior] = {
-    "over_training": Prior(shapes={"eta": (0.152, 0.167)}, source=_SOURCE),
-    "exponential_decay": Prior(shapes={"gamma": (0.875, 0.289)}, source=_SOURCE),
+    "coupled_tied": Prior(
+        shapes={"alpha": (0.238, 0.298), "kappa": (0.391, 0.260), "M_opt": (24.0, 0.456)}, source=_SOURCE
+    ),
+    "over_training": Prior(shapes={"eta": (0.146, 0.270)}, source=_SOURCE),
+    "exponential_decay": Prior(shapes={"gamma": (1.267, 0.354)}, source=_SOURCE),
 }
 
 
@@ -45,25 +52,37 @@ def learn(law: Law, examples: "Sequence[Example]", source: str = "") -> Prior:
     """The prior of `law` that published ladders teach; see the module for how.
 
     Raises:
-      ValueError: fewer than two corpora, which cannot tell how different the next one may be.
+      ValueError: fewer than two testbeds, which cannot tell how different the next one may be.
     """
-    corpora = sorted({example.corpus for example in examples})
-    if len(corpora) < 2:
-        raise ValueError(f"a prior is learned from at least two corpora; there is {', '.join(corpora) or 'none'}")
-    weight_E = np.array([1 / sum(e.corpus == example.corpus for e in examples) for example in examples]) / len(corpora)
-    prior = believed(law, {})
+    testbeds = sorted({example.testbed for example in examples})
+    if len(testbeds) < 2:
+        raise ValueError(f"a prior is learned from at least two testbeds; there is {', '.join(testbeds) or 'none'}")
+    votes_E = np.array([1 / sum(e.testbed == example.testbed for e in examples) for example in examples])
+    vote_E = votes_E / len(testbeds)
+    log_shape_ExSxQ = np.array([_log_shape_draws(law, example) for example in examples])
+    begun_Qx2 = np.array([(np.log(median), log_sd) for median, log_sd in believed(law, {}).shapes.values()])
+    mean_Q, log_sd_Q = begun_Qx2.T
     for _ in range(_STEPS):
-        draws = [np.log(_shape_draws(law, example, prior)) for example in examples]
-        mean_Q = weight_E @ [draw_SxQ.mean(0) for draw_SxQ in draws]
-        log_sd_Q = np.sqrt(weight_E @ [((draw_SxQ - mean_Q) ** 2).mean(0) for draw_SxQ in draws])
-        shapes = zip(law.shapes, np.exp(mean_Q).tolist(), log_sd_Q.tolist(), strict=True)
-        prior = Prior({name: (median, log_sd) for name, median, log_sd in shapes}, source=source)
-    return prior
+        log_weight_ExS = _log_density(log_shape_ExSxQ, mean_Q, log_sd_Q) - _log_density(log_shape_ExSxQ, *begun_Qx2.T)
+        weight_ExS = np.exp(log_weight_ExS - log_weight_ExS.max(1, keepdims=True))
+        weight_ExS *= vote_E[:, None] / weight_ExS.sum(1, keepdims=True)
+        mean_Q = np.einsum("es,esq->q", weight_ExS, log_shape_ExSxQ)
+        log_sd_Q = np.sqrt(np.einsum("es,esq->q", weight_ExS, (log_shape_ExSxQ - mean_Q) ** 2))
+    shapes = zip(law.shapes, np.exp(mean_Q).tolist(), log_sd_Q.tolist(), strict=True)
+    return Prior({name: (median, log_sd) for name, median, log_sd in shapes}, source=source)
 
 
-def _shape_draws(law: Law, example: "Example", prior: Prior) -> np.ndarray:
-    posterior = uncertainty.posterior(law, example.x, example.y_N, prior, relative=example.relative)
-    return posterior.theta_SxP[:, len(law.linear) :]
+def _log_density(log_shape_ExSxQ: np.ndarray, mean_Q: np.ndarray, log_sd_Q: np.ndarray) -> np.ndarray:
+    return -np.square((log_shape_ExSxQ - mean_Q) / log_sd_Q).sum(-1) / 2
+
+
+@functools.cache  # learned from once for every testbed that is left out
+def _log_shape_draws(law: Law, example: "Example") -> np.ndarray:
+    prior = believed(law, {})
+    posterior = uncertainty.posterior(
+        law, example.x, example.y_N, prior, relative=example.relative, log_size_NxF=example.log_size_NxF
+    )
+    return np.log(posterior.theta_SxP[:, len(law.linear) :])
 
 
 def main() -> None:

@@ -199,7 +199,9 @@ def _sensitivity(law: FittedLaw, table: "pd.DataFrame") -> Iterator[Refit]:
             yield _refit(law, table.assign(params=table["run"].map(params)), name, with_error=True)
     for method, how in METHODS.items():
         if method != law.method and not how.any_objective:
-            yield _refit(law, table, f"method {method}", with_error=True, method=method)
+            own = METHODS[law.method].law == law.loss.law  # each method's own law, where none was asked for
+            law_name = how.law if own else law.loss.law
+            yield _refit(law, table, f"method {method}", with_error=True, law_name=law_name, method=method)
     best: dict[str, Any] = {"method": "best"}
     for objective in OBJECTIVES.values():
         if objective.name != law.objective and (objective.scale != "noise" or _sampled(law)):

@@ -1,34 +1,31 @@
-"""What the runs leave open: the posterior of a law's parameters, exact but for a grid, from a handful of runs.
+"""What the runs leave open: the posterior of a law's parameters, exact but for a grid, from a few runs or hundreds.
 
-A ladder has 5 to 12 runs and a law 3 or 4 parameters, so one to eight degrees of freedom are left. That is too few for
-the bootstrap (`fitting.best`), whose resamples often cannot be fitted at all, and for a normal approximation: the
-exponent's posterior is skewed, and every extrapolation hangs on it. But given shapes and noise these laws are linear,
-so their linear parameters are exactly normal. The rest is a grid over shapes and noise, weighted by the marginal
-likelihood and the prior:
+docs/posterior.md says the model in mathematics; the code follows it line by line. A ladder has 4 to 12 runs and a law
+as many parameters. That is too few for the bootstrap (`fitting.best`), whose resamples often cannot be fitted at all,
+and for a normal approximation: the exponent's posterior is skewed, and every extrapolation hangs on it. But given
+shapes and noise these laws are linear, so their linear parameters are exactly normal. The rest is a grid over shapes
+and noise, weighted by the marginal likelihood and the prior:
 
 - Shapes: as `Prior.shapes` states; flat in the logarithm where it states nothing, as for the paper's method.
-- Noise, the scatter of a run around the law: lognormal, median 1 % of the loss (or one point of error), a factor of 2
-  either way at one standard deviation. It stands for seeds (0.3 to 1 % among small runs), imperfect tuning, and the law
-  not being quite right; with one degree of freedom the runs alone could not bound it.
-- Growth: that is the noise of the run with the lowest loss. A run of a loss r times as high is off by r to some power
-  more, because a law is least right where it is furthest from what it is to predict. Each of `GROWTHS` is as likely
-  beforehand; five runs hardly tell one from another, and thirty do.
-- Seeds: runs of one size share how far off the law is there, its misfit, which is what grows, but not their scatter.
-  Scatter is any share of the lowest run's noise, as standard deviations, until several seeds of a size tell.
-- Evidence: a law is not quite right, so its misfits are alike among sizes that are alike, and many sizes tell less than
-  as many independent ones: n count as n / (1 + n / `EVIDENCE`). (Coarsened posterior: Miller & Dunson 2019, Eq. 2.6.)
+- Noise, how far a run is off the law: lognormal, median 1 % of the loss (or one point of error), a factor of 2 either
+  way at one standard deviation. With one degree of freedom the runs alone could not bound it.
+- Misfit: some of that is the law not being quite right. It is a smooth function of size, a Gaussian process in log N
+  and log D (Matérn 3/2: Rasmussen & Williams 2006, Eq. 4.17): runs within `REACH` of each other share it, so many runs
+  close together tell hardly more than one, and what lies far off is its own; a tenth of its variance is not smooth, and
+  shared by seeds of one size alone. The rest of the noise, of seeds and imperfect tuning, is each run's own. Any share
+  of the variance is as likely beforehand.
+- Growth: that is the noise at the lowest loss. At a loss r times as high it is r to some power more, because a law is
+  least right where it is furthest from what it is to predict. Each of `GROWTHS` is as likely beforehand.
 - Linear parameters: flat over each term's value at the best run, and positive.
 
-`NOISE`, its width and `EVIDENCE` were chosen looking at how often intervals covered the held-out targets of published
-testbeds, Gadre et al. 2024 first of all: there coverage is calibrated, not a test. The shapes of
-`fitting.priors` are learned by rule, and scored on corpora they were not learned from.
+`NOISE`, its width, `REACH`, `SMOOTH`, `GROWTHS` and the kernel were chosen looking at how held-out targets of published
+testbeds were predicted and covered: there coverage is calibrated, not a test. The shapes of `fitting.priors` are
+learned by rule, and scored on testbeds they were not learned from.
 """
 
 import dataclasses
-import itertools
-import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -36,11 +33,13 @@ from fitting.laws.law import Law, shape_grid
 
 NOISE = 0.01
 NOISE_LOG_SD = 0.7
-EVIDENCE = 40
-GROWTHS = (0.0, 1.0, 2.0, 3.0, 4.0)
-_NOISE = np.geomspace(1e-6, 0.3, 80)
-_SCATTERS = np.square((np.arange(8) + 0.5) / 8)  # denser towards 0, and so each weighs as its root
+REACH = 2.0  # e-folds of N or of D over which misfits are alike
+SMOOTH = 0.9  # the share of the misfit's variance that reaches beyond runs of the very same size
+GROWTHS = (0.0, 1.5, 3.0, 4.5, 6.0)
+_NOISE = np.geomspace(1e-6, 0.3, 60)
+_MISFITS = np.array([0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 0.9999])
 _POOL = 20_000
+_FARTHEST = 6  # standard deviations from a shape's median that the grid begins with
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,49 +62,37 @@ class Noise:
     """How the noise of N runs compares, before how large it is at all is known.
 
     Attributes:
-      growth_N: of each run, in units of that of the lowest loss; seeds of a size have one.
-      unit_N: what that is a fraction of.
-      size_N: numbers from 0, equal for runs of one size.
-      lowest_loss: of any size, from which noise grows.
+      scale_N: of each run, in units of that of the lowest loss.
+      alike_NxN: correlation of the runs' misfits.
+      lowest_loss: from which noise grows; of runs of one size their mean.
       growth: the power with which it grows.
     """
 
-    growth_N: np.ndarray
-    unit_N: np.ndarray
-    size_N: np.ndarray
+    scale_N: np.ndarray
+    alike_NxN: np.ndarray
     lowest_loss: float
     growth: float
 
     @classmethod
-    def of(cls, y_N: np.ndarray, loss_N: np.ndarray, size_N: np.ndarray, growth: float, relative: bool) -> "Noise":
+    def of(
+        cls, y_N: np.ndarray, loss_N: np.ndarray, log_size_NxF: np.ndarray, growth: float, relative: bool
+    ) -> "Noise":
         """Of runs that measured y at a loss, where noise grows with that to a power and may be relative to y."""
-        seeds_D = np.bincount(size_N)
-        mean_y_N, mean_loss_N = ((np.bincount(size_N, v_N) / seeds_D)[size_N] for v_N in (y_N, loss_N))
-        unit_N = mean_y_N if relative else np.ones_like(y_N)
+        apart_NxN = np.square(log_size_NxF[:, None] - log_size_NxF).sum(-1)
+        same_NxN = apart_NxN == 0
+        # Seeds of a size have one scale.
+        mean_y_N, mean_loss_N = (same_NxN @ v_N / same_NxN.sum(1) for v_N in (y_N, loss_N))
         lowest_loss = float(mean_loss_N.min())
-        return cls((mean_loss_N / lowest_loss) ** growth, unit_N, size_N, lowest_loss, growth)
+        distance_NxN = np.sqrt(3 * apart_NxN) / REACH
+        scale_N = (mean_loss_N / lowest_loss) ** growth * (mean_y_N if relative else 1.0)
+        alike_NxN = SMOOTH * (1 + distance_NxN) * np.exp(-distance_NxN) + (1 - SMOOTH) * same_NxN
+        return cls(scale_N, alike_NxN, lowest_loss, growth)
 
-    @property
-    def seeds_N(self) -> np.ndarray:
-        """How many runs there are of each run's size."""
-        return np.bincount(self.size_N)[self.size_N]
-
-    @property
-    def independent_share(self) -> float:
-        """What share of the evidence is independent."""
-        return 1 / (1 + (self.size_N.max() + 1) / EVIDENCE)
-
-    def alike_N(self, misfit: float) -> np.ndarray:
-        """Correlation between each run's noise and another seed's of its size."""
-        return 1 - (1 - misfit) / self.growth_N**2
-
-    def correlation_NxN(self, misfit: float) -> np.ndarray:
-        """Correlation of the runs' noise."""
-        return np.where(np.eye(len(self.size_N)), 1, (self.size_N[:, None] == self.size_N) * self.alike_N(misfit))
-
-    def counted_N(self, misfit: float) -> np.ndarray:
-        """The noise as which each run counts: the mean of R seeds has the variance (1 + (R - 1) alike) / R of one."""
-        return self.growth_N * self.unit_N * np.sqrt(1 + (self.seeds_N - 1) * self.alike_N(misfit))
+    def whiten_NxN(self, misfit: float) -> np.ndarray:
+        """What the runs' noise is multiplied by to be independent and of one size; `misfit` is a share of variance."""
+        own = max(1 - misfit, 1e-9)  # seeds that share all would be one run
+        correlation_NxN = misfit * self.alike_NxN + own * np.eye(len(self.scale_N))
+        return np.linalg.inv(np.linalg.cholesky(correlation_NxN)) / self.scale_N
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +103,7 @@ class Posterior:
       theta_SxP: equally likely joint draws of the parameters.
       shape_Q: geometric mean of each shape.
       noise: root mean square of the noise of a run of the lowest loss or less, relative or not as asked.
-      misfit: what share of that noise's variance seeds of one size have in common.
+      misfit: what share of that noise's variance is the law's misfit, which runs of like sizes share.
       runs: how the runs' noise compares, at the mean of the growths.
     """
 
@@ -134,21 +121,21 @@ def posterior(
     prior: Prior,
     *,
     relative: bool,
+    log_size_NxF: np.ndarray,
     noise: float = NOISE,
-    size_N: np.ndarray | None = None,
     draws: int = 1000,
     seed: int = 0,
 ) -> Posterior:
     """The posterior of `law` given N runs.
 
     Args:
-      law: the law, of one or two shapes, which have no units.
+      law: the law, of one to three shapes, which have no units.
       x: its inputs, each [N].
       y_N: measurements.
       prior: what is believed of it.
       relative: whether noise is a fraction of the measurement, or in its unit.
+      log_size_NxF: logarithms of the runs' sizes, N and D: those of like sizes share the law's misfit.
       noise: median of the prior of the noise of the run with the lowest loss.
-      size_N: equal for runs of one size, as of several seeds; where None, every run is of its own.
       draws: how many draws to keep.
       seed: of the draws.
 
@@ -156,30 +143,27 @@ def posterior(
       ValueError: no parameters with positive terms come near the runs.
     """
     loss_N = x[law.inputs.index("loss")] if "loss" in law.inputs else y_N
-    size_N = np.arange(len(y_N)) if size_N is None else size_N
-    seeds = len(set(size_N)) < len(size_N)
-    scatters = _SCATTERS if seeds else _SCATTERS[[5]]  # of no consequence without seeds
-    growth_M, scatter_M = np.array(list(itertools.product(prior.growths, scatters))).T
-    runs_M = [Noise.of(y_N, loss_N, size_N, growth, relative) for growth in growth_M]
-    ranges_Qx2 = law.shape_ranges
-    nodes = min(200, round(6000 ** (1 / len(law.shapes))))
+    runs_R = [Noise.of(y_N, loss_N, log_size_NxF, growth, relative) for growth in prior.growths]
+    ranges_Qx2 = _believable(law, prior)
+    nodes = min(200, round(2200 ** (1 / len(law.shapes))))
+    log_prior_K = -((np.log(_NOISE / noise) / NOISE_LOG_SD) ** 2) / 2
     for _ in range(3):  # the grid closes in on where the posterior is
         shape_GxQ = shape_grid(ranges_Qx2, nodes)
-        weighed = [
-            _weigh(law, x, y_N, runs, shape_GxQ, scatter, prior, noise)
-            for runs, scatter in zip(runs_M, scatter_M, strict=True)
-        ]
-        share_GxJ, root_GxJxJ, log_weight_GxK = map(np.concatenate, zip(*weighed, strict=True))
-        shape_GxQ = np.tile(shape_GxQ, (len(runs_M), 1))
-        ranges_Qx2 = _around_the_mass(shape_GxQ, log_weight_GxK.max(1), ranges_Qx2, nodes)
+        weighed = [each for runs in runs_R for each in _weigh(law, x, y_N, runs, shape_GxQ, prior)]
+        share_HxGxJ, root_HxGxJxJ, log_weight_HxG, rss_HxG = map(np.stack, zip(*weighed, strict=True))
+        freedom = len(y_N) - len(law.linear)
+        log_likelihood_HxG = _log_sum(log_prior_K - freedom * np.log(_NOISE), rss_HxG)
+        log_weight_HxG = log_weight_HxG + log_likelihood_HxG
+        ranges_Qx2 = _around_the_mass(shape_GxQ, log_weight_HxG.max(0), ranges_Qx2, nodes)
 
     # One normal draw for each of many cells, the heavier the more often; the same ones for every seed, so that the
     # centre of the posterior, and with it the fit, does not depend on the seed.
-    cell_R = _systematic(np.exp(log_weight_GxK - log_weight_GxK.max()).ravel(), _POOL)
-    g_R, k_R = np.unravel_index(cell_R, log_weight_GxK.shape)
-    normal_RxJ = np.random.default_rng(0).standard_normal((_POOL, len(law.linear)))
-    spread_R = _NOISE[k_R] / np.sqrt(runs_M[0].independent_share)
-    share_RxJ = share_GxJ[g_R] + spread_R[:, None] * np.einsum("rij,rj->ri", root_GxJxJ[g_R], normal_RxJ)
+    cell_R = _systematic(np.exp(log_weight_HxG - log_weight_HxG.max()).ravel(), _POOL)
+    h_R, g_R = np.unravel_index(cell_R, log_weight_HxG.shape)
+    rng = np.random.default_rng(0)
+    noise_R = _noise_given(log_prior_K - freedom * np.log(_NOISE), rss_HxG[h_R, g_R], rng)
+    normal_RxJ = rng.standard_normal((_POOL, len(law.linear)))
+    share_RxJ = share_HxGxJ[h_R, g_R] + noise_R[:, None] * np.einsum("rij,rj->ri", root_HxGxJxJ[h_R, g_R], normal_RxJ)
     allowed = np.flatnonzero((share_RxJ > 0).all(1))
     if not len(allowed):
         raise ValueError(
@@ -189,15 +173,15 @@ def posterior(
 
     rng = np.random.default_rng(seed)
     kept = rng.permutation(allowed[(len(allowed) * (np.arange(draws) + rng.random()) / draws).astype(int)])
-    m_R = g_R[allowed] // (len(shape_GxQ) // len(runs_M))
+    growth_R, misfit_R = np.array(prior.growths)[h_R // len(_MISFITS)], _MISFITS[h_R % len(_MISFITS)]
     best_x = [v[y_N.argmin()] for v in x]
     unit_SxJ = np.stack(np.broadcast_arrays(*law.evaluate_terms(shape_GxQ[g_R[kept]].T, *best_x)), -1)
     return Posterior(
         theta_SxP=np.concatenate([share_RxJ[kept] * y_N.max() / np.abs(unit_SxJ), shape_GxQ[g_R[kept]]], 1),
         shape_Q=np.exp(np.log(shape_GxQ[g_R[allowed]]).mean(0)),
-        noise=float(np.sqrt(np.mean(_NOISE[k_R[allowed]] ** 2))),
-        misfit=float(1 - np.mean(scatter_M[m_R] ** 2)),
-        runs=Noise.of(y_N, loss_N, size_N, float(np.mean(growth_M[m_R])), relative),
+        noise=float(np.sqrt(np.mean(noise_R[allowed] ** 2))),
+        misfit=float(np.mean(misfit_R[allowed])),
+        runs=Noise.of(y_N, loss_N, log_size_NxF, float(np.mean(growth_R[allowed])), relative),
     )
 
 
@@ -207,33 +191,70 @@ def normal_scores(count: int, rng: np.random.Generator) -> np.ndarray:
     return rng.permutation([normal.inv_cdf((i + 0.5) / count) for i in range(count)])
 
 
-def _weigh(law, x, y_N, runs, shape_GxQ, scatter, prior, noise):
-    """The conditional posterior of the linear parameters and the weight of each (shape, noise), in logarithms.
+def _weigh(
+    law: Law, x: Sequence[np.ndarray], y_N: np.ndarray, runs: Noise, shape_GxQ: np.ndarray, prior: Prior
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """For each share of misfit, of G shapes: what is known of the linear parameters, and how likely all of it is.
 
     Linear regression with a flat prior (Gelman et al., Bayesian Data Analysis, 3rd ed., ch. 14): given shape and noise,
-    the terms' shares are normal around `share_GxJ` with covariance noise² root root' over the runs' independent share.
+    the terms' shares are normal around share_GxJ with covariance noise² root root'. The weight, a logarithm, lacks what
+    depends on the noise, that is on rss_G.
     """
-    best, share = y_N.argmin(), runs.independent_share
+    best = y_N.argmin()
     terms = law.evaluate_terms(shape_GxQ.T[..., None], *x)
     terms_GxNxJ = np.stack([np.broadcast_to(term, (len(shape_GxQ), len(y_N))) for term in terms], -1)
-    white_NxN = np.linalg.inv(np.linalg.cholesky(runs.correlation_NxN(1 - scatter**2))) / (runs.growth_N * runs.unit_N)
-    columns_GxNxJ = white_NxN @ (terms_GxNxJ / np.abs(terms_GxNxJ[:, best, None]) * y_N.max())
-    seen_N = white_NxN @ y_N
-    q, r = np.linalg.qr(columns_GxNxJ)
-    root_GxJxJ = np.linalg.inv(r)
-    share_GxJ = (root_GxJxJ @ (np.swapaxes(q, 1, 2) @ seen_N[:, None]))[..., 0]
-    rss_G = ((np.einsum("gnj,gj->gn", columns_GxNxJ, share_GxJ) - seen_N) ** 2).sum(1)
-
-    log_prior_G = math.log(scatter) / 2 - np.log(np.abs(np.diagonal(r, axis1=1, axis2=2))).sum(1)
+    columns_GxNxJ = terms_GxNxJ / np.abs(terms_GxNxJ[:, best, None]) * y_N.max()
+    log_prior_G = np.zeros(len(shape_GxQ))
     for name, value_G in zip(law.shapes, shape_GxQ.T, strict=True):
         if name in prior.shapes:
             median, log_sd = prior.shapes[name]
             log_prior_G -= (np.log(value_G / median) / log_sd) ** 2 / 2
-    log_prior_K = -((np.log(_NOISE / noise) / NOISE_LOG_SD) ** 2) / 2
-    freedom = share * len(y_N) - len(law.linear)
-    log_volume = share * np.log(np.diagonal(white_NxN)).sum()
-    log_likelihood_GxK = log_volume - freedom * np.log(_NOISE) - share * rss_G[:, None] / (2 * _NOISE**2)
-    return share_GxJ, root_GxJxJ, log_prior_G[:, None] + log_prior_K + log_likelihood_GxK
+
+    # In the eigenvectors of the misfit's correlation the noise is independent, whatever share the misfit has.
+    eigenvalue_N, vector_NxN = np.linalg.eigh(runs.alike_NxN)
+    turn_NxN = vector_NxN.T / runs.scale_N
+    turned_GxNxJ, turned_N = turn_NxN @ columns_GxNxJ, turn_NxN @ y_N
+    for misfit in _MISFITS:
+        sd_N = np.sqrt(misfit * np.maximum(eigenvalue_N, 0) + 1 - misfit)
+        white_GxNxJ, seen_N = turned_GxNxJ / sd_N[:, None], turned_N / sd_N
+        information_GxJxJ = np.swapaxes(white_GxNxJ, 1, 2) @ white_GxNxJ
+        information_GxJxJ = information_GxJxJ * (1 + 1e-12 * np.eye(len(law.linear)))  # terms may be all but alike
+        lower_GxJxJ = np.linalg.cholesky(information_GxJxJ)
+        root_GxJxJ = np.swapaxes(np.linalg.inv(lower_GxJxJ), 1, 2)
+        told_GxJ = np.einsum("gnj,n->gj", white_GxNxJ, seen_N)
+        share_GxJ = np.einsum("gij,gkj,gk->gi", root_GxJxJ, root_GxJxJ, told_GxJ)
+        rss_G = np.square((white_GxNxJ @ share_GxJ[..., None])[..., 0] - seen_N).sum(1)
+        log_volume_G = -np.log(np.diagonal(lower_GxJxJ, axis1=1, axis2=2)).sum(1)
+        log_volume = -np.log(sd_N).sum() - np.log(runs.scale_N).sum()
+        yield share_GxJ, root_GxJxJ, log_prior_G + log_volume_G + log_volume, rss_G
+
+
+def _log_sum(log_weight_K: np.ndarray, rss_HxG: np.ndarray) -> np.ndarray:
+    """The logarithm of the likelihood summed over the noise, which leaves rss / noise² of squares."""
+    highest_HxG, total_HxG = np.full(rss_HxG.shape, -np.inf), np.zeros(rss_HxG.shape)
+    for log_weight, noise in zip(log_weight_K, _NOISE, strict=True):
+        value_HxG = log_weight - rss_HxG / (2 * noise**2)
+        higher_HxG = np.maximum(highest_HxG, value_HxG)
+        total_HxG = total_HxG * np.exp(highest_HxG - higher_HxG) + np.exp(value_HxG - higher_HxG)
+        highest_HxG = higher_HxG
+    return highest_HxG + np.log(total_HxG)
+
+
+def _noise_given(log_weight_K: np.ndarray, rss_R: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A draw of the noise for each of R sums of squares."""
+    log_weight_RxK = log_weight_K - rss_R[:, None] / (2 * _NOISE**2)
+    cumulative_RxK = np.cumsum(np.exp(log_weight_RxK - log_weight_RxK.max(1, keepdims=True)), 1)
+    return _NOISE[(cumulative_RxK < rng.random((len(rss_R), 1)) * cumulative_RxK[:, -1:]).sum(1)]
+
+
+def _believable(law: Law, prior: Prior) -> np.ndarray:
+    """The range of each of Q shapes in which the posterior can be: [Q, (low, high)]."""
+    ranges_Qx2 = law.shape_ranges
+    for range_2, name in zip(ranges_Qx2, law.shapes, strict=True):
+        if name in prior.shapes:
+            median, log_sd = prior.shapes[name]
+            range_2[:] = np.clip(median * np.exp(np.array([-1, 1]) * _FARTHEST * log_sd), *range_2)
+    return ranges_Qx2
 
 
 def _around_the_mass(shape_GxQ: np.ndarray, log_weight_G: np.ndarray, ranges_Qx2: np.ndarray, nodes: int) -> np.ndarray:

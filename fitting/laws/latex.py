@@ -14,6 +14,7 @@ _SYMBOLS = {
     **{"gamma_D": r"\gamma_D", "gamma_N": r"\gamma_N", "eta_0": r"\eta_0"},
     **{"E_start": r"E_{\mathrm{start}}", "E_max": r"E_{\mathrm{max}}"},
     **{"eps": r"\varepsilon", "alpha_N": r"\alpha_N", "alpha_D": r"\alpha_D", "R_N": "R_N^*", "R_D": "R_D^*"},
+    "M_opt": "M^*",
 }
 
 

@@ -45,11 +45,19 @@ def _coupled(shape: Sequence[Any], params: Any, tokens: Any) -> Sequence[Any]:
     return 1.0, exp(kappa * logaddexp(size, data))
 
 
+def _coupled_tied(shape: Sequence[Any], params: Any, tokens: Any) -> Sequence[Any]:
+    alpha, kappa, M_opt = shape
+    exponent = -alpha / kappa
+    return 1.0, exp(kappa * logaddexp(exponent * log(params), exponent * (log(tokens) - log(M_opt))))
+
+
 def power_units(shape: Sequence[Any], loss: Any, params: Any, tokens: Any, *_: Any) -> Mapping[str, Any]:
     """A and B in the units of a power law of each: the size at which it alone makes all of the loss."""
     _, _, alpha, beta = shape[:4]
     return {"A": loss * params**alpha, "B": loss * tokens**beta}
 
+
+_ALL_TESTBEDS = "what fitting.priors learns from nine published testbeds, widened for other data"
 
 LAWS = (
     Law(
@@ -116,5 +124,18 @@ LAWS = (
         r"\right)^{{{kappa}}}",
         citation="Skaling, arXiv:2608.07222; kappa = 1 is Hoffmann et al. 2022, Eq. 2",
         units=power_units,
+    ),
+    Law(
+        name="coupled_tied",
+        inputs=("params", "tokens"),
+        linear=("E", "c"),
+        shapes={
+            "alpha": exponent(0.27, _ALL_TESTBEDS, 0.3),
+            "kappa": Shape(0.05, 4.0, 0.45, 0.35, _ALL_TESTBEDS),
+            "M_opt": Shape(1e-2, 1e5, 24.0, 0.6, _ALL_TESTBEDS),
+        },
+        terms=_coupled_tied,
+        latex=r"L = {E} + {c}\left(N^{{-{alpha}/{kappa}}} + (D/{M_opt})^{{-{alpha}/{kappa}}}\right)^{{{kappa}}}",
+        citation="Skaling, arXiv:2608.07222, with one exponent; kappa = 1 is Gadre et al. 2024, Eq. 4",
     ),
 )

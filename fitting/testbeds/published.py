@@ -6,6 +6,8 @@ Rules, the same for every method that is compared on them:
 - Bhagia et al. 2024, 8 tasks and 11 validation losses: the paper's 16 rungs and its two targets, 7B-4T and 13B-5T.
 - Hoffmann et al. 2022 as digitised, and Muennighoff et al. 2023 without repeated data: the largest are left out.
   Targets are the runs of at least a third of the largest compute, rungs those of at most a thirtieth.
+- Gemstones, Porian et al. 2024, Marin, Farseer and Step Law, by the same rule and as their tables mark them: once with
+  all rungs, and once with the four to seven that a small ladder has, `few == 1`.
 """
 
 import dataclasses
@@ -30,6 +32,19 @@ OLMO_TASKS = (
 )
 OLMO_RUNGS = [f"{size}-{multiple}xC" for size in ("190M", "370M", "760M", "1B") for multiple in (1, 2, 5, 10)]
 RUNGS = "role == 'rung'"
+FEW = f"{RUNGS} and few == 1"
+# No method was made on these; tables of one testbed, and the losses measured of its runs.
+UNSEEN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "farseer": {"farseer": ("bpb/val",)},
+    "gemstones": {"gemstones": ("loss/fineweb_edu", "loss/dclm")},
+    "porian": {
+        "porian_rw": ("loss/refinedweb",),
+        "porian_owt2": ("loss/openwebtext2",),
+        "porian_rw_cosine": ("loss/refinedweb",),
+    },
+    "marin": {name: ("loss/paloma_macro",) for name in ("marin_comma", "marin_dclm", "marin_nemotron")},
+    "steplaw": {"steplaw": ("loss/train",)},
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,7 +52,7 @@ class Ladder:
     """Runs of one corpus, of which some are fitted and the targets predicted.
 
     Attributes:
-      corpus: testbed and corpus; ladders of one corpus are left out together.
+      corpus: testbed/corpus; ladders of one testbed are left out together.
       testbed: its runs.
       loss: column of the loss.
       errors: columns of errors to predict through that loss.
@@ -54,21 +69,28 @@ class Ladder:
     select_error: str = RUNGS
     error_law: str = "exponential_decay"
 
+    @property
+    def testbed_name(self) -> str:
+        """Whose runs these are."""
+        return self.corpus.split("/")[0]
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Example:
     """One published ladder as a law sees it.
 
     Attributes:
-      corpus: what it shares with other examples; each corpus weighs the same.
+      testbed: what it shares with other examples; each testbed weighs the same.
       x: the law's inputs at its N runs, targets too, each [N].
       y_N: measurements.
+      log_size_NxF: logarithms of the runs' N and D.
       relative: whether misses are relative to the measurement.
     """
 
-    corpus: str
+    testbed: str
     x: tuple[np.ndarray, ...]
     y_N: np.ndarray
+    log_size_NxF: np.ndarray
     relative: bool
 
 
@@ -84,14 +106,18 @@ def ladders(folder: Any) -> tuple[Ladder, ...]:
         *_olmo(importers.read("olmo-ladder", folder / "olmo_ladder2024" / "ladder-runs")),
         *_largest_left_out("chinchilla2022", importers.read("chinchilla", folder / "chinchilla2022" / "points.csv")),
         *_largest_left_out("datablations2023", _once(folder / "datablations2023" / "points.csv")),
+        *_unseen(folder / "unseen2026"),
     )
 
 
 def examples(some: Sequence[Ladder]) -> Mapping[str, list[Example]]:
     """The ladders as the laws see them, by law: the loss given sizes, errors given the measured loss."""
-    found: dict[str, list[Example]] = {"over_training": [], "exponential_decay": []}
+    found: dict[str, list[Example]] = {"coupled_tied": [], "over_training": [], "exponential_decay": []}
     for ladder in some:
-        found["over_training"].append(_example(ladder, ladder.select, ("params", "tokens"), ladder.loss))
+        if ladder.select == FEW:
+            continue  # all of its rungs teach already
+        for law in ("coupled_tied", "over_training"):
+            found[law].append(_example(ladder, ladder.select, ("params", "tokens"), ladder.loss))
         if ladder.error_law in found:
             for error in ladder.errors:
                 found[ladder.error_law].append(_example(ladder, ladder.select_error, (ladder.loss,), error))
@@ -102,9 +128,10 @@ def _example(ladder: Ladder, select: str, inputs: tuple[str, ...], column: str) 
     table = ladder.testbed.table
     runs = table[ladder.testbed.select(select) | (table["role"] == "target")]
     return Example(
-        corpus=ladder.corpus,
+        testbed=ladder.testbed_name,
         x=tuple(runs[name].to_numpy(float) for name in inputs),
         y_N=runs[column].to_numpy(float),
+        log_size_NxF=np.log(runs[["params", "tokens"]].to_numpy(float)),
         relative=not column.startswith("error/"),
     )
 
@@ -134,6 +161,23 @@ def _olmo(testbed: Testbed) -> list[Ladder]:
         for task in OLMO_TASKS
     ]
     return [*losses, *tasks]
+
+
+def _unseen(folder: Any) -> list[Ladder]:
+    import pandas as pd
+
+    found = []
+    for testbed, tables in UNSEEN.items():
+        for name, losses in tables.items():
+            with (folder / f"{name}.csv").open() as file:
+                table = Testbed(pd.read_csv(file))
+            errors = ("error/average",) if "error/average" in table.table else ()
+            found += [
+                Ladder(f"{testbed}/{name}", table, loss, errors, select, select)
+                for loss in losses
+                for select in (RUNGS, FEW)
+            ]
+    return found
 
 
 def _once(path: Any) -> Testbed:

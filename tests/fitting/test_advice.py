@@ -126,7 +126,7 @@ def test_a_second_seed_tells_of_its_scatter_alone():
             dataclasses.replace(law, loss=loss), (2.5e5, 5e6), np.array([(15_000, 320 * 15_000)])
         )
         left.append(left_by_twin)
-    assert left[0] == pytest.approx(1, abs=1e-9) and left[0] > left[1] > left[2]
+    assert left[0] == pytest.approx(1, abs=1e-6) and left[0] > left[1] > left[2]
 
 
 def test_the_design_agrees_with_refits_that_have_the_candidate():
@@ -139,7 +139,7 @@ def test_the_design_agrees_with_refits_that_have_the_candidate():
         loss = catalogue.OVER_TRAINING.evaluate(tuple(truth.values()), params, params * multiplier)
         loss = loss * (1 + 0.005 * np.resize([1, -1, -1, 1], len(runs)) * (np.arange(len(runs)) < len(sizes)))
         columns = {"run": [f"r{i}" for i in range(len(runs))], "params": params, "tokens": params * multiplier}
-        return fit(Testbed(pd.DataFrame({**columns, "loss/x": loss})), loss="x")
+        return fit(Testbed(pd.DataFrame({**columns, "loss/x": loss})), loss="x", law="over_training")
 
     def spread(law):
         return np.std(catalogue.OVER_TRAINING.evaluate(np.array(law.loss.theta_draws).T, *target)) / law.loss.noise

@@ -36,7 +36,7 @@ def test_a_ladder_of_the_law_itself_has_no_doubts(seed):
 
 def test_a_better_form_is_named_with_its_weight():
     (said,) = doubts(_law("coupled", COUPLED))
-    assert re.search(r"law coupled foretells each run from the others to 0\.\d\d%, over_training to", said)
+    assert re.search(r"law coupled foretells each run from the others to 0\.\d\d%, coupled_tied to", said)
     assert "--law coupled --method best" in said
 
 

@@ -36,9 +36,9 @@ def test_held_out_losses_of_gadre(rows):
     assert f"{found['paper']['mean']:.2%}" == "5.46%"
     assert found["paper"]["median"] == pytest.approx(0.04025, abs=2e-6)
     assert {row["predictions"] for row in found.values()} == {48}
-    assert found["default"]["mean"] < 0.035
-    assert found["published"]["mean"] < 0.034
-    assert found["published, error's runs"]["mean"] < 0.027
+    assert found["default"]["mean"] < 0.038
+    assert found["published"]["mean"] < 0.042
+    assert found["published, error's runs"]["mean"] < 0.032
     assert 0.7 <= found["default"]["covered"] <= 0.9
 
 
@@ -46,14 +46,24 @@ def test_held_out_losses_of_gadre(rows):
 def test_held_out_errors_of_gadre(rows):
     found = {m: row for (testbed, of, m), row in rows.items() if (testbed, of) == ("gadre2024", "error/average_17")}
     assert f"{found['paper']['mean']:.2%}" == "8.39%"
-    assert found["default"]["mean"] < 0.064
-    assert found["published"]["mean"] < 0.051
+    assert found["default"]["mean"] < 0.052
+    assert found["published"]["mean"] < 0.05
     assert found["published, error's runs"]["mean"] < 0.042
-    assert found["pooled"]["mean"] < 0.038
+    assert found["pooled"]["mean"] < 0.033
     assert 0.7 <= found["published"]["covered"] <= 0.9
 
 
 @pytest.mark.slow
 def test_held_out_tasks_of_olmo_ladder(rows):
     """Its authors' two steps are off by 3.82 points on 7B-4T and by 4.17 on 13B-5T: by 4.0 over both."""
-    assert rows["olmo_ladder2024", "error of 8 tasks", "default"]["mean_points"] < 2.9
+    assert rows["olmo_ladder2024", "error of 8 tasks", "default"]["mean_points"] < 2.7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rungs", "most"), [("few", 0.02), ("all", 0.018)])
+def test_testbeds_that_no_method_was_made_on(rows, rungs, most):
+    """One testbed, one vote."""
+    testbeds = [f"{name}, {rungs}" for name in published.UNSEEN]
+    for method in ("default", "published"):
+        assert sum(rows[name, "loss", method]["mean"] for name in testbeds) / len(testbeds) < most
+    assert sum(rows[name, "loss", "default"]["covered"] for name in testbeds) / len(testbeds) >= 0.75

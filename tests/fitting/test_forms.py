@@ -51,7 +51,7 @@ def test_the_form_that_made_the_runs_has_the_weight(law, theta):
     columns = _columns((1e7, 3e7, 1e8, 3e8, 1e9), (5, 20, 80, 320))
     found = forms.ranked(columns, _measured(law, theta, columns, noise=0.001))
     weights = {form.law: form.weight for form in found}
-    assert set(weights) == {"over_training", "chinchilla", "chinchilla_tied", "kaplan", "coupled"}
+    assert set(weights) == {"over_training", "chinchilla", "chinchilla_tied", "kaplan", "coupled", "coupled_tied"}
     assert sum(weights.values()) == pytest.approx(1)
     # The coupled law holds the other two, and so foretells as well as they do.
     assert weights[law] + (weights["coupled"] if law != "coupled" else 0) > 0.8

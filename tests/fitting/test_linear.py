@@ -20,7 +20,7 @@ def test_coefficients_are_those_of_scipy_and_positive(seed, eta, runs):
     rng = np.random.default_rng(seed)
     x, y = (PARAMS[:runs], TOKENS[:runs]), rng.uniform(2, 4, runs)
     scale = y * rng.uniform(0.5, 2, runs)
-    found = linear.least_squares(catalogue.OVER_TRAINING, x, y, scale, np.array([eta]))
+    found = linear.least_squares(catalogue.OVER_TRAINING, x, y, np.diag(1 / scale), np.array([eta]))
     terms_NxJ = np.stack(np.broadcast_arrays(*catalogue.OVER_TRAINING.evaluate_terms([eta], *x)), -1)
     unit_J = terms_NxJ.max(0)
     exact_J, norm = scipy.optimize.nnls(terms_NxJ / unit_J / scale[:, None], y / scale)
@@ -35,7 +35,7 @@ def test_it_finds_what_the_solver_finds_with_the_shapes_held(law):
     rng = np.random.default_rng(3)
     y = (1.8 + 480 * PARAMS**-0.35 + 2100 * TOKENS**-0.37) * np.exp(0.01 * rng.standard_normal(6))
     shape_Q = np.array([shape.median for shape in law.shapes.values()])
-    found = linear.least_squares(law, (PARAMS, TOKENS), y, y, shape_Q)
+    found = linear.least_squares(law, (PARAMS, TOKENS), y, np.diag(1 / y), shape_Q)
     hold = dict(zip(law.shapes, shape_Q, strict=True))
     searched = solve.minimise(law, (PARAMS, TOKENS), y, y, positive=True, hold=hold)
     np.testing.assert_allclose(found.theta_BxP, searched.theta_BxP, rtol=1e-9)
@@ -44,5 +44,5 @@ def test_it_finds_what_the_solver_finds_with_the_shapes_held(law):
 
 def test_a_term_that_no_parameter_multiplies_is_taken_off_first():
     law = Law("offset", ("params",), ("E",), {}, lambda _, params: (1.0, params), "", "")
-    found = linear.least_squares(law, (np.arange(3.0),), np.arange(3.0) + 5, np.ones(3), np.array([]))
+    found = linear.least_squares(law, (np.arange(3.0),), np.arange(3.0) + 5, np.eye(3), np.array([]))
     assert found.theta_BxP[0] == pytest.approx([5.0]) and found.objective_B[0] == pytest.approx(0, abs=1e-20)

@@ -126,7 +126,7 @@ def test_default_method_lands_closer_to_the_held_out_runs_than_the_papers():
 
 
 def test_default_method_recovers_the_law_from_runs_without_noise():
-    law = fit(Testbed(_table(multipliers=(20, 80, 320))), loss="x", error="average")
+    law = fit(Testbed(_table(multipliers=(20, 80, 320))), loss="x", error="average", law="over_training")
     for prediction in law.predictions:
         assert prediction.loss == pytest.approx(prediction.measured_loss, rel=1e-3)
         assert prediction.error == pytest.approx(prediction.measured_error, abs=1e-3)
@@ -140,7 +140,7 @@ def test_paper_method_recovers_the_law_from_runs_without_noise():
 
 
 def test_intervals_hold_the_fit_and_draws_are_joint():
-    law = fit(Testbed(_table(0.005)), loss="x", error="average")
+    law = fit(Testbed(_table(0.005)), loss="x", error="average", law="over_training")
     for part in (law.loss, law.error):
         draws_SxP = np.array(part.theta_draws)
         assert draws_SxP.shape == (1000, len(part.theta)) and (draws_SxP > 0).all()
@@ -220,13 +220,16 @@ def test_error_law_has_its_own_rows_and_records_the_loss_it_was_given():
         ({"loss": "x", "select": "params > 0"}, "takes in the target n500m-m20, n100m-m320"),
         (
             {"loss": "x", "select": "role == 'rung' and params < 3e7 and token_multiplier < 100"},
-            "3 runs cannot fit the 4",
+            "3 runs cannot fit the 5",
         ),
         (
             {"loss": "x", "error": "average", "select_error": "role == 'rung' and params > 3e7"},
             "2 runs cannot fit the 3",
         ),
-        ({"loss": "x", "select": "role == 'rung' and token_multiplier == 20"}, "cannot tell the parameters"),
+        (
+            {"loss": "x", "select": "role == 'rung' and token_multiplier == 20", "law": "over_training"},
+            "cannot tell the parameters",
+        ),
     ],
 )
 def test_what_cannot_be_fitted_is_refused(arguments, message):
@@ -249,7 +252,7 @@ def test_runs_of_one_size_cannot_tell_the_parameters_apart():
         {"run": list("abcd"), "params": 1e7, "tokens": [1e8, 2e8, 4e8, 8e8], "loss/x": [4, 3.5, 3.2, 3.0]}
     )
     with pytest.raises(ValueError, match="add runs of other sizes and token multipliers"):
-        fit(Testbed(table), loss="x")
+        fit(Testbed(table), loss="x", law="over_training")
 
 
 def test_repeats_of_the_same_run_do_not_count_as_different_runs():
@@ -374,7 +377,7 @@ def _sweep() -> pd.DataFrame:
 
 
 def test_the_best_run_of_each_size_is_fitted_and_scored_and_the_others_say_which_it_is():
-    law = fit(Testbed(_sweep()), loss="x", error="average", best_of_size=True)
+    law = fit(Testbed(_sweep()), loss="x", error="average", best_of_size=True, law="over_training")
     assert [point.run for point in law.loss.points] == [f"n{n / 1e6:g}m-m{m}-lr1" for n, m in RUNGS]
     assert [point.run for point in law.error.points] == [point.run for point in law.loss.points]
     assert [p.run for p in law.predictions] == ["n500m-m20-lr1", "n100m-m320-lr1"]
@@ -417,7 +420,9 @@ def test_a_ladder_of_one_ray_is_refused_with_the_law_along_it_and_fitted_by_that
     columns = {"run": [f"r{i}" for i in range(7)], "role": ["rung"] * 6 + ["target"], "loss/x": loss}
     testbed = Testbed(pd.DataFrame(columns | {"params": params, "tokens": tokens(params)}))
     with pytest.raises(ValueError, match=rf"all runs have {re.escape(shared)}, along which --law {law} can be fitted"):
-        fit(testbed, loss="x")
+        fit(testbed, loss="x", law="over_training")
+    low, high = fit(testbed, loss="x").predictions[0].loss_interval  # what size and data trade for is believed
+    assert low < loss[-1] < high
     for method in ("default", "best"):
         prediction = fit(testbed, loss="x", law=law, method=method, resamples=20).predictions[0]
         assert prediction.loss == pytest.approx(loss[-1], rel=0.02)

@@ -19,7 +19,8 @@ def _example(corpus, eta, noise, rng) -> Example:
     _, size, data = LAW.evaluate_terms([eta], 8e7, 1.6e9)
     loss = LAW.evaluate((1.0, 1 / size, 1 / data, eta), params, params * multiplier)
     measured = loss * (1 + noise * (loss / 3) ** 3 * rng.standard_normal(len(loss)))
-    return Example(corpus, (params, params * multiplier), measured, relative=True)
+    sizes = (params, params * multiplier)
+    return Example(corpus, sizes, measured, np.log(np.stack(sizes, -1)), relative=True)
 
 
 def test_the_shapes_of_many_ladders_are_learned():
@@ -32,23 +33,24 @@ def test_the_shapes_of_many_ladders_are_learned():
     assert prior.source == "simulated"
 
 
-def test_every_corpus_weighs_the_same():
+def test_every_testbed_weighs_the_same():
     rng = np.random.default_rng(1)
     many, one = [_example("many", 0.15, 0.001, rng) for _ in range(9)], [_example("one", 0.25, 0.001, rng)]
     assert priors.learn(LAW, many + one).shapes["eta"][0] == pytest.approx(np.sqrt(0.15 * 0.25), rel=0.08)
 
 
-def test_one_corpus_cannot_teach():
+def test_one_testbed_cannot_teach():
     example = _example("only", 0.2, 0.001, np.random.default_rng(0))
-    with pytest.raises(ValueError, match="at least two corpora; there is only"):
+    with pytest.raises(ValueError, match="at least two testbeds; there is only"):
         priors.learn(LAW, [example, example])
 
 
 def test_a_law_without_learned_shapes_believes_its_own():
     assert set(priors.believed(catalogue.named("logistic"), priors.PUBLISHED).shapes) == {"k", "L_0"}
     assert priors.believed(LAW, priors.PUBLISHED) is priors.PUBLISHED["over_training"]
-    broad = priors.believed(LAW, {})
-    assert broad.shapes["eta"][1] > priors.PUBLISHED["over_training"].shapes["eta"][1]
+    family = catalogue.named("coupled_tied")
+    broad, learned = (priors.believed(family, given).shapes for given in ({}, priors.PUBLISHED))
+    assert all(broad[name][1] > learned[name][1] for name in family.shapes)
 
 
 @pytest.mark.slow

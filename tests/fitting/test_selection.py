@@ -66,7 +66,7 @@ def checks(law, compiled):
 def test_refits_share_one_program_for_each_law_whatever_they_leave_out_or_minimise(checks, compiled):
     """Of the method paper and of any objective; those that hold the shapes need none."""
     programs = [line for line in compiled if line.startswith("Finished XLA compilation")]
-    laws = {"over_training", "exponential_decay"} | {
+    laws = {"over_training", "coupled_tied", "exponential_decay"} | {
         refit.name.split()[1].rstrip(",") for refit in checks.sensitivity if refit.name.startswith("law ")
     }
     assert len(checks.influence) + len(checks.roll_outs) + len(checks.sensitivity) > 2 * len(laws)
@@ -102,7 +102,7 @@ def test_the_panel_refits_with_other_counts_and_methods(table, law, checks):
     assert list(panel) == [
         *("as fitted", "N without embeddings", "method published", "method paper"),
         *(f"best fit by {name}" for name in OBJECTIVES if name != "noise_squares"),
-        *(f"law {name}, best fit" for name in ("chinchilla", "chinchilla_tied", "kaplan")),
+        *(f"law {name}, best fit" for name in ("over_training", "chinchilla", "chinchilla_tied", "kaplan")),
     ]
     assert not any(refit.problem for refit in checks.sensitivity)
     assert panel["as fitted"].predictions == law.predictions
@@ -137,7 +137,7 @@ def test_another_rule_of_flops_is_tried_where_the_table_has_one(table, law):
 
 def test_what_cannot_be_fitted_says_why(table):
     five = table.drop(index=5)
-    law = fit(Testbed(five), loss="x")
+    law = fit(Testbed(five), loss="x", law="over_training")
     problems = {refit.name: refit.problem for refit in selection._influence(law, selection._table(law))}
     assert "cannot tell the parameters" in problems["without n10m-m320"]
     assert problems["without n10m-m20"] == ""

@@ -126,6 +126,7 @@ def test_thousands_of_datasets_in_one_call_agree_with_a_few():
 # Every law at parameters of the size that its paper reports.
 TRUTHS = {
     "over_training": (1.8, 200, 370, 0.137),
+    "coupled_tied": (1.8, 200, 0.27, 0.45, 24),
     "chinchilla": (1.8, 480, 2100, 0.35, 0.37),
     "chinchilla_tied": (1.8, 480, 2100, 0.35),
     "kaplan": (8.8e13, 5.4e13, 0.076, 0.095),
