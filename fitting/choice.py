@@ -5,6 +5,7 @@ import typing
 from collections.abc import Sequence
 
 from fitting.files import cut
+from fitting.laws.law import Law
 from fitting.testbeds.testbed import Testbed
 
 if typing.TYPE_CHECKING:
@@ -80,11 +81,18 @@ def sizes(rows: "pd.DataFrame", inputs: Sequence[str] = ()) -> "np.ndarray":
     return rows.groupby(kinds, dropna=False).ngroup().to_numpy()
 
 
-def log_sizes(rows: "pd.DataFrame") -> "np.ndarray":
-    """Logarithms of N and D, [N, 2]: how near one another runs are."""
+def log_sizes(rows: "pd.DataFrame", law: Law) -> "np.ndarray":
+    """Logarithms of N, of D and of what else the law is of, [N, F]: how near one another runs are.
+
+    A law of what is no size is of a curve's steps, each of which is far from all others: what such a law misses is
+    fitted as noise, or the slope between neighbours would be all that counts.
+    """
     import numpy as np
 
-    return np.log(rows[["params", "tokens"]].to_numpy(float))
+    if law.signed:
+        return 1e3 * sizes(rows, law.inputs)[:, None]
+    names = [name for name in dict.fromkeys(("params", "tokens", *law.inputs)) if name != "loss"]
+    return np.log(rows[names].to_numpy(float))
 
 
 def beaten(rows: "pd.DataFrame", column: str) -> dict[str, str]:

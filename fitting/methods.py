@@ -326,7 +326,7 @@ def _fit(
     _refuse_too_few(law, column, x, y_N, believed=max(len(law.shapes) - 2, 0))
     prior = believed(law, how.priors if how.method.learned else {})
     posterior = uncertainty.posterior(
-        law, x, y_N, prior, relative=relative, log_size_NxF=choice.log_sizes(rows), noise=noise, seed=how.seed
+        law, x, y_N, prior, relative=relative, log_size_NxF=choice.log_sizes(rows, law), noise=noise, seed=how.seed
     )
     whiten_NxN = posterior.runs.whiten_NxN(posterior.misfit)
     solution = linear.least_squares(law, x, y_N, whiten_NxN, posterior.shape_Q)
