@@ -255,10 +255,10 @@ def assert_calibrated(runs, ladders, within=0.05):
     for _ in range(ladders):
         shape_Q = [shape.median * np.exp(shape.log_sd * rng.standard_normal()) for shape in law.shapes.values()]
         params = np.append(np.geomspace(1e7, 5e8, runs), 5e9)
-        tokens = params * np.append(rng.choice([5, 20, 80, 320], runs), 20)
+        tokens = params * np.append(rng.choice([10, 20, 80, 320], runs), 20)
         _, term = law.evaluate_terms(shape_Q, params, tokens)
         share = rng.uniform(0.3, 0.9)
-        loss = 3 * (share + (1 - share) * term / term[:-1].min())
+        loss = share + (1 - share) * term / term[:-1].min()
         noise = uncertainty.NOISE * np.exp(uncertainty.NOISE_LOG_SD * rng.standard_normal())
         log_size = np.log([params, tokens]).T
         # Of the family, not of the misfit's exact size: the target's noise is that of the lowest loss.
