@@ -119,7 +119,9 @@ def fit_freely(
         return Best(solution, solution.theta_BxP, noise, False)
     rng = np.random.default_rng(seed)
     sd_S = rng.choice(sd_K, draws, p=weight_K / weight_K.sum())
-    y_SxN = law.evaluate(solution.theta_BxP[0], *x) + sd_S[:, None] * rng.standard_normal((draws, len(y_N)))
+    noise_SxN = np.empty((draws, len(y_N)))
+    noise_SxN[:, np.lexsort((y_N, *x))] = rng.standard_normal(noise_SxN.shape)  # whatever the order of a table's rows
+    y_SxN = law.evaluate(solution.theta_BxP[0], *x) + sd_S[:, None] * noise_SxN
     simulated = solve.minimise(law, x, y_SxN, positive=False, nodes_GxQ=solution.node_Q[None], starts=1)
     return Best(solution, simulated.theta_BxP, noise, False)
 

@@ -215,7 +215,7 @@ def test_the_law_is_refitted_as_rungs_land_and_ends_as_the_ladders_own(made):
     ask = forecast.Forecaster(made.workdir)
     assert ask(status.look(made.workdir)).problem == "no rung has landed yet"
     made.record(rungs[-1], 3.0, ago=100)
-    assert "1 runs cannot fit the 4 parameters" in ask(status.look(made.workdir)).problem
+    assert "1 runs cannot fit the 5 parameters" in ask(status.look(made.workdir)).problem
     losses = (3.0, 2.8, 2.6, 2.5, 2.4)
     for order, (spec, loss) in enumerate(zip(reversed(rungs), losses, strict=True)):
         made.record(spec, loss, ago=100 - order)
