@@ -11,11 +11,11 @@ differences of the pairs have a law of their own:
   leaves the other law all but proportional, many say what it is. Shapes stay in the ranges of the law.
 - The noise of a run is what its law says, and that of a pair correlated, so that differences scatter by any share of
   what those of independent runs would, as likely beforehand (`_SCATTERS`). It is as correlated in the runs compared.
-- What share of that noise is misfit, both laws say; it is smooth: pairs of sizes within `REACH` have it in common, and
-  tell hardly more than one (Matérn 3/2: Rasmussen & Williams 2006, Eq. 4.17).
+- What share of that noise is misfit, both laws say; it is smooth (`fitting.uncertainty.smooth`): pairs of like sizes
+  have it in common, and tell hardly more than one.
 
 All of it is summed over a grid, and exact but for the slopes (Gelman et al., Bayesian Data Analysis, 3rd ed., ch. 14).
-The grid and `REACH` were not fitted to anything, but chosen knowing how `benchmarks/compare.py` comes out.
+The grid was not fitted to anything, but chosen knowing how `benchmarks/compare.py` comes out.
 """
 
 import dataclasses
@@ -27,9 +27,8 @@ import numpy as np
 from fitting.artifacts.fitted import LawFit, Point
 from fitting.laws import catalogue
 from fitting.laws.law import Law
-from fitting.uncertainty import normal_scores
+from fitting.uncertainty import normal_scores, smooth, systematic
 
-REACH = 2.0  # e-folds of N or of D over which misfits are alike
 _CHANGES = np.geomspace(0.003, 1.0, 8)
 _SCATTERS = (np.arange(10) + 0.5) / 10
 _DRAWS = 4000
@@ -155,10 +154,7 @@ def _standing(
         shape_QxD = theta_PxD[shapes]
         change_PxD[shapes] = np.clip(change_PxD[shapes], np.log(low_Qx1 / shape_QxD), np.log(high_Qx1 / shape_QxD))
 
-    # As often as its weight says to within one (systematic resampling: Carpenter et al. 1999).
-    cumulative = np.cumsum(weight_DxRxK)
-    cell_S = np.searchsorted(cumulative, (np.arange(_DRAWS) + 0.5) / _DRAWS * cumulative[-1])
-    cell_S = np.unravel_index(rng.permutation(cell_S), weight_DxRxK.shape)
+    cell_S = np.unravel_index(rng.permutation(systematic(weight_DxRxK, _DRAWS)), weight_DxRxK.shape)
     normal_SxP = rng.standard_normal((_DRAWS, parameters))
     change_PxS = (center_DxRxKxP[cell_S] + np.einsum("sij,sj->si", root_DxRxKxPxP[cell_S], normal_SxP)).T
     theta_a_PxS = theta_PxD[:, cell_S[0]]
@@ -224,6 +220,5 @@ def _seen(fit: LawFit, points: Sequence[Point]) -> tuple[list[np.ndarray], np.nd
 
 def _alike_NxN(points: Sequence[Point], misfit: float) -> np.ndarray:
     """Correlation of the noise of runs, of which so much of the variance is misfit, the rest each run's own."""
-    log_size_Nx2 = np.log([(point.params, point.tokens) for point in points])
-    distance_NxN = np.sqrt(3 * np.square(log_size_Nx2[:, None] - log_size_Nx2).sum(-1)) / REACH
-    return misfit * (1 + distance_NxN) * np.exp(-distance_NxN) + (1 - misfit) * np.eye(len(points))
+    smooth_NxN = smooth(np.log([(point.params, point.tokens) for point in points]))
+    return misfit * smooth_NxN + (1 - misfit) * np.eye(len(points))

@@ -62,37 +62,53 @@ class Noise:
     """How the noise of N runs compares, before how large it is at all is known.
 
     Attributes:
-      scale_N: of each run, in units of that of the lowest loss.
+      loss_N: of each run, which its noise grows with; of runs of one size their mean.
+      unit_N: what its noise is a fraction of, 1 where it has a unit of its own.
       alike_NxN: correlation of the runs' misfits.
-      lowest_loss: from which noise grows; of runs of one size their mean.
-      growth: the power with which it grows.
+      growth: the power of the loss over the lowest with which noise grows.
     """
 
-    scale_N: np.ndarray
+    loss_N: np.ndarray
+    unit_N: np.ndarray
     alike_NxN: np.ndarray
-    lowest_loss: float
-    growth: float
+    growth: float = 0.0
 
     @classmethod
     def of(
         cls, y_N: np.ndarray, loss_N: np.ndarray, log_size_NxF: np.ndarray, growth: float, relative: bool
     ) -> "Noise":
         """Of runs that measured y at a loss, where noise grows with that to a power and may be relative to y."""
-        apart_NxN = np.square(log_size_NxF[:, None] - log_size_NxF).sum(-1)
-        same_NxN = apart_NxN == 0
+        same_NxN = _apart_NxN(log_size_NxF) == 0
         # Seeds of a size have one scale.
         mean_y_N, mean_loss_N = (same_NxN @ v_N / same_NxN.sum(1) for v_N in (y_N, loss_N))
-        lowest_loss = float(mean_loss_N.min())
-        distance_NxN = np.sqrt(3 * apart_NxN) / REACH
-        scale_N = (mean_loss_N / lowest_loss) ** growth * (mean_y_N if relative else 1.0)
-        alike_NxN = SMOOTH * (1 + distance_NxN) * np.exp(-distance_NxN) + (1 - SMOOTH) * same_NxN
-        return cls(scale_N, alike_NxN, lowest_loss, growth)
+        alike_NxN = SMOOTH * smooth(log_size_NxF) + (1 - SMOOTH) * same_NxN
+        return cls(mean_loss_N, mean_y_N if relative else np.ones_like(y_N), alike_NxN, growth)
+
+    @property
+    def lowest_loss(self) -> float:
+        """From which noise grows."""
+        return float(self.loss_N.min())
+
+    @property
+    def scale_N(self) -> np.ndarray:
+        """The noise of each run, in units of that of the lowest loss."""
+        return (self.loss_N / self.lowest_loss) ** self.growth * self.unit_N
 
     def whiten_NxN(self, misfit: float) -> np.ndarray:
         """What the runs' noise is multiplied by to be independent and of one size; `misfit` is a share of variance."""
         own = max(1 - misfit, 1e-9)  # seeds that share all would be one run
-        correlation_NxN = misfit * self.alike_NxN + own * np.eye(len(self.scale_N))
+        correlation_NxN = misfit * self.alike_NxN + own * np.eye(len(self.loss_N))
         return np.linalg.inv(np.linalg.cholesky(correlation_NxN)) / self.scale_N
+
+
+def smooth(log_size_NxF: np.ndarray) -> np.ndarray:
+    """Correlation of a smooth misfit at N sizes, [N, N]: Matérn 3/2 over `REACH`."""
+    distance_NxN = np.sqrt(3 * _apart_NxN(log_size_NxF)) / REACH
+    return (1 + distance_NxN) * np.exp(-distance_NxN)
+
+
+def _apart_NxN(log_size_NxF: np.ndarray) -> np.ndarray:
+    return np.square(log_size_NxF[:, None] - log_size_NxF).sum(-1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,25 +159,38 @@ def posterior(
       ValueError: no parameters with positive terms come near the runs.
     """
     loss_N = x[law.inputs.index("loss")] if "loss" in law.inputs else y_N
-    runs_R = [Noise.of(y_N, loss_N, log_size_NxF, growth, relative) for growth in prior.growths]
+    even = Noise.of(y_N, loss_N, log_size_NxF, 0.0, relative)
+    # In the eigenvectors of the misfit's correlation the noise is independent, whatever share the misfit has.
+    eigenvalue_N, vector_NxN = np.linalg.eigh(even.alike_NxN)
     ranges_Qx2 = _believable(law, prior)
     nodes = min(200, round(2200 ** (1 / len(law.shapes))))
-    log_prior_K = -((np.log(_NOISE / noise) / NOISE_LOG_SD) ** 2) / 2
+    log_weight_K = -((np.log(_NOISE / noise) / NOISE_LOG_SD) ** 2) / 2 - (len(y_N) - len(law.linear)) * np.log(_NOISE)
     for _ in range(3):  # the grid closes in on where the posterior is
         shape_GxQ = shape_grid(ranges_Qx2, nodes)
-        weighed = [each for runs in runs_R for each in _weigh(law, x, y_N, runs, shape_GxQ, prior)]
+        log_prior_G = _log_prior(law, shape_GxQ, prior)
+        columns_GxNxJ = _columns(law, x, y_N, shape_GxQ)
+        weighed = [
+            each
+            for growth in prior.growths
+            for each in _weigh(
+                columns_GxNxJ,
+                y_N,
+                dataclasses.replace(even, growth=growth).scale_N,
+                eigenvalue_N,
+                vector_NxN,
+                log_prior_G,
+            )
+        ]
         share_HxGxJ, root_HxGxJxJ, log_weight_HxG, rss_HxG = map(np.stack, zip(*weighed, strict=True))
-        freedom = len(y_N) - len(law.linear)
-        log_likelihood_HxG = _log_sum(log_prior_K - freedom * np.log(_NOISE), rss_HxG)
-        log_weight_HxG = log_weight_HxG + log_likelihood_HxG
+        log_weight_HxG = log_weight_HxG + _log_sum(log_weight_K, rss_HxG)
         ranges_Qx2 = _around_the_mass(shape_GxQ, log_weight_HxG.max(0), ranges_Qx2, nodes)
 
     # One normal draw for each of many cells, the heavier the more often; the same ones for every seed, so that the
     # centre of the posterior, and with it the fit, does not depend on the seed.
-    cell_R = _systematic(np.exp(log_weight_HxG - log_weight_HxG.max()).ravel(), _POOL)
+    cell_R = systematic(np.exp(log_weight_HxG - log_weight_HxG.max()), _POOL)
     h_R, g_R = np.unravel_index(cell_R, log_weight_HxG.shape)
     rng = np.random.default_rng(0)
-    noise_R = _noise_given(log_prior_K - freedom * np.log(_NOISE), rss_HxG[h_R, g_R], rng)
+    noise_R = _noise_given(log_weight_K, rss_HxG[h_R, g_R], rng)
     normal_RxJ = rng.standard_normal((_POOL, len(law.linear)))
     share_RxJ = share_HxGxJ[h_R, g_R] + noise_R[:, None] * np.einsum("rij,rj->ri", root_HxGxJxJ[h_R, g_R], normal_RxJ)
     allowed = np.flatnonzero((share_RxJ > 0).all(1))
@@ -181,7 +210,7 @@ def posterior(
         shape_Q=np.exp(np.log(shape_GxQ[g_R[allowed]]).mean(0)),
         noise=float(np.sqrt(np.mean(noise_R[allowed] ** 2))),
         misfit=float(np.mean(misfit_R[allowed])),
-        runs=Noise.of(y_N, loss_N, log_size_NxF, float(np.mean(growth_R[allowed])), relative),
+        runs=dataclasses.replace(even, growth=float(np.mean(growth_R[allowed]))),
     )
 
 
@@ -191,8 +220,35 @@ def normal_scores(count: int, rng: np.random.Generator) -> np.ndarray:
     return rng.permutation([normal.inv_cdf((i + 0.5) / count) for i in range(count)])
 
 
+def systematic(weight_C: np.ndarray, count: int) -> np.ndarray:
+    """`count` indices into flat weights, each as often as its weight says to within one (Carpenter et al. 1999)."""
+    cumulative = np.cumsum(weight_C)
+    return np.searchsorted(cumulative, (np.arange(count) + 0.5) / count * cumulative[-1])
+
+
+def _log_prior(law: Law, shape_GxQ: np.ndarray, prior: Prior) -> np.ndarray:
+    log_prior_G = np.zeros(len(shape_GxQ))
+    for name, value_G in zip(law.shapes, shape_GxQ.T, strict=True):
+        if name in prior.shapes:
+            median, log_sd = prior.shapes[name]
+            log_prior_G -= (np.log(value_G / median) / log_sd) ** 2 / 2
+    return log_prior_G
+
+
+def _columns(law: Law, x: Sequence[np.ndarray], y_N: np.ndarray, shape_GxQ: np.ndarray) -> np.ndarray:
+    """The J terms of G shapes at N runs, in units of what each is worth to the best run."""
+    terms = law.evaluate_terms(shape_GxQ.T[..., None], *x)
+    terms_GxNxJ = np.stack([np.broadcast_to(term, (len(shape_GxQ), len(y_N))) for term in terms], -1)
+    return terms_GxNxJ / np.abs(terms_GxNxJ[:, y_N.argmin(), None]) * y_N.max()
+
+
 def _weigh(
-    law: Law, x: Sequence[np.ndarray], y_N: np.ndarray, runs: Noise, shape_GxQ: np.ndarray, prior: Prior
+    columns_GxNxJ: np.ndarray,
+    y_N: np.ndarray,
+    scale_N: np.ndarray,
+    eigenvalue_N: np.ndarray,
+    vector_NxN: np.ndarray,
+    log_prior_G: np.ndarray,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
     """For each share of misfit, of G shapes: what is known of the linear parameters, and how likely all of it is.
 
@@ -200,32 +256,20 @@ def _weigh(
     the terms' shares are normal around share_GxJ with covariance noise² root root'. The weight, a logarithm, lacks what
     depends on the noise, that is on rss_G.
     """
-    best = y_N.argmin()
-    terms = law.evaluate_terms(shape_GxQ.T[..., None], *x)
-    terms_GxNxJ = np.stack([np.broadcast_to(term, (len(shape_GxQ), len(y_N))) for term in terms], -1)
-    columns_GxNxJ = terms_GxNxJ / np.abs(terms_GxNxJ[:, best, None]) * y_N.max()
-    log_prior_G = np.zeros(len(shape_GxQ))
-    for name, value_G in zip(law.shapes, shape_GxQ.T, strict=True):
-        if name in prior.shapes:
-            median, log_sd = prior.shapes[name]
-            log_prior_G -= (np.log(value_G / median) / log_sd) ** 2 / 2
-
-    # In the eigenvectors of the misfit's correlation the noise is independent, whatever share the misfit has.
-    eigenvalue_N, vector_NxN = np.linalg.eigh(runs.alike_NxN)
-    turn_NxN = vector_NxN.T / runs.scale_N
+    turn_NxN = vector_NxN.T / scale_N
     turned_GxNxJ, turned_N = turn_NxN @ columns_GxNxJ, turn_NxN @ y_N
     for misfit in _MISFITS:
         sd_N = np.sqrt(misfit * np.maximum(eigenvalue_N, 0) + 1 - misfit)
         white_GxNxJ, seen_N = turned_GxNxJ / sd_N[:, None], turned_N / sd_N
         information_GxJxJ = np.swapaxes(white_GxNxJ, 1, 2) @ white_GxNxJ
-        information_GxJxJ = information_GxJxJ * (1 + 1e-12 * np.eye(len(law.linear)))  # terms may be all but alike
+        information_GxJxJ = information_GxJxJ * (1 + 1e-12 * np.eye(columns_GxNxJ.shape[2]))  # terms may be alike
         lower_GxJxJ = np.linalg.cholesky(information_GxJxJ)
         root_GxJxJ = np.swapaxes(np.linalg.inv(lower_GxJxJ), 1, 2)
         told_GxJ = np.einsum("gnj,n->gj", white_GxNxJ, seen_N)
         share_GxJ = np.einsum("gij,gkj,gk->gi", root_GxJxJ, root_GxJxJ, told_GxJ)
         rss_G = np.square((white_GxNxJ @ share_GxJ[..., None])[..., 0] - seen_N).sum(1)
         log_volume_G = -np.log(np.diagonal(lower_GxJxJ, axis1=1, axis2=2)).sum(1)
-        log_volume = -np.log(sd_N).sum() - np.log(runs.scale_N).sum()
+        log_volume = -np.log(sd_N).sum() - np.log(scale_N).sum()
         yield share_GxJ, root_GxJxJ, log_prior_G + log_volume_G + log_volume, rss_G
 
 
@@ -264,9 +308,3 @@ def _around_the_mass(shape_GxQ: np.ndarray, log_weight_G: np.ndarray, ranges_Qx2
     low_Q = np.maximum(inside.min(0) / margin_Q, ranges_Qx2[:, 0])
     high_Q = np.minimum(inside.max(0) * margin_Q, ranges_Qx2[:, 1])
     return np.stack([low_Q, high_Q], 1)
-
-
-def _systematic(weight_C: np.ndarray, count: int) -> np.ndarray:
-    """`count` indices, each as often as its weight says to within one (Carpenter et al. 1999)."""
-    cumulative = np.cumsum(weight_C)
-    return np.searchsorted(cumulative, (np.arange(count) + 0.5) / count * cumulative[-1])
