@@ -82,8 +82,13 @@ def read_json(path: epath.Path, remedy: str, *keys: str) -> dict[str, Any]:
     return tree
 
 
-def read_rows(path: epath.Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl. A last line that was cut, as by a kill on the way of a copy, is left out.
+_METRICS = ("step", "tokens", "loss_nats")
+
+
+def read_rows(path: epath.Path, *keys: str) -> list[dict[str, Any]]:
+    """The rows of a file of JSON lines that have these keys, or those of a metrics.jsonl.
+
+    A last line that was cut, as by a kill on the way of a copy, is left out.
 
     Raises:
       ValueError: another line that is no row; naming it.
@@ -95,8 +100,8 @@ def read_rows(path: epath.Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError as e:
             if number == len(lines):
                 break
-            raise ValueError(f"{path}, line {number}: not valid JSON ({e}); remove that line") from None
-        if not isinstance(row, dict) or not {"step", "tokens", "loss_nats"} <= row.keys():
+            raise ValueError(f"{path}, line {number}: not valid JSON; remove that line ({e})") from None
+        if not isinstance(row, dict) or not set(keys or _METRICS) <= row.keys():
             raise ValueError(f"{path}, line {number}: no row of a run, {cut(line)}; remove that line")
         rows.append(row)
     return rows

@@ -23,6 +23,7 @@ from ladder import config as configs
 from ladder import storage
 from ladder.config import LadderConfig
 from ladder.engines import schedule as schedules
+from ladder.engines.lease import FRESH_SECONDS  # of the rows, too, of a run without a lease, as older versions leave
 from ladder.engines.schedule import Schedule
 from ladder.pods.cloud import Slice
 from ladder.pods.topology import CHIPS
@@ -31,13 +32,13 @@ from ladder.spec import PLAN_REMEDY, RECORD_REMEDY, Workdir
 State = Literal["waiting", "running", "hung", "stale", "failed", "quarantined", "finished"]
 AT_REST: tuple[State, ...] = ("failed", "quarantined", "finished")  # until somebody does something about it
 
-FRESH_SECONDS = 120  # of a lease's heartbeat, and of the rows of a run without a lease, as older versions leave
 # What a run may be silent for: until its first row, beyond three windows of steps; after it; and while it is measured.
 STARTING_SECONDS, SAVING_SECONDS, MEASURING_SECONDS = 900, 300, 3600
 WINDOWS = 3
 UNKNOWN_WINDOW_SECONDS = 900
 SECONDS_PER_HOUR = 3600
 READERS = 16
+ATTEMPT = ("host", "start", "end", "why", "message", "steps_redone")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,10 +195,11 @@ def held_spans(seen: Seen, now: float) -> list[dict[str, Any]]:
 
 def _seen(workdir: Workdir, run: str) -> Seen:
     metrics, record, partial = workdir.metrics(run), workdir.record(run), workdir.partial_record(run)
+    attempts = workdir.attempts(run)
     written = {path: _written(path) for path in (metrics, record, partial)}
     return Seen(
         lease=_lease(workdir.lease(run)),
-        attempts=_lines(workdir.attempts(run)),
+        attempts=storage.read_rows(attempts, *ATTEMPT) if attempts.exists() else [],
         rows=storage.read_rows(metrics) if written[metrics] is not None else [],
         record=RunRecord.load(record, RECORD_REMEDY) if written[record] is not None else None,
         heard=max((when for when in written.values() if when is not None), default=None),
@@ -228,19 +230,6 @@ def _lease(path: epath.Path) -> dict[str, Any] | None:
         return lease if lease and {"holder", "host", "since", "heartbeat"} <= lease.keys() else None
     except (json.JSONDecodeError, AttributeError):
         return None
-
-
-def _lines(path: epath.Path) -> list[dict[str, Any]]:
-    """The attempts; a last line that is not whole yet is left out."""
-    attempts = []
-    lines = _text(path).splitlines()
-    for number, line in enumerate(lines, start=1):
-        try:
-            attempts.append(json.loads(line))
-        except json.JSONDecodeError:
-            if number < len(lines):
-                raise ValueError(f"{path}, line {number}: not valid JSON; remove that line") from None
-    return attempts
 
 
 def _status(
