@@ -1,15 +1,17 @@
-"""Which rows of a testbed a law is fitted to, and why the others are not."""
+"""Which rows of a testbed a law is fitted to and why the others are not, and whether they can tell it."""
 
 import math
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from fitting.files import cut
+from fitting.laws import catalogue
 from fitting.laws.law import Law
 from fitting.testbeds.testbed import Testbed
 
 if typing.TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
 _SEEDS = 0.01  # by how much of the loss seeds of one size scatter, at most
@@ -75,20 +77,69 @@ def chosen(
     return rows, reasons
 
 
-def sizes(rows: "pd.DataFrame", inputs: Sequence[str] = ()) -> "np.ndarray":
+def refuse_inputs(law: Law, rows: "pd.DataFrame") -> None:
+    """Every row must have all that a law is of, and as it may be."""
+    of = f"law {law.name} is of {', '.join(law.inputs)}"
+    if missing := [name for name in law.inputs if name not in rows]:
+        others = ", ".join(name for name, other in catalogue.LOSS_LAWS.items() if set(other.inputs) <= set(rows))
+        raise ValueError(f"{of}: there is no column {', '.join(missing)}; those there are are enough for {others}")
+    for name in law.inputs:
+        values = rows[name].to_numpy(float)
+        if np.isnan(values).any():
+            raise ValueError(f"law {law.name} is of {name}, which {rows['run'][np.isnan(values)].iloc[0]} lacks")
+        bad, must = law.refuse(name, values)
+        if bad.any():
+            run = rows["run"][bad].iloc[0]
+            raise ValueError(f"law {law.name}: {name} of run {run!r} is {values[bad][0]:g}: it must be {must}")
+
+
+def refuse_too_few(law: Law, column: str, x: Sequence[np.ndarray], y_N: np.ndarray, *, believed: int = 0) -> None:
+    """The runs must be as many as the parameters, less those that are `believed`, and able to tell them apart."""
+    count = len(law.parameters) - believed
+    if len(y_N) + len(law.ideal) < count:
+        raise ValueError(
+            f"{column}: {len(y_N)} runs cannot fit the {len(law.parameters)} parameters "
+            f"({', '.join(law.parameters)}) of {law.name}; select at least {count}"
+        )
+    if not y_N.any():
+        raise ValueError(f"{column} is 0 for all {len(y_N)} runs: there is nothing to fit")
+    middle = law.scaled([shape.median for shape in law.shapes.values()], y_N.min(), *(v[y_N.argmin()] for v in x))
+    columns = [np.broadcast_to(term, y_N.shape) for term in law.evaluate_terms(middle, *x)]
+    columns_NxJ = np.stack([term / (np.abs(term).max() or 1.0) for term in columns], -1)
+    distinct = len(np.unique(np.stack(x), axis=1).T) + len(law.ideal)
+    if distinct < count or np.linalg.cond(columns_NxJ[:, : len(law.linear)] if law.linear else np.eye(1)) > 1e8:
+        raise ValueError(
+            f"{column}: the runs cannot tell the parameters of {law.name} apart: {distinct} of {len(y_N)} differ in "
+            f"{' or '.join(law.inputs)}, or all of these vary alike; add runs of other sizes and token multipliers"
+            + _along_a_ray(dict(zip(law.inputs, x, strict=True)))
+        )
+
+
+def _along_a_ray(columns: Mapping[str, np.ndarray]) -> str:
+    """Which one number all runs share, and the law along it; nothing where they share none."""
+    if not {"params", "tokens"} <= columns.keys():
+        return ""
+    params_N, tokens_N = columns["params"], columns["tokens"]
+    rays = {"D/N": (tokens_N / params_N, "compute"), "D": (tokens_N, "params_only"), "N": (params_N, "tokens_only")}
+    shared = {name: (v_N.mean(), law) for name, (v_N, law) in rays.items() if v_N.max() < 1.02 * v_N.min()}
+    if len(shared) != 1:  # runs of one size share all three
+        return ""
+    ((name, (value, law)),) = shared.items()
+    return f": all runs have {name} = {value:.3g}, along which --law {law} can be fitted"
+
+
+def sizes(rows: "pd.DataFrame", inputs: Sequence[str] = ()) -> np.ndarray:
     """Numbers that are equal for runs of one size, which differ in nothing but their seed, [N]."""
     kinds = [name for name in dict.fromkeys(("corpus", *SIZE_COLUMNS, *inputs)) if name in rows]
     return rows.groupby(kinds, dropna=False).ngroup().to_numpy()
 
 
-def log_sizes(rows: "pd.DataFrame", law: Law) -> "np.ndarray":
+def log_sizes(rows: "pd.DataFrame", law: Law) -> np.ndarray:
     """Logarithms of N, of D and of what else the law is of, [N, F]: how near one another runs are.
 
     A law of what is no size is of a curve's steps, each of which is far from all others: what such a law misses is
     fitted as noise, or the slope between neighbours would be all that counts.
     """
-    import numpy as np
-
     if law.signed:
         return 1e3 * sizes(rows, law.inputs)[:, None]
     names = [name for name in dict.fromkeys(("params", "tokens", *law.inputs)) if name != "loss"]
@@ -136,10 +187,8 @@ def _chi_square_999(freedom: int) -> float:
     return freedom * (1 - 2 / (9 * freedom) + 3.09 * math.sqrt(2 / (9 * freedom))) ** 3
 
 
-def _nearly(rows: "pd.DataFrame", inputs: Sequence[str] = ()) -> "np.ndarray":
+def _nearly(rows: "pd.DataFrame", inputs: Sequence[str] = ()) -> np.ndarray:
     """As `sizes`, but with parameters and tokens within a hundredth of the next taken for the same, [N]."""
-    import numpy as np
-
     rounded = {}
     for name in ("params", "tokens"):
         log_sorted = np.log(np.sort(rows[name].to_numpy(float)))

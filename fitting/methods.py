@@ -205,21 +205,6 @@ def _refuse_unknown(what: str, name: str, known: Mapping[str, Law]) -> None:
         raise ValueError(f"{what} {name!r} is unknown; there are {', '.join(known)}")
 
 
-def _refuse_inputs(law: Law, rows: "pd.DataFrame") -> None:
-    of = f"law {law.name} is of {', '.join(law.inputs)}"
-    if missing := [name for name in law.inputs if name not in rows]:
-        others = ", ".join(name for name, other in catalogue.LOSS_LAWS.items() if set(other.inputs) <= set(rows))
-        raise ValueError(f"{of}: there is no column {', '.join(missing)}; those there are are enough for {others}")
-    for name in law.inputs:
-        values = rows[name].to_numpy(float)
-        if np.isnan(values).any():
-            raise ValueError(f"law {law.name} is of {name}, which {rows['run'][np.isnan(values)].iloc[0]} lacks")
-        bad, must = law.refuse(name, values)
-        if bad.any():
-            run = rows["run"][bad].iloc[0]
-            raise ValueError(f"law {law.name}: {name} of run {run!r} is {values[bad][0]:g}: it must be {must}")
-
-
 def _refuse_beyond_the_grid(law: Law | None, method: str) -> None:
     # The posterior is on a grid over a law's shapes: three fit, more do not, nor do shapes with units of their own.
     if law is not None and METHODS[method].posterior_exponents and (law.units or len(law.shapes) > 3):
@@ -239,30 +224,39 @@ class _How:
 
 
 def _fit_loss(testbed: Testbed, rows: "pd.DataFrame", column: str, law: Law, how: _How) -> LawFit:
-    _refuse_inputs(law, rows)
+    choice.refuse_inputs(law, rows)
     x = tuple(rows[name].to_numpy(float) for name in law.inputs)
-    if how.method.any_objective:
-        fitted = _fit_best(law, column, rows, x, _stderr(testbed, rows, column), how)
-    else:
-        noise = uncertainty.NOISE * (1 if how.method.relative_loss else rows[column].min())
-        fit_by = _fit if how.method.posterior_exponents else _fit_freely
-        fitted = fit_by(law, column, rows, x, how.method.relative_loss, noise, how)
-        fitted = dataclasses.replace(fitted, objective=how.method.objective_loss)
-    return dataclasses.replace(fitted, points=_points(testbed, rows, fitted, x))
+    noise = uncertainty.NOISE * (1 if how.method.relative_loss else rows[column].min())
+    return _fit_by_method(
+        testbed, law, column, rows, x, how.method.relative_loss, noise, how.method.objective_loss, how
+    )
 
 
 def _fit_error(testbed: Testbed, rows: "pd.DataFrame", loss_column: str, column: str, law: Law, how: _How) -> LawFit:
     x = (rows[loss_column].to_numpy(float),)
-    stderr_N = _stderr(testbed, rows, column)
+    # Sampling decides each question's answer anew for every run, so unlike a loss an error does carry it as noise.
+    sampling = np.linalg.norm(np.nan_to_num(_stderr(testbed, rows, column))) / math.sqrt(max(len(rows), 1))
+    noise = math.hypot(uncertainty.NOISE, sampling)
+    return _fit_by_method(testbed, law, column, rows, x, False, noise, how.method.objective_error, how)
+
+
+def _fit_by_method(
+    testbed: Testbed,
+    law: Law,
+    column: str,
+    rows: "pd.DataFrame",
+    x: Sequence[np.ndarray],
+    relative: bool,
+    noise: float,
+    objective: str,
+    how: _How,
+) -> LawFit:
     if how.method.any_objective:
-        fitted = _fit_best(law, column, rows, x, stderr_N, how)
+        fitted = _fit_best(law, column, rows, x, _stderr(testbed, rows, column), how)
+    elif how.method.posterior_exponents:
+        fitted = _fit(law, column, rows, x, relative, noise, objective, how)
     else:
-        # Sampling decides each question's answer anew for every run, so unlike a loss an error does carry it as noise.
-        sampling = np.linalg.norm(np.nan_to_num(stderr_N)) / math.sqrt(max(len(rows), 1))
-        noise = math.hypot(uncertainty.NOISE, sampling)
-        fit_by = _fit if how.method.posterior_exponents else _fit_freely
-        fitted = fit_by(law, column, rows, x, False, noise, how)
-        fitted = dataclasses.replace(fitted, objective=how.method.objective_error)
+        fitted = _fit_freely(law, column, rows, x, noise, objective, how)
     return dataclasses.replace(fitted, points=_points(testbed, rows, fitted, x))
 
 
@@ -272,7 +266,7 @@ def _fit_best(
     from fitting import best  # brings jax, which the default method need not wait for
 
     y_N = rows[column].to_numpy(float)
-    _refuse_too_few(law, column, x, y_N)
+    choice.refuse_too_few(law, column, x, y_N)
     run_N = rows["run"].str.partition("@")[0]  # checkpoints are named <run>@<step>
     found = best.fit(law, x, y_N, stderr_N, how.objective, run_N=run_N, draws=how.resamples, seed=how.seed)
     words = how.objective.words.format(quantity=column.partition("/")[0])
@@ -282,14 +276,14 @@ def _fit_best(
 
 
 def _fit_freely(
-    law: Law, column: str, rows: "pd.DataFrame", x: Sequence[np.ndarray], _: bool, noise: float, how: _How
+    law: Law, column: str, rows: "pd.DataFrame", x: Sequence[np.ndarray], noise: float, objective: str, how: _How
 ) -> LawFit:
     from fitting import best  # brings jax, which the default method need not wait for
 
     y_N = rows[column].to_numpy(float)
-    _refuse_too_few(law, column, x, y_N)
+    choice.refuse_too_few(law, column, x, y_N)
     found = best.fit_freely(law, x, y_N, noise=noise, draws=how.resamples, seed=how.seed)
-    return _best_law_fit(law, column, x, y_N, found, how, "", len(y_N) - len(law.parameters))
+    return _best_law_fit(law, column, x, y_N, found, how, objective, len(y_N) - len(law.parameters))
 
 
 def _best_law_fit(
@@ -320,10 +314,17 @@ def _best_law_fit(
 
 
 def _fit(
-    law: Law, column: str, rows: "pd.DataFrame", x: Sequence[np.ndarray], relative: bool, noise: float, how: _How
+    law: Law,
+    column: str,
+    rows: "pd.DataFrame",
+    x: Sequence[np.ndarray],
+    relative: bool,
+    noise: float,
+    objective: str,
+    how: _How,
 ) -> LawFit:
     y_N = rows[column].to_numpy(float)
-    _refuse_too_few(law, column, x, y_N, believed=max(len(law.shapes) - 2, 0))
+    choice.refuse_too_few(law, column, x, y_N, believed=max(len(law.shapes) - 2, 0))
     prior = believed(law, how.priors if how.method.learned else {})
     posterior = uncertainty.posterior(
         law, x, y_N, prior, relative=relative, log_size_NxF=choice.log_sizes(rows, law), noise=noise, seed=how.seed
@@ -342,7 +343,7 @@ def _fit(
         lowest_loss=posterior.runs.lowest_loss,
         misfit=posterior.misfit,
         beliefs=dict(prior.shapes),
-        objective="",
+        objective=objective,
         degrees_of_freedom=len(y_N) - len(law.parameters),
     )
 
@@ -365,41 +366,6 @@ def _law_fit(
         points=(),
         **others,
     )
-
-
-def _refuse_too_few(law: Law, column: str, x: Sequence[np.ndarray], y_N: np.ndarray, *, believed: int = 0) -> None:
-    """The runs must be as many as the parameters, less those that are `believed`, and able to tell them apart."""
-    count = len(law.parameters) - believed
-    if len(y_N) + len(law.ideal) < count:
-        raise ValueError(
-            f"{column}: {len(y_N)} runs cannot fit the {len(law.parameters)} parameters "
-            f"({', '.join(law.parameters)}) of {law.name}; select at least {count}"
-        )
-    if not y_N.any():
-        raise ValueError(f"{column} is 0 for all {len(y_N)} runs: there is nothing to fit")
-    middle = law.scaled([shape.median for shape in law.shapes.values()], y_N.min(), *(v[y_N.argmin()] for v in x))
-    columns = [np.broadcast_to(term, y_N.shape) for term in law.evaluate_terms(middle, *x)]
-    columns_NxJ = np.stack([term / (np.abs(term).max() or 1.0) for term in columns], -1)
-    distinct = len(np.unique(np.stack(x), axis=1).T) + len(law.ideal)
-    if distinct < count or np.linalg.cond(columns_NxJ[:, : len(law.linear)] if law.linear else np.eye(1)) > 1e8:
-        raise ValueError(
-            f"{column}: the runs cannot tell the parameters of {law.name} apart: {distinct} of {len(y_N)} differ in "
-            f"{' or '.join(law.inputs)}, or all of these vary alike; add runs of other sizes and token multipliers"
-            + _along_a_ray(dict(zip(law.inputs, x, strict=True)))
-        )
-
-
-def _along_a_ray(columns: Mapping[str, np.ndarray]) -> str:
-    """Which one number all runs share, and the law along it; nothing where they share none."""
-    if not {"params", "tokens"} <= columns.keys():
-        return ""
-    params_N, tokens_N = columns["params"], columns["tokens"]
-    rays = {"D/N": (tokens_N / params_N, "compute"), "D": (tokens_N, "params_only"), "N": (params_N, "tokens_only")}
-    shared = {name: (v_N.mean(), law) for name, (v_N, law) in rays.items() if v_N.max() < 1.02 * v_N.min()}
-    if len(shared) != 1:  # runs of one size share all three
-        return ""
-    ((name, (value, law)),) = shared.items()
-    return f": all runs have {name} = {value:.3g}, along which --law {law} can be fitted"
 
 
 def _points(testbed: Testbed, rows: "pd.DataFrame", fitted: LawFit, x: Sequence[np.ndarray]) -> tuple[Point, ...]:
