@@ -25,7 +25,7 @@ learned by rule, and scored on testbeds they were not learned from.
 
 import dataclasses
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -36,7 +36,8 @@ NOISE_LOG_SD = 0.7
 REACH = 2.0  # e-folds of N or of D over which misfits are alike
 SMOOTH = 0.9  # the share of the misfit's variance that reaches beyond runs of the very same size
 GROWTHS = (0.0, 1.5, 3.0, 4.5, 6.0)
-_NOISE = np.geomspace(1e-6, 0.3, 60)
+_NOISE = np.geomspace(1e-6, 0.3, 150)
+_LEAST = 1e-30  # a sum of squares that is none
 _MISFITS = np.array([0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 0.9999])
 _POOL = 20_000
 _FARTHEST = 6  # standard deviations from a shape's median that the grid begins with
@@ -165,17 +166,18 @@ def posterior(
     ranges_Qx2 = _believable(law, prior)
     nodes = min(200, round(2200 ** (1 / len(law.shapes))))
     log_weight_K = -((np.log(_NOISE / noise) / NOISE_LOG_SD) ** 2) / 2 - (len(y_N) - len(law.linear)) * np.log(_NOISE)
-    for _ in range(3):  # the grid closes in on where the posterior is
+    for every in (2, 2, 1):  # the grid closes in on where the posterior is, with every other growth and misfit at first
         shape_GxQ = shape_grid(ranges_Qx2, nodes)
         log_prior_G = _log_prior(law, shape_GxQ, prior)
         columns_GxNxJ = _columns(law, x, y_N, shape_GxQ)
         weighed = [
             each
-            for growth in prior.growths
+            for growth in prior.growths[::every]
             for each in _weigh(
                 columns_GxNxJ,
                 y_N,
                 dataclasses.replace(even, growth=growth).scale_N,
+                _MISFITS[::every],
                 eigenvalue_N,
                 vector_NxN,
                 log_prior_G,
@@ -246,6 +248,7 @@ def _weigh(
     columns_GxNxJ: np.ndarray,
     y_N: np.ndarray,
     scale_N: np.ndarray,
+    misfits: Iterable[float],
     eigenvalue_N: np.ndarray,
     vector_NxN: np.ndarray,
     log_prior_G: np.ndarray,
@@ -258,37 +261,45 @@ def _weigh(
     """
     turn_NxN = vector_NxN.T / scale_N
     turned_GxNxJ, turned_N = turn_NxN @ columns_GxNxJ, turn_NxN @ y_N
-    for misfit in _MISFITS:
+    for misfit in misfits:
         sd_N = np.sqrt(misfit * np.maximum(eigenvalue_N, 0) + 1 - misfit)
         white_GxNxJ, seen_N = turned_GxNxJ / sd_N[:, None], turned_N / sd_N
         information_GxJxJ = np.swapaxes(white_GxNxJ, 1, 2) @ white_GxNxJ
         information_GxJxJ = information_GxJxJ * (1 + 1e-12 * np.eye(columns_GxNxJ.shape[2]))  # terms may be alike
         lower_GxJxJ = np.linalg.cholesky(information_GxJxJ)
         root_GxJxJ = np.swapaxes(np.linalg.inv(lower_GxJxJ), 1, 2)
-        told_GxJ = np.einsum("gnj,n->gj", white_GxNxJ, seen_N)
-        share_GxJ = np.einsum("gij,gkj,gk->gi", root_GxJxJ, root_GxJxJ, told_GxJ)
-        rss_G = np.square((white_GxNxJ @ share_GxJ[..., None])[..., 0] - seen_N).sum(1)
+        told_GxJx1 = (seen_N @ white_GxNxJ)[..., None]
+        share_GxJx1 = root_GxJxJ @ (np.swapaxes(root_GxJxJ, 1, 2) @ told_GxJx1)
+        rss_G = np.square((white_GxNxJ @ share_GxJx1)[..., 0] - seen_N).sum(1)
         log_volume_G = -np.log(np.diagonal(lower_GxJxJ, axis1=1, axis2=2)).sum(1)
         log_volume = -np.log(sd_N).sum() - np.log(scale_N).sum()
-        yield share_GxJ, root_GxJxJ, log_prior_G + log_volume_G + log_volume, rss_G
+        yield share_GxJx1[..., 0], root_GxJxJ, log_prior_G + log_volume_G + log_volume, rss_G
 
 
 def _log_sum(log_weight_K: np.ndarray, rss_HxG: np.ndarray) -> np.ndarray:
     """The logarithm of the likelihood summed over the noise, which leaves rss / noise² of squares."""
-    highest_HxG, total_HxG = np.full(rss_HxG.shape, -np.inf), np.zeros(rss_HxG.shape)
-    for log_weight, noise in zip(log_weight_K, _NOISE, strict=True):
-        value_HxG = log_weight - rss_HxG / (2 * noise**2)
-        higher_HxG = np.maximum(highest_HxG, value_HxG)
-        total_HxG = total_HxG * np.exp(highest_HxG - higher_HxG) + np.exp(value_HxG - higher_HxG)
-        highest_HxG = higher_HxG
-    return highest_HxG + np.log(total_HxG)
+    log_rss_HxG = np.log(np.maximum(rss_HxG, _LEAST))
+    log_rss_T, log_weight_TxK = _by_rss(log_weight_K, log_rss_HxG)
+    highest_T = log_weight_TxK.max(1)
+    log_sum_T = highest_T + np.log(np.exp(log_weight_TxK - highest_T[:, None]).sum(1))
+    return np.interp(log_rss_HxG, log_rss_T, log_sum_T)
 
 
 def _noise_given(log_weight_K: np.ndarray, rss_R: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A draw of the noise for each of R sums of squares."""
-    log_weight_RxK = log_weight_K - rss_R[:, None] / (2 * _NOISE**2)
-    cumulative_RxK = np.cumsum(np.exp(log_weight_RxK - log_weight_RxK.max(1, keepdims=True)), 1)
-    return _NOISE[(cumulative_RxK < rng.random((len(rss_R), 1)) * cumulative_RxK[:, -1:]).sum(1)]
+    log_rss_R = np.log(np.maximum(rss_R, _LEAST))
+    log_rss_T, log_weight_TxK = _by_rss(log_weight_K, log_rss_R)
+    cumulative_TxK = np.cumsum(np.exp(log_weight_TxK - log_weight_TxK.max(1, keepdims=True)), 1)
+    row_R = np.searchsorted(log_rss_T, log_rss_R)
+    # All rows as one ascending line, from 0 to 1, 1 to 2 and so on.
+    line = (cumulative_TxK / cumulative_TxK[:, -1:] + np.arange(len(log_rss_T))[:, None]).ravel()
+    return _NOISE[np.searchsorted(line, row_R + rng.random(len(rss_R)), side="right") - row_R * len(_NOISE)]
+
+
+def _by_rss(log_weight_K: np.ndarray, log_rss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A table over T sums of squares of how likely each noise is: a smooth function, asked for a hundred thousand."""
+    log_rss_T = np.linspace(log_rss.min(), log_rss.max() + 1e-9, 2000)
+    return log_rss_T, log_weight_K - np.exp(log_rss_T)[:, None] / (2 * _NOISE**2)
 
 
 def _believable(law: Law, prior: Prior) -> np.ndarray:
