@@ -206,8 +206,7 @@ def _refuse_unknown(what: str, name: str, known: Mapping[str, Law]) -> None:
 
 
 def _refuse_beyond_the_grid(law: Law | None, method: str) -> None:
-    # The posterior is on a grid over a law's shapes: three fit, more do not, nor do shapes with units of their own.
-    if law is not None and METHODS[method].posterior_exponents and (law.units or len(law.shapes) > 3):
+    if law is not None and METHODS[method].posterior_exponents and not law.fits_a_grid:
         raise ValueError(f"method {method} cannot hold the law {law.name}; take method best")
 
 

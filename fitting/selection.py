@@ -214,7 +214,10 @@ def _sensitivity(law: FittedLaw, table: "pd.DataFrame") -> Iterator[Refit]:
             and len(form.parameters) < sizes
             and {*form.inputs} <= {*table}
         ):
-            yield _refit(law, table, f"law {form.name}, best fit", law_name=form.name, **best)
+            if METHODS[law.method].posterior_exponents and form.fits_a_grid:
+                yield _refit(law, table, f"law {form.name}", law_name=form.name)
+            else:
+                yield _refit(law, table, f"law {form.name}, best fit", law_name=form.name, **best)
 
 
 def _sampled(law: FittedLaw) -> bool:

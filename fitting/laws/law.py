@@ -63,6 +63,11 @@ class Law:
         """Names of all parameters in theta's order."""
         return (*self.linear, *self.shapes)
 
+    @property
+    def fits_a_grid(self) -> bool:
+        """Whether a grid over its shapes can hold a posterior: of three it can; with units of their own, of none."""
+        return self.units is None and 1 <= len(self.shapes) <= 3
+
     def refuse(self, name: str, values: Any) -> tuple[np.ndarray, str]:
         """Which values an input cannot have, and what it must be."""
         values, least = np.asarray(values, float), self.least.get(name, 0.0)
