@@ -5,13 +5,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
+from etils import epath
 from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
 from fitting.files import cut
 from ladder import config as configs
 from ladder import plan as plans
-from ladder import refusals
+from ladder import refusals, storage
 from ladder.engines.launch import RunFailed
 from ladder.spec import RunSpec
 
@@ -31,6 +32,12 @@ Overrides = Annotated[
 def print_json(value: Any) -> None:
     """Prints what a machine is to read, on stdout."""
     print(json.dumps(value, indent=2, allow_nan=False))
+
+
+def law_file(text: str) -> epath.Path:
+    """A law.json, which its folder stands for."""
+    place = storage.place(text)
+    return place / "law.json" if place.is_dir() else place
 
 
 def named_number(text: str) -> tuple[str, float]:

@@ -2,12 +2,11 @@
 
 from typing import Annotated
 
-from etils import epath
 from tyro.conf import Positional, arg
 
 from ladder import storage
 from ladder.cli import tables
-from ladder.cli.arguments import Json, named_number, print_json, to_person, warn_of_strays
+from ladder.cli.arguments import Json, law_file, named_number, print_json, to_person, warn_of_strays
 from ladder.cli.quick import quick
 
 
@@ -35,7 +34,7 @@ def compare(
     from fitting.prediction import ladder_of
     from fitting.reports import compared as reporting
 
-    a, b = (fitted.load(_law_of(place)) for place in (law_a, law_b))
+    a, b = (fitted.load(law_file(place)) for place in (law_a, law_b))
     columns = dict(map(named_number, given))
     compared = compare(a, b, params=params, tokens=tokens, budget_flops=budget_flops, columns=columns)
     asked = {"params": params, "tokens": tokens, "flops": budget_flops, **columns}
@@ -49,8 +48,3 @@ def compare(
         print_json({name: value for name, value in reporting.as_data(compared).items() if name != "along"})
     else:
         tables.print_comparison(compared, to_person)
-
-
-def _law_of(text: str) -> epath.Path:
-    place = storage.place(text)
-    return place / "law.json" if place.is_dir() else place

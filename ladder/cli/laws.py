@@ -12,7 +12,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 from fitting import files
 from ladder import storage
 from ladder.cli import tables
-from ladder.cli.arguments import Json, named_number, print_json, to_person, warn_of_strays
+from ladder.cli.arguments import Json, law_file, named_number, print_json, to_person, warn_of_strays
 from ladder.cli.quick import quick
 from ladder.spec import RunSpec, Workdir
 
@@ -81,7 +81,7 @@ def fit(
 
 @quick
 def predict(
-    law: Annotated[Positional[str], arg(metavar="LAW.json", help="what `ladder fit` wrote")],
+    law: Annotated[Positional[str], arg(metavar="LAW.json", help="what `ladder fit` wrote, or its folder")],
     *,
     params: Annotated[float, arg(metavar="N", help="parameters as the law counts them, such as 1.4e9")],
     tokens: Annotated[float, arg(metavar="D", help="training tokens, such as 900e9")],
@@ -98,7 +98,7 @@ def predict(
     from fitting.artifacts import fitted
     from fitting.prediction import ladder_of, predict
 
-    path, freeze_to = storage.place(law), storage.place(freeze) if freeze else None
+    path, freeze_to = law_file(law), storage.place(freeze) if freeze else None
     fitted_law = fitted.load(path)
     prediction = predict(fitted_law, params, tokens, run, columns=dict(map(named_number, given)))
     warn_of_strays({"params": params, "tokens": tokens, **prediction.columns}, ladder_of(fitted_law))
@@ -144,7 +144,7 @@ def score(
 
 @quick
 def advise(
-    law: Annotated[Positional[str], arg(metavar="LAW.json", help="what `ladder fit` wrote")],
+    law: Annotated[Positional[str], arg(metavar="LAW.json", help="what `ladder fit` wrote, or its folder")],
     *,
     budget_flops: Annotated[float, arg(metavar="C", help="training compute, 6ND, such as 1e21")],
     served_tokens: Annotated[float, arg(metavar="T", help="tokens that the model will serve, such as 1e12")] = 0.0,
@@ -155,7 +155,7 @@ def advise(
     from fitting.artifacts import fitted
     from fitting.prediction import ladder_of
 
-    fitted_law = fitted.load(storage.place(law))
+    fitted_law = fitted.load(law_file(law))
     warn_of_strays({"flops": budget_flops, "served_tokens": served_tokens}, ladder_of(fitted_law))
     advice = advise(fitted_law, budget_flops, served_tokens=served_tokens)
     if json:

@@ -180,7 +180,7 @@ def test_a_fit_is_printed_as_json_without_intervals_where_none_are_asked_for(lad
     assert shown["loss"]["unit"] == "nats per token" and shown["loss"]["runs"] == len(law.loss.points)
     assert [p["loss"] for p in shown["predictions"]] == [p.loss for p in law.predictions]
     assert all(p["loss_interval"] == [None, None] for p in shown["predictions"])
-    ladder_("predict", str(tmp_path / "law.json"), "--params", "4e6", "--tokens", "8e7")
+    ladder_("predict", str(tmp_path), "--params", "4e6", "--tokens", "8e7")
     assert "nan" not in capsys.readouterr().err
     ladder_("advise", str(tmp_path / "law.json"), "--budget-flops", "1e16")
     assert "nan" not in capsys.readouterr().err
