@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from fitting import forms
-from fitting.artifacts.fitted import FittedLaw, LawFit
+from fitting.artifacts.fitted import FittedLaw, LawFit, is_lawful
 
 _FAR = 4  # times beyond the ladder's tokens a parameter: the mission's own targets lie up to 2 beyond
 _SURE, _BETTER = 0.9, 0.8  # weight of another form, and its miss over the law's, from which it is told
@@ -28,6 +28,11 @@ def doubts(law: FittedLaw) -> Iterator[str]:
         yield better
     elif pattern := _pattern(law.loss):
         yield pattern
+    if law.error and not is_lawful(law.tasks.get(law.error.column, 1.0)):
+        yield (
+            f"{law.error.column} follows no law on this ladder: the others foretell a run left out hardly better by their "
+            "law than by their mean. Predict an average of tasks in its place."
+        )
     yield from _far(law)
 
 

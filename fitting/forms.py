@@ -53,7 +53,8 @@ def ranked(columns: Mapping[str, np.ndarray], y_N: np.ndarray) -> tuple[Form, ..
         if set(law.inputs) <= set(columns):
             x = [np.asarray(columns[name], float) for name in law.inputs]
             if _can_tell(law, x, y_N):
-                misses[law.name], log_density[law.name] = _left_out(law, x, y_N)
+                nodes = min(_MOST_NODES, _CELLS // len(y_N) // len(law.linear))
+                misses[law.name], log_density[law.name] = _left_out(law, x, y_N, y_N, nodes=nodes, closer=_CLOSER)
     if not misses:
         return ()
     weights = _stacked(np.stack(list(log_density.values()), -1))
@@ -62,6 +63,16 @@ def ranked(columns: Mapping[str, np.ndarray], y_N: np.ndarray) -> tuple[Form, ..
         for (name, miss_N), weight in zip(misses.items(), weights, strict=True)
     ]
     return tuple(sorted(forms, key=lambda form: (-form.weight, form.miss)))
+
+
+def foretold(law: Law, x: Sequence[np.ndarray], y_N: np.ndarray) -> float:
+    """What share of the variance of a run left out the law foretells from the others: R², below 0 where it misleads.
+
+    The measurements are compared as they are, and against the mean of the others.
+    """
+    miss_N = _left_out(law, x, y_N, np.ones_like(y_N), nodes=400, closer=5)[0]
+    off_N = (y_N - y_N.mean()) * len(y_N) / (len(y_N) - 1)
+    return float(1 - np.sum(miss_N**2) / np.sum(off_N**2)) if off_N.any() else 0.0
 
 
 def _candidates() -> list[Law]:
@@ -112,15 +123,16 @@ def _can_tell(law: Law, x: Sequence[np.ndarray], y_N: np.ndarray) -> bool:
     return sizes >= len(law.parameters) + 2 and np.linalg.cond(columns_NxJ / np.abs(columns_NxJ).max(0)) < 1e6
 
 
-def _left_out(law: Law, x: Sequence[np.ndarray], y_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """By what fraction the law misses each run, fitted to the others, and the logarithm of its density there."""
+def _left_out(
+    law: Law, x: Sequence[np.ndarray], y_N: np.ndarray, scale_N: np.ndarray, *, nodes: int, closer: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """By how many times its scale the law misses each run, fitted to the others, and the log of its density there."""
     freedom, shapes = len(y_N) - 1 - len(law.parameters), len(law.shapes)
     bounds = np.log(law.shape_ranges).T
-    nodes = min(_MOST_NODES, _CELLS // len(y_N) // len(law.linear))
     rng = np.random.default_rng(0)
     log_shape_GxQ = np.log(shape_grid(law.shape_ranges, math.ceil(nodes ** (1 / shapes))))
-    for _ in range(_CLOSER):
-        miss_GxN, kept_GxN, squares_G = _missed(law, x, y_N, log_shape_GxQ)
+    for _ in range(closer):
+        miss_GxN, kept_GxN, squares_G = _missed(law, x, y_N, scale_N, log_shape_GxQ)
         squares_GxN = squares_G[:, None] - miss_GxN**2 / kept_GxN
         best_N = squares_GxN.argmin(0)
         best_ExQ = log_shape_GxQ[np.append(best_N, squares_G.argsort()[: max(shapes + 2, nodes // 20)])]
@@ -135,14 +147,17 @@ def _left_out(law: Law, x: Sequence[np.ndarray], y_N: np.ndarray) -> tuple[np.nd
     return miss_N, normal - np.log(scale_N) - (freedom + 1) / 2 * np.log1p((miss_N / scale_N) ** 2 / freedom)
 
 
-def _missed(law: Law, x: Sequence[np.ndarray], y_N: np.ndarray, log_shape_GxQ: np.ndarray) -> tuple[np.ndarray, ...]:
-    """For each of G shapes: residuals as fractions, 1 less the leverage, and squares; infinite with negative terms."""
+def _missed(
+    law: Law, x: Sequence[np.ndarray], y_N: np.ndarray, scale_N: np.ndarray, log_shape_GxQ: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """For each of G shapes: residuals in scales, 1 less the leverage, and squares; infinite with negative terms."""
     terms = law.evaluate_terms(np.exp(log_shape_GxQ).T[..., None], *x)
     column_GxNxJ = np.stack([np.broadcast_to(term, (len(log_shape_GxQ), len(y_N))) for term in terms], -1)
-    column_GxNxJ = column_GxNxJ / y_N[:, None]
+    column_GxNxJ = column_GxNxJ / scale_N[:, None]
     q_GxNxJ, r_GxJxJ = np.linalg.qr(column_GxNxJ / np.abs(column_GxNxJ).max(1, keepdims=True))
-    seen_GxJ = q_GxNxJ.sum(1)  # of measurements that are all one, as fractions of themselves
-    miss_GxN = 1 - np.einsum("gnj,gj->gn", q_GxNxJ, seen_GxJ)
+    seen_N = y_N / scale_N
+    seen_GxJ = np.einsum("gnj,n->gj", q_GxNxJ, seen_N)
+    miss_GxN = seen_N - np.einsum("gnj,gj->gn", q_GxNxJ, seen_GxJ)
     share_GxJ = np.linalg.solve(r_GxJxJ, seen_GxJ[..., None])[..., 0]
     squares_G = np.where((share_GxJ >= 0).all(1), (miss_GxN**2).sum(1), np.inf)
     return miss_GxN, np.maximum(1 - (q_GxNxJ**2).sum(-1), 1e-9), squares_G

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from fitting import choice, linear, uncertainty
+from fitting import choice, forms, linear, uncertainty
 from fitting.artifacts import provenance
 from fitting.artifacts.fitted import FittedLaw, LawFit, LeftOut, Point, Prediction, central
 from fitting.laws import catalogue, objectives
@@ -18,7 +18,7 @@ from fitting.prediction import predict
 from fitting.priors import PUBLISHED, believed
 from fitting.solution import Solution
 from fitting.testbeds.suspicions import suspicions
-from fitting.testbeds.testbed import Testbed
+from fitting.testbeds.testbed import Testbed, is_average
 from fitting.uncertainty import Prior
 
 if typing.TYPE_CHECKING:
@@ -100,7 +100,7 @@ def fit(
     select_error: str | None = None,
     method: str = "default",
     law: str | None = None,
-    error_law: str = "exponential_decay",
+    error_law: str | None = None,
     objective: str | None = None,
     params_column: str = "params",
     best_of_size: bool = False,
@@ -126,7 +126,8 @@ def fit(
       method: `default`, `published`, `paper` or `best`; see `Method`.
       law: the loss law's name in `fitting.laws.catalogue`; None is `coupled_tied` where shapes are believed, and
         `over_training` where not.
-      error_law: the error law's; the logistic suits one task, the decay an average of many.
+      error_law: the error law's; None is `exponential_decay` for an average of tasks, as in the paper, and by its
+        method, and `logistic` for one task (docs/extrapolation.md scores both).
       objective: what the method `best` minimises of the loss, a name in `fitting.laws.objectives`; by default
         `log_huber`.
       params_column: the column that N is taken from, such as `params_non_embedding`.
@@ -146,10 +147,11 @@ def fit(
         raise ValueError(f"method {method!r} is unknown; methods are {', '.join(METHODS)}")
     law = law or METHODS[method].law
     _refuse_unknown("law", law, catalogue.LOSS_LAWS)
-    _refuse_unknown("error law", error_law, catalogue.ERROR_LAWS)
+    if error_law is not None:
+        _refuse_unknown("error law", error_law, catalogue.ERROR_LAWS)
     if objective is not None and not METHODS[method].any_objective:
         raise ValueError(f"method {method} has an objective of its own; to minimise {objective}, take method best")
-    for form in (catalogue.LOSS_LAWS[law], catalogue.ERROR_LAWS[error_law] if error else None):
+    for form in (catalogue.LOSS_LAWS[law], catalogue.ERROR_LAWS[error_law] if error and error_law else None):
         _refuse_beyond_the_grid(form, method)
     loss_objective = objectives.named(objective or METHODS["best"].objective_loss)
     if not 0 < level < 1:
@@ -165,14 +167,15 @@ def fit(
         warnings.warn(scattered, stacklevel=2)
     how = _How(METHODS[method], loss_objective, level, seed, resamples, priors)
     loss_fit = _fit_loss(testbed, loss_rows, loss_column, form, how)
-    error_fit, left_out = None, loss_left_out
+    error_fit, left_out, tasks = None, loss_left_out, {}
     if error_column is not None:
         error_rows, error_left_out = choice.chosen(
             testbed, select_error or select, (loss_column, error_column), best_of_size
         )
-        form = catalogue.ERROR_LAWS[error_law]
+        form = catalogue.ERROR_LAWS[error_law or _error_law_of(error_column, method)]
         how = dataclasses.replace(how, objective=objectives.named(METHODS["best"].objective_error), seed=seed + 1)
         error_fit = _fit_error(testbed, error_rows, loss_column, error_column, form, how)
+        tasks = _foretold(error_rows, loss_column)
         left_out = {run: reason for run, reason in loss_left_out.items() if run in error_left_out}
     fitted = FittedLaw(
         method=method,
@@ -186,6 +189,7 @@ def fit(
         select_error=select_error,
         objective=objective,
         params_column=params_column,
+        tasks=tasks,
         testbed_sha256=sha256,
         command=command,
         versions=provenance.versions(),
@@ -198,6 +202,20 @@ def fit(
     if best_of_size:
         scored = scored[~scored["run"].isin(choice.beaten(scored, loss_column))]
     return dataclasses.replace(fitted, predictions=_score(fitted, scored, loss_column, error_column))
+
+
+def _error_law_of(column: str, method: str) -> str:
+    return "exponential_decay" if method == "paper" or is_average(column) else "logistic"
+
+
+def _foretold(rows: "pd.DataFrame", loss_column: str) -> dict[str, float]:
+    """How well each task's law foretells a run left out; of none where the runs are too few to leave one out."""
+    law = catalogue.ERROR_LAWS["logistic"]
+    if len(rows) < len(law.parameters) + 2:
+        return {}
+    tasks = [name for name in rows if name.startswith("error/") and not is_average(name) and rows[name].notna().all()]
+    loss_N = rows[loss_column].to_numpy(float)
+    return {name: forms.foretold(law, [loss_N], rows[name].to_numpy(float)) for name in tasks}
 
 
 def _refuse_unknown(what: str, name: str, known: Mapping[str, Law]) -> None:

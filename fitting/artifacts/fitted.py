@@ -9,7 +9,7 @@ import numpy as np
 
 from fitting import files
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 _UNITS = {"loss": "nats per token", "bpb": "bits per byte"}
 
 
@@ -152,6 +152,8 @@ class FittedLaw:
         parameters, `params_non_embedding` those without the embeddings.
       objective: what the method `best` was told to minimise, a name in `fitting.laws.objectives`; None where it was
         not.
+      tasks: of each single task that the error law's runs measured, what share of the variance of a run left out its
+        error's law foretells from the others (`fitting.forms.foretold`).
       testbed_sha256: of the table's bytes.
       command: the command that made this file.
       versions: of the libraries that took part.
@@ -173,12 +175,18 @@ class FittedLaw:
     select_error: str | None = None
     objective: str | None = None
     params_column: str = "params"
+    tasks: Mapping[str, float] = dataclasses.field(default_factory=dict, repr=False)
     schema_version: int = SCHEMA_VERSION
 
     @property
     def fits(self) -> dict[str, LawFit]:
         """The laws by the part they fit: `loss`, and `error` where there is one."""
         return {"loss": self.loss} | ({"error": self.error} if self.error else {})
+
+
+def is_lawful(foretold: float) -> bool:
+    """Whether a task follows a law on its ladder: what `FittedLaw.tasks` says of it is half the variance or more."""
+    return foretold >= 0.5
 
 
 def central(value_S: np.ndarray, level: float) -> tuple[float, float]:
@@ -201,7 +209,7 @@ def save(law: FittedLaw, path: Any) -> None:
 
 
 def load(path: Any) -> FittedLaw:
-    """Reads law.json, of this version or the one before. Raises ValueError where it is not what `save` writes.
+    """Reads law.json, of this version or the two before. Raises ValueError where it is not what `save` writes.
 
     >>> import fitting, tempfile
     >>> law = fitting.fit(fitting.read("gadre2024"), loss="c4_val", select="corpus == 'rpj' and role == 'rung'")
@@ -209,4 +217,4 @@ def load(path: Any) -> FittedLaw:
     >>> fitting.load(path).loss == law.loss
     True
     """
-    return files.load(FittedLaw, path, added={3: {"params_column": "params"}})
+    return files.load(FittedLaw, path, added={3: {"params_column": "params", "tasks": {}}, 4: {"tasks": {}}})

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from fitting.artifacts.fitted import FittedLaw, LawFit, Prediction
+from fitting.artifacts.fitted import FittedLaw, LawFit, Prediction, is_lawful
 from fitting.doubts import doubts
 from fitting.laws import catalogue, latex
 from fitting.reports import figures
@@ -44,6 +44,10 @@ def summarise(law: FittedLaw, *, title: str, checks: "Checks | None" = None) -> 
         "ladder": ladder,
         "predictions": predictions,
         "laws": {part: _fit_summary(fit) for part, fit in law.fits.items()},
+        "tasks": [
+            {"name": figures.name_of(column), "foretold": foretold, "lawful": is_lawful(foretold)}
+            for column, foretold in sorted(law.tasks.items(), key=lambda task: -task[1])
+        ],
         "runs": _runs(law),
         "left_out": [{"run": row.run, "reason": row.reason} for row in law.left_out],
         "checks": _checks_summary(checks, law) if checks else None,

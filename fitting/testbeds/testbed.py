@@ -263,6 +263,11 @@ def _measurements(kind: str, measured: Mapping[str, Measurement | None]) -> dict
     return row
 
 
+def is_average(column: str) -> bool:
+    """Whether a column holds an error averaged over tasks, and not that of one."""
+    return column.startswith("error/average")
+
+
 def _average(measured: Sequence[Measurement | None]) -> Measurement | None:
     found = [m for m in measured if m]
     if len(found) < len(measured):

@@ -44,7 +44,10 @@ def fit(
             metavar="LAW", help="loss law, such as chinchilla; by default coupled_tied, or over_training of paper, best"
         ),
     ] = None,
-    error_law: Annotated[str, arg(metavar="LAW", help="error law; `logistic` suits one task")] = "exponential_decay",
+    error_law: Annotated[
+        str | None,
+        arg(metavar="LAW", help="error law; by default exponential_decay of averages, logistic of a task"),
+    ] = None,
     objective: Annotated[str | None, arg(metavar="NAME", help="of the method `best`, such as log_huber")] = None,
     params_column: Annotated[str, arg(metavar="COLUMN", help="what N is, such as params_non_embedding")] = "params",
     best_of_size: Annotated[

@@ -80,3 +80,11 @@ print(len(law.loss.points), list(doubts(law)), "jax" in sys.modules)
 def test_the_papers_five_runs_are_too_few_to_rank_forms():
     law = fit(gadre2024.testbed("rpj"), loss="c4_val", select=gadre2024.FIVE)
     assert not any("foretells" in doubt or "pattern" in doubt for doubt in doubts(law))
+
+
+def test_a_task_that_follows_no_law_is_told():
+    law = fit(gadre2024.testbed("rpj"), loss="c4_val", error="average", select=gadre2024.SIX)
+    assert not any("follows no law" in doubt for doubt in doubts(law))
+    error = dataclasses.replace(law.error, column="error/bbq")
+    lawless = dataclasses.replace(law, error=error, tasks={"error/bbq": -1.4, "error/piqa": 0.97})
+    assert any(doubt.startswith("error/bbq follows no law") for doubt in doubts(lawless))

@@ -24,7 +24,7 @@ def test_a_run_left_out_by_its_leverage_is_missed_as_by_a_fit_without_it():
     """Each run's miss against scipy's fit of the others, exponents free: linear given them, and so as exact."""
     columns, law = _columns(), catalogue.LOSS_LAWS["chinchilla"]
     y_N = _measured("chinchilla", (1.8, 400.0, 2000.0, 0.34, 0.37), columns, noise=0.005)
-    miss_N, _ = forms._left_out(law, list(columns.values()), y_N)
+    miss_N, _ = forms._left_out(law, list(columns.values()), y_N, y_N, nodes=3000, closer=12)
     for i in (0, 5, 11):
         kept = np.arange(len(y_N)) != i
         x = [v[kept] for v in columns.values()]
@@ -75,3 +75,30 @@ def test_a_law_of_more_columns_is_ranked_where_they_are_there():
 def test_stacking_puts_all_weight_on_a_law_that_is_denser_at_every_run():
     assert forms._stacked(np.array([[0.0, -3.0], [0.0, -2.0], [1.0, -4.0]])) == pytest.approx([1, 0], abs=1e-3)
     assert forms._stacked(np.array([[0.0, -9.0], [-9.0, 0.0]])) == pytest.approx([0.5, 0.5])
+
+
+def test_a_task_that_follows_a_law_is_foretold_and_one_that_does_not_is_not():
+    loss_N = np.linspace(4.2, 2.9, 7)
+    rng = np.random.default_rng(0)
+    logistic = catalogue.ERROR_LAWS["logistic"]
+    lawful_N = logistic.evaluate((0.75, 3.0, 2.8), loss_N) + 0.005 * rng.standard_normal(7)
+    assert forms.foretold(logistic, [loss_N], lawful_N) > 0.9
+    assert forms.foretold(logistic, [loss_N], 0.75 + 0.01 * rng.standard_normal(7)) < 0.3
+    assert forms.foretold(logistic, [loss_N], np.full(7, 0.75)) == 0
+
+
+def test_what_is_foretold_is_that_of_a_fit_without_the_run():
+    loss_N, logistic = np.linspace(4.2, 2.9, 6), catalogue.ERROR_LAWS["logistic"]
+    error_N = logistic.evaluate((0.75, 3.0, 2.8), loss_N) + 0.02 * np.random.default_rng(1).standard_normal(6)
+    misses = []
+    for i in range(6):
+        kept = np.arange(6) != i
+
+        def squares(log_theta, kept=kept):
+            return np.sum((logistic.evaluate(np.exp(log_theta), loss_N[kept]) - error_N[kept]) ** 2)
+
+        best = scipy.optimize.minimize(squares, np.log([0.75, 3.0, 2.8]), method="Nelder-Mead", options={"xatol": 1e-8})
+        misses.append(error_N[i] - logistic.evaluate(np.exp(best.x), loss_N[i]))
+    means = [np.delete(error_N, i).mean() for i in range(6)]
+    expected = 1 - np.sum(np.square(misses)) / np.sum((error_N - means) ** 2)
+    assert forms.foretold(logistic, [loss_N], error_N) == pytest.approx(expected, abs=0.02)

@@ -329,6 +329,31 @@ def test_a_sweep_is_one_by_a_law_of_sizes_and_none_by_a_law_of_what_is_swept():
     assert choice.scattered(rows, "loss/x", catalogue.LOSS_LAWS["step_law"].inputs) == ""
 
 
+@pytest.mark.parametrize(
+    ("error", "method", "law"),
+    [
+        ("average", "default", "exponential_decay"),
+        ("average_2", "default", "exponential_decay"),
+        ("a", "default", "logistic"),
+        ("a", "best", "logistic"),
+        ("a", "paper", "exponential_decay"),
+    ],
+)
+def test_a_single_task_is_logistic_in_the_loss_and_an_average_and_the_paper_an_exponential(error, method, law):
+    table = _table(noise=0.001).rename(columns={"error/average": f"error/{error}"})
+    assert fit(Testbed(table), loss="x", error=error, method=method, resamples=0).error.law == law
+
+
+def test_how_well_each_task_is_foretold_is_kept_with_the_law():
+    table = _table()
+    table["error/lawful"], table["error/even"] = table["error/average"], 0.75
+    table["error/unmeasured"] = np.where(table["params"] < 2e7, np.nan, 0.7)
+    law = fit(Testbed(table), loss="x", error="average")
+    assert set(law.tasks) == {"error/lawful", "error/even"}
+    assert law.tasks["error/lawful"] > 0.9 and law.tasks["error/even"] == 0
+    assert not fit(Testbed(table), loss="x").tasks  # no error was asked about
+
+
 def test_n_can_be_counted_without_embeddings():
     table = _table().assign(params_non_embedding=lambda t: t["params"] / 2)
     law = fit(Testbed(table), loss="x", method="paper", params_column="params_non_embedding")
