@@ -30,8 +30,8 @@ def doubts(law: FittedLaw) -> Iterator[str]:
         yield pattern
     if law.error and not is_lawful(law.tasks.get(law.error.column, 1.0)):
         yield (
-            f"{law.error.column} follows no law on this ladder: the others foretell a run left out hardly better by their "
-            "law than by their mean. Predict an average of tasks in its place."
+            f"{law.error.column} follows no law on this ladder: the others' law foretells a run left out hardly better "
+            "than their mean. Predict an average of tasks in its place."
         )
     yield from _far(law)
 
