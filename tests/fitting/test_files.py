@@ -71,7 +71,7 @@ def test_a_file_of_before_is_read_with_the_default_of_what_it_lacks(path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda raw: raw.update(schema_version=99), "schema_version is 99 but this program reads FittedLaw version 4"),
+        (lambda raw: raw.update(schema_version=99), "schema_version is 99 but this program reads FittedLaw version 5"),
         (lambda raw: raw.pop("schema_version"), "schema_version is None"),
         (lambda raw: raw.pop("level"), "FittedLaw: missing key level"),
         (lambda raw: raw.update(levle=0.9), "FittedLaw: unknown key levle"),

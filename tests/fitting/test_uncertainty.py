@@ -226,9 +226,10 @@ def test_seeds_that_scatter_are_averaged_and_what_they_share_is_not():
     assert scattered.noise == pytest.approx(0.03, rel=0.3) and scattered.misfit < 0.5
 
     (one, of_one), (alike, of_alike) = fitted(misfit, 0, 1), fitted(misfit, 1e-4, 6)
-    assert alike.misfit > 0.99 and alike.noise == pytest.approx(one.noise, rel=0.3)
+    assert alike.misfit > 0.99 and 0.6 * one.noise < alike.noise < 1.2 * one.noise
     assert np.ptp(of_alike.loss_interval) > 0.6 * np.ptp(of_one.loss_interval)
-    assert of_alike.loss == pytest.approx(of_one.loss, rel=0.01)
+    # What one run of a size leaves open, that its noise be its own, moves the law far less than it is unsure of.
+    assert abs(of_alike.loss - of_one.loss) < 0.15 * np.ptp(of_one.loss_interval)
 
 
 def test_many_runs_near_one_another_tell_hardly_more_than_one():
