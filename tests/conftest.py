@@ -20,6 +20,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has the flags and the ca
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="ladder_tests_")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
+import hypothesis
 import numpy as np
 import pytest
 import yaml
@@ -34,6 +35,10 @@ from ladder.spec import RunSpec, Workdir
 from ladder.training.pool import Part, write_mixture
 from models.config import DecoderConfig
 from tasks import store
+
+# A machine that does other things too is slow now and then, which proves nothing.
+hypothesis.settings.register_profile("no time limits", deadline=None)
+hypothesis.settings.load_profile("no time limits")
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 BYTES_SIZE = 259
