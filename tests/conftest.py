@@ -9,15 +9,18 @@ import sys
 import tempfile
 import types
 
+import xla_flags
+
 # Before JAX is imported: tests must not depend on what the machine has plugged in, and what many of them compile, in
-# this process or in others, is compiled once, without LLVM's optimisation: of what runs for moments it is most of the
-# time, and none of what is asserted.
+# this process or in others, is compiled once, without optimisation: of what runs for moments it is most of the time,
+# and none of what is asserted.
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
-if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has the cache of the process that started it
+if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has the flags and the cache of the process that started it
+    os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *xla_flags.TO_COMPILE_SOON])
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="ladder_tests_")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
+import hypothesis
 import numpy as np
 import pytest
 import yaml
@@ -32,6 +35,10 @@ from ladder.spec import RunSpec, Workdir
 from ladder.training.pool import Part, write_mixture
 from models.config import DecoderConfig
 from tasks import store
+
+# A machine that does other things too is slow now and then, which proves nothing.
+hypothesis.settings.register_profile("no time limits", deadline=None)
+hypothesis.settings.load_profile("no time limits")
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 BYTES_SIZE = 259

@@ -113,7 +113,7 @@ def _posterior(testbed, growths=(2.0,), **changes):
 
 
 def test_posterior_agrees_with_markov_chain_monte_carlo():
-    """An independent sampler of the same density, in the parameters themselves: random-walk Metropolis."""
+    """An independent sampler of the same density, in the parameters themselves: walkers of random-walk Metropolis."""
     testbed, _ = _simulated(LADDERS["six_sizes"], 0.15, 0.005, np.random.default_rng(1))
     params, tokens, loss = testbed.table[["params", "tokens", "loss/x"]].to_numpy(float).T
     best = loss.argmin()
@@ -122,24 +122,24 @@ def test_posterior_agrees_with_markov_chain_monte_carlo():
     white_MxNxN = np.array([runs.whiten_NxN(misfit) for misfit in uncertainty._MISFITS])
     log_volume_M = np.linalg.slogdet(white_MxNxN)[1]
 
-    def log_density(z):
-        *share, log_eta, log_noise = z
-        if min(share) <= 0 or not np.log(0.02) < log_eta < 0:
-            return -np.inf
-        eta = np.exp(log_eta)
-        fitted = (
-            share[0]
-            + share[1] * (params / params[best]) ** (-2 * eta)
-            + share[2] * (tokens / tokens[best]) ** (-2 * eta)
+    def log_density(z_Wx5):
+        share_Wx3, log_eta_W, log_noise_W = z_Wx5[:, :3], z_Wx5[:, 3], z_Wx5[:, 4]
+        eta_Wx1 = np.exp(log_eta_W)[:, None]
+        fitted_WxN = (
+            share_Wx3[:, :1]
+            + share_Wx3[:, 1:2] * (params / params[best]) ** (-2 * eta_Wx1)
+            + share_Wx3[:, 2:] * (tokens / tokens[best]) ** (-2 * eta_Wx1)
         )
-        residual = (fitted * loss[best] - loss) / (loss * (loss / loss[best]) ** 2)
-        squares_M = np.square(white_MxNxN @ residual).sum(1)
-        return (
-            -len(loss) * log_noise
-            + scipy.special.logsumexp(log_volume_M - squares_M / (2 * np.exp(2 * log_noise)))
-            - (np.log(eta / 0.17) / 0.25) ** 2 / 2
-            - ((log_noise - np.log(0.01)) / 0.7) ** 2 / 2
+        residual_WxN = (fitted_WxN * loss[best] - loss) / (loss * (loss / loss[best]) ** 2)
+        squares_WxM = np.square(residual_WxN @ np.swapaxes(white_MxNxN, 1, 2)).sum(2).T
+        density_W = (
+            -len(loss) * log_noise_W
+            + scipy.special.logsumexp(log_volume_M - squares_WxM / (2 * np.exp(2 * log_noise_W))[:, None], 1)
+            - (np.log(eta_Wx1[:, 0] / 0.17) / 0.25) ** 2 / 2
+            - ((log_noise_W - np.log(0.01)) / 0.7) ** 2 / 2
         )
+        possible_W = (share_Wx3 > 0).all(1) & (np.log(0.02) < log_eta_W) & (log_eta_W < 0)
+        return np.where(possible_W, density_W, -np.inf)
 
     posterior = _posterior(testbed)
     rng = np.random.default_rng(2)
@@ -151,14 +151,15 @@ def test_posterior_agrees_with_markov_chain_monte_carlo():
     )
     draws = np.column_stack([share_SxJ, np.log(eta_S)])
     step = np.linalg.cholesky(np.cov(np.column_stack([draws, rng.normal(0, 0.3, len(draws))]).T)) * 0.9
-    z = np.array([*draws.mean(0), np.log(0.006)])
-    value, chain = log_density(z), []
-    for _ in range(200_000):
-        proposal = z + step @ rng.standard_normal(5)
-        if np.log(rng.random()) < (proposed := log_density(proposal)) - value:
-            z, value = proposal, proposed
-        chain.append(z)
-    chain = np.array(chain[5000:])
+    z_Wx5 = np.tile([*draws.mean(0), np.log(0.006)], (200, 1))  # walkers, which begin at one place
+    value_W, chain = log_density(z_Wx5), []
+    for _ in range(1500):
+        proposal_Wx5 = z_Wx5 + rng.standard_normal(z_Wx5.shape) @ step.T
+        proposed_W = log_density(proposal_Wx5)
+        taken_W = np.log(rng.random(len(z_Wx5))) < proposed_W - value_W
+        z_Wx5, value_W = np.where(taken_W[:, None], proposal_Wx5, z_Wx5), np.where(taken_W, proposed_W, value_W)
+        chain.append(z_Wx5)
+    chain = np.concatenate(chain[500:])
     np.testing.assert_allclose(draws.mean(0), chain[:, :4].mean(0), atol=0.15 * chain[:, :4].std(0).max())
     np.testing.assert_allclose(draws.std(0), chain[:, :4].std(0), rtol=0.12)
     assert posterior.noise == pytest.approx(np.sqrt(np.mean(np.exp(2 * chain[:, 4]))), rel=0.1)

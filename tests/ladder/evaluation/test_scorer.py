@@ -133,7 +133,7 @@ def test_eight_devices_give_the_numbers_of_one(params, questions):
     import pickle
 
     given = pickle.dumps((CONFIG, jax.device_get(params), questions))
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8"}
     done = subprocess.run(
         [sys.executable, "-c", EIGHT_DEVICES], input=given, env=environment, capture_output=True, check=True
     )

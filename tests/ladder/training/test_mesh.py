@@ -58,7 +58,7 @@ def test_eight_devices_train_as_one_does_and_refuse_what_does_not_divide(
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(ON_EIGHT)],
         input=pickle.dumps((spec, other)),
-        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
+        env={**os.environ, "JAX_NUM_CPU_DEVICES": "8"},
         capture_output=True,
         timeout=600,
         check=False,
