@@ -9,14 +9,13 @@ import sys
 import tempfile
 import types
 
-import xla_flags
-
 # Before JAX is imported: tests must not depend on what the machine has plugged in, and what many of them compile, in
-# this process or in others, is compiled once, without optimisation: of what runs for moments it is most of the time,
-# and none of what is asserted.
+# this process or in others, is compiled once, without LLVM's optimisation or MLIR's fusion: of what runs for moments
+# that is most of the time, and none of what is asserted.
 os.environ["JAX_PLATFORMS"] = "cpu"
 if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has the flags and the cache of the process that started it
-    os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *xla_flags.TO_COMPILE_SOON])
+    quick = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {quick}"
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="ladder_tests_")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 

@@ -14,7 +14,7 @@ PARAMS = np.array([1e7, 1e7, 4e7, 1.5e8, 4e8, 4e8])
 TOKENS = PARAMS * np.array([20, 320, 20, 20, 20, 80])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 10**6), st.floats(0.1, 0.5), st.integers(4, 6))
 def test_coefficients_are_those_of_scipy_and_positive(seed, eta, runs):
     rng = np.random.default_rng(seed)

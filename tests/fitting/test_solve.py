@@ -231,7 +231,7 @@ def test_a_weight_of_two_is_a_run_twice_and_of_none_a_run_left_out():
     np.testing.assert_allclose(weighted.theta_BxP, repeated.theta_BxP, rtol=1e-5)
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(st.integers(4, 6), st.integers(1, 4), st.integers(0, 10**6))
 def test_runs_of_no_weight_change_nothing(runs, more, seed):
     """By which ladders are filled up to one length, and share a program."""

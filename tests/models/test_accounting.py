@@ -32,7 +32,7 @@ def test_counts_are_the_published_ones(name):
     assert accounting.params(PAPER[name]) == existing
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     half_head=st.integers(1, 9),
     width=st.sampled_from([None, 7]),

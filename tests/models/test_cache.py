@@ -18,7 +18,7 @@ def close(ours, expected):
     np.testing.assert_allclose(ours, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(
     config=configs(),
     lengths=st.lists(st.integers(1, 7), min_size=1, max_size=3),

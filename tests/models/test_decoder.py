@@ -71,7 +71,7 @@ def test_loss_and_gradients_equal_open_lm(open_lm):
     jax.tree_util.tree_map_with_path(assert_equal, grads, expected)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(config=configs(), length=st.integers(1, 9), seed=st.integers(0, 99))
 def test_any_shape_with_any_options_computes_its_definition(config, length, seed):
     params = distinct_params(config, seed)
@@ -81,7 +81,7 @@ def test_any_shape_with_any_options_computes_its_definition(config, length, seed
     np.testing.assert_allclose(ours_LxV, expected_LxV, rtol=0, atol=2e-5 * np.abs(expected_LxV).max())
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(config=configs(), seed=st.integers(0, 99))
 def test_gradients_are_the_slopes_of_the_definition(config, seed):
     rng = np.random.default_rng(seed)

@@ -24,7 +24,7 @@ def test_exponential_decay_is_equation_5_of_gadre_et_al():
     assert catalogue.EXPONENTIAL_DECAY.evaluate((0.75, 2.0, np.log(2)), 3.0) == pytest.approx(0.75 - 2 / 8, rel=1e-14)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.floats(0.02, 1), st.floats(3, 15), st.floats(3, 18))
 def test_over_training_is_a_power_law_in_params_and_in_tokens(eta, log_params, log_tokens):
     """The terms are (6N²)^-eta and (6D²)^-eta, from a thousand parameters to beyond anything that will be trained."""
@@ -86,7 +86,7 @@ def test_kaplan_is_equation_1_5_of_kaplan_et_al():
     assert catalogue.LOSS_LAWS["kaplan"].evaluate((8.8e13, 5.4e13, 0.076, 0.095), 1e9, 2e10) == pytest.approx(expected)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.floats(6, 11), st.floats(8, 13))
 def test_coupled_without_interaction_is_chinchilla_and_with_it_lies_between_the_terms_and_their_sum(log_n, log_d):
     size, data = 10**log_n, 10**log_d

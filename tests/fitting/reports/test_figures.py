@@ -116,7 +116,7 @@ def test_a_training_curve_of_one_point_is_that_point(tokens, against):
 
 
 @given(st.floats(1e-6, 1e18), st.lists(st.floats(1, 1 + 1e-12), min_size=1, max_size=4))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_points_that_are_nearly_one_are_averaged(tokens, times):
     law = synthetic_law()
     curve = [(tokens * t, 2.5) for t in times]
@@ -148,7 +148,7 @@ def test_marks_tell_their_run_and_hostile_names_stay_text():
     assert "<script>" not in drawn and "<b>" not in drawn
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(1, 1e4), min_size=1, max_size=60))
 def test_every_run_has_one_family_and_families_stay_few(multipliers):
     law = synthetic_law(targets=False, error=False)
@@ -160,7 +160,7 @@ def test_every_run_has_one_family_and_families_stay_few(multipliers):
     assert all(sum(kind.low <= point.token_multiplier <= kind.high for kind in kinds) == 1 for point in points)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(low=st.floats(1e-3, 1e24), ratio=st.floats(1.5, 1e12))
 def test_log_ticks_are_few_and_within_the_axis(low, ratio):
     _, panel = drawing.axes()

@@ -30,7 +30,7 @@ def test_runs_on_a_line_hold_that_line_alone():
 sizes = st.tuples(st.floats(1e4, 1e12), st.floats(1e5, 1e14))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(sizes, min_size=1, max_size=12), st.integers(0, 1000))
 def test_every_run_and_every_geometric_mean_of_runs_is_inside(runs, seed):
     weights = np.random.default_rng(seed).dirichlet(np.ones(len(runs)))

@@ -62,7 +62,7 @@ def test_a_run_without_all_tasks_has_no_average():
     assert math.isnan(table["error/average"][1]) and not math.isnan(table["error/average"][0])
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.floats(1e-300, 1e300), min_size=1, max_size=5), st.integers(1, 2**53))
 def test_floats_and_integers_survive_the_file_to_the_last_bit(losses, params):
     records = [_record(f"r{i}", params=params, losses={"x": Measurement(v)}) for i, v in enumerate(losses)]

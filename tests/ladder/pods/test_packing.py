@@ -39,7 +39,7 @@ PODS = [{"v5p": 64}, {"v4": 16}, {"v5e": 256}, {"v6e": 1}]
 MIXED = [{"v5p": 96}, {"v5p:2x2x1": 8, "v5p:2x2x4": 4}, {"v5e:4x4": 1, "v5p": 8}, {"v5p": 8, "v5p:2x2x2": 3}]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.sampled_from(PODS + MIXED), st.data())
 def test_no_chip_is_given_twice_and_every_run_once_on_a_slice_that_is_there_after_the_phase_before(asked, data):
     machines = Machines.of(asked)
@@ -60,7 +60,7 @@ def test_no_chip_is_given_twice_and_every_run_once_on_a_slice_that_is_there_afte
     assert used(phases, placed, machines) <= 1 + 1e-9
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.sampled_from(PODS), st.data())
 def test_on_a_pod_it_ends_within_twice_what_no_schedule_can_undercut(asked, data):
     machines = Machines.of(asked)
@@ -69,7 +69,7 @@ def test_on_a_pod_it_ends_within_twice_what_no_schedule_can_undercut(asked, data
     assert least * (1 - 1e-9) <= end_hours(pack(phases, machines)) <= 2 * least * (1 + 1e-9)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.data())
 def test_it_is_never_slower_than_one_run_after_another(data):
     machines = Machines.of({"v5p": 32})

@@ -11,7 +11,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from etils import epath
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ladder import quiet
@@ -220,7 +220,6 @@ def test_a_storage_that_cannot_be_reached_is_no_damage(folder, monkeypatch, erro
     assert (folder / "10").exists()
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_a_change_of_any_one_element_changes_the_fingerprint_of_its_leaf_alone(data):
     dtype = data.draw(st.sampled_from(["float32", "bfloat16", "int32", "uint8"]))

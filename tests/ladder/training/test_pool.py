@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from etils import epath
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ladder.training import order
@@ -41,7 +41,6 @@ parts_of_pools = st.lists(st.tuples(st.floats(0.1, 1), st.integers(1, 60)), min_
 )
 
 
-@settings(deadline=None)
 @given(
     parts=parts_of_pools,
     epochs=st.integers(1, 3),
@@ -56,7 +55,6 @@ def test_records_that_a_larger_run_adds_change_nothing_of_what_a_run_reads(numbe
     np.testing.assert_array_equal(_read(small, steps, seed), _read(large, steps, seed))
 
 
-@settings(deadline=None)
 @given(parts=parts_of_pools, epochs=st.integers(1, 3), steps=st.integers(1, 60), seed=st.integers(0, 9))
 def test_a_run_has_the_configs_pool_or_as_much_as_it_needs(numbered, parts, epochs, steps, seed):
     enough = sizes(parts, epochs, steps * SEQUENCES, seed)

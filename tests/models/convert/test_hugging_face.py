@@ -61,7 +61,7 @@ def exported(folder):
     return folder, params
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     config=st.sampled_from(list(CONFIGS.values())),
     layers=st.integers(1, 2),

@@ -78,7 +78,7 @@ def test_every_prefix_and_layout_gives_the_same_weights(checkpoint, prefix, layo
         np.testing.assert_array_equal(read[name], w)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     heads=st.integers(1, 4),
     half=st.integers(1, 6),

@@ -137,7 +137,7 @@ def test_files_of_other_formats_are_refused(path):
         torch_file.load(path)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_a_damaged_file_is_read_or_refused_and_never_crashes(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("damaged") / "checkpoint.pt"

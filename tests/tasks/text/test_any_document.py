@@ -76,7 +76,6 @@ def _with_text(texts):
     return [text for text in texts if text.strip()]
 
 
-@settings(deadline=None)
 @given(
     texts=TEXTS,
     name=st.sampled_from([name for name in READERS if "jsonl" in name]),
@@ -94,14 +93,12 @@ def test_json_lines_give_their_texts_whatever_ends_packs_and_escapes_them(
     assert _with_text(document.decode() for document in read) == _with_text(texts)
 
 
-@settings(deadline=None)
 @given(texts=TEXTS, type_=st.sampled_from([pyarrow.string(), pyarrow.large_string()]))
 def test_parquet_gives_its_texts(folder, texts, type_):
     read = _read(folder, "a.parquet", _parquet(texts, type_))
     assert _with_text(document.decode() for document in read) == _with_text(texts)
 
 
-@settings(deadline=None)
 @given(text=st.text(), encoding_=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32", "latin-1", "cp1252"]))
 def test_a_text_file_gives_all_its_text_or_the_byte_that_is_none(folder, text, encoding_):
     content = text.encode(encoding_, errors="ignore")
@@ -114,14 +111,14 @@ def test_a_text_file_gives_all_its_text_or_the_byte_that_is_none(folder, text, e
         assert b"".join(read).decode() == whole
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(content=st.binary(max_size=200), name=st.sampled_from(list(READERS)))
 def test_random_bytes_are_text_or_refused_in_one_line(folder, content, name):
     read = _read(folder, name, content)
     assert isinstance(read, str) or all(document.decode().encode() == document for document in read)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     name=st.sampled_from(list(READERS)),
     place=st.floats(0, 1, exclude_max=True),
@@ -187,7 +184,6 @@ def test_a_row_of_parquet_that_is_not_text_is_named(folder):
     assert ", row 1: 'text' holds bytes, not text" in _read(folder, "a.parquet", _parquet([b"a"], pyarrow.binary()))
 
 
-@settings(deadline=None)
 @given(texts=TEXTS, length=st.integers(1, 20))
 def test_records_are_the_documents_each_ended_and_nothing_else(texts, length):
     texts = ["one", *_with_text(texts)]
@@ -208,7 +204,7 @@ def trained(folder):
     return vocab.load(str(path))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(texts=st.lists(st.text(st.characters(codec="utf-8")), max_size=5))
 def test_ids_are_those_of_the_vocabulary_in_python_and_in_tensorflow(trained, texts):
     for vocabulary in (BYTES, ASCII, trained):
@@ -273,14 +269,12 @@ def test_other_trainers_are_told_which_document_cannot_be_read(tmp_path):
             list(task.get_dataset(None, "train", shuffle=False).as_numpy_iterator())
 
 
-@settings(deadline=None)
 @given(st.text(min_size=100), st.integers(100, 200))
 def test_no_message_holds_a_document(text, times):
     for shown in (messages.excerpt(text * times), messages.excerpt((text * times).encode(errors="replace"))):
         assert len(shown) <= messages.MOST and len(shown.splitlines()) == 1
 
 
-@settings(deadline=None)
 @given(st.binary())
 def test_a_line_is_json_or_refused_in_few_words(line):
     try:

@@ -16,7 +16,7 @@ from tasks.text import documents, files
 
 CHUNK_BYTES, PIECE_BYTES = 256, 64
 seeds = st.integers(0, 3)
-fast = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fast = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture

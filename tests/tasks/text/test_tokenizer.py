@@ -54,7 +54,7 @@ def test_the_papers_tokenizer_has_the_known_ids(shared):
     assert neox.decode([247, 50_300, 247]) == " a"  # past the last id, as padded tables have: the end
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text())
 def test_every_text_comes_back_from_a_trained_tokenizer_as_transformers_has_it(trained, text):
     vocabulary = vocab.load(str(trained))

@@ -83,7 +83,7 @@ def test_columns_that_are_logged_apart_are_one_row(read):
     assert np.isnan(table["loss/c4"]["a@2"])
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.permutations(range(1, 9)))
 def test_rows_may_come_in_any_order(tmp_path_factory, order):
     path = tmp_path_factory.mktemp("log") / "a.jsonl"
@@ -119,7 +119,7 @@ def test_a_gap_is_told_and_regular_or_growing_steps_are_none(read):
         assert "nothing was logged" not in read(_steps(*steps), tokens_per_step=1)[1][0]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.integers(1, 200), min_size=1, max_size=30, unique=True), st.integers(1, 300), st.data())
 def test_smoothing_is_the_mean_of_the_last_so_many_tokens(tmp_path_factory, steps, window, data):
     path = tmp_path_factory.mktemp("log") / "a.jsonl"
