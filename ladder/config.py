@@ -15,6 +15,7 @@ from tasks.text.published import PAPER
 
 MOST_PROBLEMS = 10  # that one message names
 AtLeastOne = Annotated[int, pydantic.Field(ge=1)]
+Attention = Literal["auto", "plain", "splash", "cudnn"]
 Remat = Literal["none", "full", "attended", "mixed", "mixed+attended"]
 
 
@@ -202,7 +203,8 @@ class Training:
       scan_layers: compiles one block and scans over them, which compiles large models in minutes.
       remat: what a block keeps for its gradient: `none` keeps everything, `full` nothing but its input; see
         `models.execution.REMAT`.
-      attention: `plain` writes the softmax out, `splash` is a kernel for TPUs.
+      attention: `auto` takes what is fastest where the run is trained: `splash`, a kernel for TPUs, `cudnn`, NVIDIA's
+        for its GPUs, or `plain`, which writes the softmax out.
       loss_chunk_tokens: positions of each sequence whose logits are held at a time; 0 holds all.
       accumulation_steps: parts of a batch, one after another.
       sequences_at_once: splits a batch further, into the fewest equal parts of which no device holds more sequences
@@ -217,7 +219,7 @@ class Training:
     mesh: Mesh = Mesh()
     scan_layers: bool = False
     remat: Remat = "none"
-    attention: Literal["plain", "splash"] = "plain"
+    attention: Attention = "auto"
     loss_chunk_tokens: int = 0
     accumulation_steps: AtLeastOne = 1
     sequences_at_once: int = 0

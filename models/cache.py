@@ -19,13 +19,13 @@ class Cache(struct.PyTreeNode):
     Attributes:
       keys, values: (B, G, M, K) of each block.
       start_B: slot of each row's first token; what lies before it is never seen.
-      filled: slots in use, of every row.
+      filled: slots in use, of every row; a plain number while nothing but the tracing function has read into it.
     """
 
     keys: tuple[jax.Array, ...]
     values: tuple[jax.Array, ...]
     start_B: jax.Array
-    filled: jax.Array
+    filled: int | jax.Array
 
     @classmethod
     def empty(cls, c: DecoderConfig, start_B: jax.Array, slots: int) -> Cache:
@@ -35,7 +35,12 @@ class Cache(struct.PyTreeNode):
             return tuple(jnp.zeros((len(start_B), c.groups, slots, c.head_width), c.dtype) for _ in range(c.layers))
 
         # Made twice, not shared: whoever donates a cache must own each of its arrays.
-        return cls(keys=blank(), values=blank(), start_B=jnp.asarray(start_B, jnp.int32), filled=jnp.int32(0))
+        return cls(keys=blank(), values=blank(), start_B=jnp.asarray(start_B, jnp.int32), filled=0)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it is known, while a program is traced, that nothing was read."""
+        return isinstance(self.filled, int) and not self.filled
 
     def rows(self, index_R: jax.Array) -> Cache:
         """Copies of some rows, in that order, so that several texts can go on from one that was read once."""

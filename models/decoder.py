@@ -6,6 +6,7 @@ of a device mesh.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from models.cache import Cache
 from models.config import DecoderConfig
-from models.execution import HERE, Execution
+from models.execution import HERE, Execution, Platform
 
 # What hides a score. Finite, so that a padded query, which sees nothing, mixes everything rather than making NaNs.
 HIDDEN = -1e30
@@ -54,9 +55,11 @@ def rotary_Bx1xLxK(position_BxL: jax.Array, c: DecoderConfig) -> tuple[jax.Array
     return jnp.cos(angle_Bx1xLxK), jnp.sin(angle_Bx1xLxK)
 
 
-def rotate(x_BxHxLxK: jax.Array, cos_Bx1xLxK: jax.Array, sin_Bx1xLxK: jax.Array) -> jax.Array:
+def rotate(
+    x_BxHxLxK: jax.Array, cos_Bx1xLxK: jax.Array, sin_Bx1xLxK: jax.Array, platform: Platform = "cpu"
+) -> jax.Array:
     """Turns each pair (i, i + K/2) by the angle of its position."""
-    if x_BxHxLxK.dtype == jnp.bfloat16:
+    if platform == "tpu" and x_BxHxLxK.dtype == jnp.bfloat16:
         # A TPU permutes lanes slowly, and multiplies by a matrix of 0 and ±1 exactly and in passing.
         turn_KxK = np.kron([[0, 1], [-1, 0]], np.eye(x_BxHxLxK.shape[-1] // 2))
         turned_BxHxLxK = jnp.matmul(x_BxHxLxK, turn_KxK.astype(x_BxHxLxK.dtype), preferred_element_type=jnp.float32)
@@ -66,18 +69,20 @@ def rotate(x_BxHxLxK: jax.Array, cos_Bx1xLxK: jax.Array, sin_Bx1xLxK: jax.Array)
     return (x_BxHxLxK * cos_Bx1xLxK + turned_BxHxLxK * sin_Bx1xLxK).astype(x_BxHxLxK.dtype)
 
 
-def apart(x: Any) -> Any:
-    """`x`, and its gradient, in bfloat16 made by themselves; of other types as XLA likes.
+def apart(x: Any, platform: Platform) -> Any:
+    """`x`, and its gradient, on a TPU and in bfloat16 made by themselves; elsewhere as XLA likes.
 
     What XLA for TPUs fuses into a product, such as a norm's sums over what it made, slows the product; often by more
     than a pass of its own takes.
     """
+    if platform != "tpu":
+        return x
     return jax.tree.map(lambda y: jax.lax.optimization_barrier(y) if y.dtype == jnp.bfloat16 else y, x)
 
 
-def apart_if_wide(x: Any, c: DecoderConfig) -> Any:
+def apart_if_wide(x: Any, c: DecoderConfig, platform: Platform) -> Any:
     """The same, where products take so long that it pays for whatever goes in or comes out."""
-    return apart(x) if c.width >= WIDE else x
+    return apart(x, platform) if c.width >= WIDE else x
 
 
 def attend(q_BxHxLxK: jax.Array, k_BxGxMxK: jax.Array, v_BxGxMxK: jax.Array, visible_BxLxM: jax.Array) -> jax.Array:
@@ -94,6 +99,14 @@ def attend(q_BxHxLxK: jax.Array, k_BxGxMxK: jax.Array, v_BxGxMxK: jax.Array, vis
     mixed_BxGxPxK = jnp.einsum("BGPM,BGMK->BGPK", weight_BxGxPxM.astype(v_BxGxMxK.dtype), v_BxGxMxK)
     mixed_BxGxPxK = (mixed_BxGxPxK / weight_BxGxPxM.sum(-1, keepdims=True)).astype(v_BxGxMxK.dtype)
     return mixed_BxGxPxK.reshape(q_BxHxLxK.shape)
+
+
+def attend_from(
+    attend: Callable[..., jax.Array], start_B: jax.Array, q_BxHxLxK: jax.Array, *kv_BxGxLxK: jax.Array
+) -> jax.Array:
+    """A kernel's causal attention in rows that begin at `start_B`: rolled to begin at 0, none sees its padding."""
+    roll = jax.vmap(partial(jnp.roll, axis=1))
+    return roll(attend(*(roll(x, -start_B) for x in (q_BxHxLxK, *kv_BxGxLxK))), start_B)
 
 
 class Norm(nn.Module):
@@ -140,12 +153,15 @@ class Attention(nn.Module):
     @nn.compact
     def __call__(self, x_BxLxD: jax.Array, cache: Cache | None) -> tuple[jax.Array, Cache | None]:
         """Mixes each position with those before it."""
-        c = self.config
+        c, platform = self.config, self.execution.platform
         batch, length, _ = x_BxLxD.shape
+        by_kernel = (cache is None or cache.is_empty) and length % self.execution.length_multiple == 0
+        attend_whole = self.execution.attend if by_kernel else None
+        head_major = attend_whole is not None and platform == "tpu"
 
         def heads(name: str, heads: int, norm: bool = False) -> jax.Array:
             kernel_DxO = self.param(name, init(c.width**-0.5, "embed", "heads"), (c.width, heads * c.head_width))
-            if self.execution.attend:
+            if head_major:
                 # Straight into the kernel's layout, where the norm follows without another copy.
                 whole = norm and not c.qk_norm_per_head
                 if whole and c.norm == "layer":
@@ -155,7 +171,7 @@ class Attention(nn.Module):
                 x_BxHxLxK = jnp.einsum("BLD,DHK->BHLK", x_BxLxD, kernel_DxHxK)
                 if not norm:
                     return x_BxHxLxK
-                return Norm(c, heads=whole, centred=whole, name=f"{name}_norm")(apart_if_wide(x_BxHxLxK, c))
+                return Norm(c, heads=whole, centred=whole, name=f"{name}_norm")(apart_if_wide(x_BxHxLxK, c, platform))
             x_BxLxO = project(x_BxLxD, kernel_DxO)
             if norm and not c.qk_norm_per_head:
                 x_BxLxO = Norm(c, name=f"{name}_norm")(x_BxLxO)
@@ -167,14 +183,18 @@ class Attention(nn.Module):
         first_slot, start_B = (0, jnp.zeros(1, int)) if cache is None else (cache.filled, cache.start_B)
         slot_L = first_slot + jnp.arange(length)
         cos_Bx1xLxK, sin_Bx1xLxK = rotary_Bx1xLxK(slot_L - start_B[:, None], c)
-        q_BxHxLxK = rotate(heads("query", c.heads, norm=c.qk_norm), cos_Bx1xLxK, sin_Bx1xLxK) * c.head_width**-0.5
-        k_BxGxMxK = rotate(heads("key", c.groups, norm=c.qk_norm), cos_Bx1xLxK, sin_Bx1xLxK)
+        turn = partial(rotate, cos_Bx1xLxK=cos_Bx1xLxK, sin_Bx1xLxK=sin_Bx1xLxK, platform=platform)
+        q_BxHxLxK = turn(heads("query", c.heads, norm=c.qk_norm)) * c.head_width**-0.5
+        k_BxGxMxK = turn(heads("key", c.groups, norm=c.qk_norm))
         v_BxGxMxK = heads("value", c.groups)
+        qkv = q_BxHxLxK, k_BxGxMxK, v_BxGxMxK
         if cache is not None:
             cache = cache.written(self.depth, k_BxGxMxK, v_BxGxMxK)
             k_BxGxMxK, v_BxGxMxK = cache.keys[self.depth], cache.values[self.depth]
-        if cache is None and self.execution.attend:
-            mixed_BxHxLxK = apart_if_wide(self.execution.attend(q_BxHxLxK, k_BxGxMxK, v_BxGxMxK), c)
+        if attend_whole and cache is None:
+            mixed_BxHxLxK = apart_if_wide(attend_whole(*qkv), c, platform)
+        elif attend_whole:
+            mixed_BxHxLxK = attend_from(attend_whole, start_B, *qkv)
         else:
             slot_M = jnp.arange(k_BxGxMxK.shape[2])
             visible_BxLxM = (slot_M <= slot_L[:, None]) & (slot_M >= start_B[:, None, None])
@@ -183,7 +203,7 @@ class Attention(nn.Module):
         shape_OxD = (c.heads * c.head_width, c.width)
         out_stddev = shape_OxD[0] ** -0.5 / (2 * (self.depth + 1)) ** 0.5
         out_OxD = self.param("out", init(out_stddev, "heads", "embed"), shape_OxD)
-        if self.execution.attend:
+        if head_major:
             out_HxKxD = out_OxD.astype(x_BxLxD.dtype).reshape(c.heads, c.head_width, c.width)
             return jnp.einsum("BHLK,HKD->BLD", mixed_BxHxLxK, out_HxKxD), cache
         return project(mixed_BxHxLxK.swapaxes(1, 2).reshape(batch, length, -1), out_OxD), cache
@@ -198,7 +218,7 @@ gated_apart = jax.custom_vjp(gated)
 """The same, of which both gradients are made in one pass of their own."""
 gated_apart.defvjp(
     lambda gate_BxLxF, up_BxLxF: (gated(gate_BxLxF, up_BxLxF), (gate_BxLxF, up_BxLxF)),
-    lambda saved, gradient_BxLxF: apart(jax.vjp(gated, *apart(saved))[1](apart(gradient_BxLxF))),
+    lambda saved, gradient_BxLxF: apart(jax.vjp(gated, *apart(saved, "tpu"))[1](apart(gradient_BxLxF, "tpu")), "tpu"),
 )
 
 
@@ -207,6 +227,7 @@ class SwiGLU(nn.Module):
 
     config: DecoderConfig
     depth: int
+    platform: Platform = "cpu"
 
     @nn.compact
     def __call__(self, x_BxLxD: jax.Array) -> jax.Array:
@@ -216,7 +237,7 @@ class SwiGLU(nn.Module):
         gate_DxF = self.param("gate", init(c.width**-0.5, "embed", "ffn"), (c.width, c.ffn_width))
         up_DxF = self.param("up", init(c.width**-0.5, "embed", "ffn"), (c.width, c.ffn_width))
         down_FxD = self.param("down", init(out_stddev, "ffn", "embed"), (c.ffn_width, c.width))
-        gate = gated_apart if c.width >= WIDE else gated
+        gate = gated_apart if c.width >= WIDE and self.platform == "tpu" else gated
         hidden_BxLxF = gate(project(x_BxLxD, gate_DxF), project(x_BxLxD, up_DxF))
         return project(hidden_BxLxF, down_FxD)
 
@@ -231,12 +252,12 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x_BxLxD: jax.Array, cache: Cache | None) -> tuple[jax.Array, Cache | None]:
         """Adds attention, then the feed-forward."""
-        c = self.config
+        c, platform = self.config, self.execution.platform
         attention = Attention(c, self.depth, self.execution, name="attention")
-        mixed_BxLxD, cache = attention(apart(Norm(c, name="attention_norm")(x_BxLxD)), cache)
-        x_BxLxD = apart(checkpoint_name(x_BxLxD + mixed_BxLxD, "attended"))
-        normed_BxLxD = apart_if_wide(Norm(c, name="ffn_norm")(x_BxLxD), c)
-        return x_BxLxD + SwiGLU(c, self.depth, name="ffn")(normed_BxLxD), cache
+        mixed_BxLxD, cache = attention(apart(Norm(c, name="attention_norm")(x_BxLxD), platform), cache)
+        x_BxLxD = apart(checkpoint_name(x_BxLxD + mixed_BxLxD, "attended"), platform)
+        normed_BxLxD = apart_if_wide(Norm(c, name="ffn_norm")(x_BxLxD), c, platform)
+        return x_BxLxD + SwiGLU(c, self.depth, platform, name="ffn")(normed_BxLxD), cache
 
 
 class Decoder(nn.Module):
@@ -261,7 +282,7 @@ class Decoder(nn.Module):
         embedding_VxD = self.param("embedding", init(c.width**-0.5, "vocab", "embed"), (c.vocab_size, c.width))
         # Gathered first: rows that were looked up in shards of the width would have to be gathered for all tokens.
         table_VxD = shard(embedding_VxD.astype(c.dtype), ("vocab", None))
-        x_BxLxD = shard(table_VxD[token_BxL], ("batch", None, None))
+        x_BxLxD = shard(self.execution.look_up(table_VxD, token_BxL), ("batch", None, None))
         if self.has_variable("params", "blocks"):
             x_BxLxD = self._scanned(x_BxLxD)
         else:

@@ -24,23 +24,53 @@ def training_loss(logits_BxLxV: jax.Array, target_BxL: jax.Array, z_loss: float)
     return loss + z_loss * jnp.square(log_normaliser_BxL).mean(), jax.lax.stop_gradient(loss)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
 def chunked_training_loss(
-    x_BxLxD: jax.Array, output_DxV: jax.Array, target_BxL: jax.Array, z_loss: float, chunk: int
+    x_BxLxD: jax.Array, output_DxV: jax.Array, target_BxL: jax.Array, z_loss: float, chunk: int, lean: bool = False
 ) -> tuple[jax.Array, jax.Array]:
     """`training_loss` of x @ output, of which no more than `chunk` positions of each sequence exist at a time.
 
-    Each chunk's gradient is made while its logits exist, so that none is made twice.
+    Each chunk's gradient is made while its logits exist, so that none is made twice. A `lean` one is for GPUs: written
+    once, in the type of x, as what the products that follow are then made in.
 
     Raises:
       ValueError: if the sequence does not split into such chunks.
     """
-    return _chunked_forward(x_BxLxD, output_DxV, target_BxL, z_loss, chunk)[0]
+    return _chunked_forward(x_BxLxD, output_DxV, target_BxL, z_loss, chunk, lean)[0]
 
 
 def _chunk_loss(output_DxV: jax.Array, x_BxCxD: jax.Array, target_BxC: jax.Array, z_loss: float):
     logits_BxCxV = jnp.matmul(x_BxCxD, output_DxV.astype(x_BxCxD.dtype), preferred_element_type=jnp.float32)
     return training_loss(logits_BxCxV, target_BxC, z_loss)
+
+
+def _log_normaliser(logits_BxCxV: jax.Array) -> jax.Array:
+    """`jax.nn.logsumexp` over the last axis, in one pass instead of two."""
+
+    def add(one: tuple[jax.Array, jax.Array], other: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        (largest, sum_), (other_largest, other_sum) = one, other
+        top = jnp.maximum(largest, other_largest)
+        return top, sum_ * jnp.exp(largest - top) + other_sum * jnp.exp(other_largest - top)
+
+    none = jnp.finfo(logits_BxCxV.dtype).min, jnp.zeros((), logits_BxCxV.dtype)
+    largest_BxC, sum_BxC = jax.lax.reduce((logits_BxCxV, jnp.ones_like(logits_BxCxV)), none, add, (2,))
+    return largest_BxC + jnp.log(sum_BxC)
+
+
+def _lean_gradients(output_DxV: jax.Array, x_BxCxD: jax.Array, target_BxC: jax.Array, z_loss: float):
+    """What `jax.value_and_grad` of `_chunk_loss` gives, without a scatter and a gradient of the logits in float32."""
+    kernel_DxV = output_DxV.astype(x_BxCxD.dtype)
+    logits_BxCxV = jnp.matmul(x_BxCxD, kernel_DxV, preferred_element_type=jnp.float32)
+    is_target_BxCxV = target_BxC[..., None] == jnp.arange(output_DxV.shape[1])
+    log_normaliser_BxC = _log_normaliser(logits_BxCxV)
+    loss = (log_normaliser_BxC - jnp.where(is_target_BxCxV, logits_BxCxV, 0).sum(-1)).mean()
+    penalised = loss + z_loss * jnp.square(log_normaliser_BxC).mean()
+    weight_BxC = 1 + 2 * z_loss * log_normaliser_BxC
+    softmax_BxCxV = jnp.exp(logits_BxCxV - log_normaliser_BxC[..., None])
+    slope_BxCxV = (softmax_BxCxV * weight_BxC[..., None] - is_target_BxCxV) / target_BxC.size
+    slope_BxCxV = slope_BxCxV.astype(x_BxCxD.dtype)
+    output_grad_DxV = jnp.einsum("BCD,BCV->DV", x_BxCxD, slope_BxCxV, preferred_element_type=output_DxV.dtype)
+    return (penalised, loss), (output_grad_DxV, jnp.einsum("BCV,DV->BCD", slope_BxCxV, kernel_DxV))
 
 
 def _chunks(x_BxL: jax.Array, chunk: int) -> jax.Array:
@@ -50,11 +80,11 @@ def _chunks(x_BxL: jax.Array, chunk: int) -> jax.Array:
     return x_BxL.reshape(batch, -1, chunk, *width).swapaxes(0, 1)
 
 
-def _chunked_forward(x_BxLxD: jax.Array, output_DxV: jax.Array, target_BxL: jax.Array, z_loss: float, chunk: int):
+def _chunked_forward(x_BxLxD, output_DxV, target_BxL, z_loss: float, chunk: int, lean: bool):
+    gradients = _lean_gradients if lean else jax.value_and_grad(_chunk_loss, argnums=(0, 1), has_aux=True)
+
     def body(output_grad_DxV: jax.Array, x_and_targets: tuple[jax.Array, jax.Array]):
-        losses, (more_DxV, x_grad_BxCxD) = jax.value_and_grad(_chunk_loss, argnums=(0, 1), has_aux=True)(
-            output_DxV, *x_and_targets, z_loss
-        )
+        losses, (more_DxV, x_grad_BxCxD) = gradients(output_DxV, *x_and_targets, z_loss)
         return output_grad_DxV + more_DxV, (losses, x_grad_BxCxD)
 
     parts = _chunks(x_BxLxD, chunk), _chunks(target_BxL, chunk)
@@ -63,8 +93,8 @@ def _chunked_forward(x_BxLxD: jax.Array, output_DxV: jax.Array, target_BxL: jax.
     return jax.tree.map(jnp.mean, losses_N), (x_grad_BxLxD, output_grad_DxV, len(x_grad_NxBxCxD))
 
 
-def _chunked_backward(z_loss: float, chunk: int, saved, gradients: tuple[jax.Array, jax.Array]):
-    del z_loss, chunk
+def _chunked_backward(z_loss: float, chunk: int, lean: bool, saved, gradients: tuple[jax.Array, jax.Array]):
+    del z_loss, chunk, lean
     x_grad_BxLxD, output_grad_DxV, chunks = saved
     share = gradients[0] / chunks  # of the second, the loss alone, there is none
     return (x_grad_BxLxD * share).astype(x_grad_BxLxD.dtype), output_grad_DxV * share, None

@@ -78,10 +78,16 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
 
 
-def per_device(mesh: Mesh, attend: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """A kernel of (B, H, L, K) arrays, run by each device on the rows and heads that it has."""
-    spec = PartitionSpec(("data", "fsdp"), "tensor")
+def per_device(mesh: Mesh, attend: Callable[..., jax.Array], split: bool = True) -> Callable[..., jax.Array]:
+    """A kernel of (B, H, L, K) arrays, run by each device on the rows and heads that it has; on all unless `split`."""
+    spec = PartitionSpec(("data", "fsdp"), "tensor") if split else PartitionSpec()
     return jax.shard_map(attend, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
+
+
+def per_device_rows(mesh: Mesh, look_up: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """A look-up of token_BxL in a table, run by each device in the whole table for the rows that it has."""
+    rows = PartitionSpec(("data", "fsdp"))
+    return jax.shard_map(look_up, mesh=mesh, in_specs=(PartitionSpec(), rows), out_specs=rows, check_vma=False)
 
 
 def shares(mesh: Mesh | AbstractMesh) -> int:

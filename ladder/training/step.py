@@ -14,10 +14,10 @@ from jax.sharding import AbstractMesh, Mesh
 from ladder.config import Training
 from ladder.recipe import Hyperparameters
 from ladder.spec import RunSpec
+from ladder.training import execution
 from ladder.training import mesh as meshes
 from models import layers
 from models.decoder import Decoder
-from models.execution import Execution, as_it_is
 from models.loss import chunked_training_loss, training_loss
 
 
@@ -45,9 +45,11 @@ class Program:
       loaded, on_disk: between the state as it lies on disk and as it is trained.
       abstract, abstract_on_disk: shapes, types and shardings of the state.
       abstract_batch, batch_sharding: of batch_BxT, T = sequence length + 1.
+      attention: what attends, which `auto` leaves to the machine.
 
     Raises:
-      ValueError: if the batch, the model or its heads do not split over the mesh.
+      ValueError: if the batch, the model or its heads do not split over the mesh, or attention is asked for that is
+        not this machine's.
     """
 
     def __init__(self, training: Training, spec: RunSpec, mesh: Mesh):
@@ -66,15 +68,11 @@ class Program:
         self.init = jax.jit(lambda: nn.unbox(stack(init())), out_shardings=sharding)
         self.loaded = jax.jit(stack, out_shardings=sharding) if training.scan_layers else _same
         self.on_disk = jax.jit(unstack, out_shardings=on_disk) if training.scan_layers else _same
-        execution = Execution(
-            attend=_splash(spec, mesh) if training.attention == "splash" else None,
-            shard=partial(meshes.constrain, mesh) if mesh.size > 1 else as_it_is,
-            remat=training.remat,
-        )
+        self.attention = execution.attention(training.attention, spec.decoder, mesh, spec.run, spec.sequence_length)
         self.step = jax.jit(
             partial(
                 train_step,
-                Decoder(spec.decoder, execution),
+                Decoder(spec.decoder, execution.on(mesh, self.attention, remat=training.remat)),
                 optimizer,
                 h.z_loss,
                 loss_chunk=training.loss_chunk_tokens,
@@ -131,14 +129,16 @@ def train_step(
     def objective(params: Any, batch_BxT: jax.Array) -> tuple[jax.Array, jax.Array]:
         token_BxL, target_BxL = batch_BxT[:, :-1], batch_BxT[:, 1:]
         apply: Callable[..., Any] = partial(decoder.apply, {"params": params}, token_BxL)
-        if not loss_chunk:
+        if not loss_chunk and not on_gpu:
             return training_loss(apply(), target_BxL, z_loss)
 
         def readout(x_BxLxD: jax.Array, output_DxV: jax.Array) -> tuple[jax.Array, jax.Array]:
-            return chunked_training_loss(x_BxLxD, output_DxV, target_BxL, z_loss, loss_chunk)
+            chunk = loss_chunk or token_BxL.shape[1]
+            return chunked_training_loss(x_BxLxD, output_DxV, target_BxL, z_loss, chunk, on_gpu)
 
         return apply(readout=readout)
 
+    on_gpu = decoder.execution.platform == "gpu"
     gradient = jax.value_and_grad(objective, has_aux=True)
     if accumulation == 1:
         (_, loss), grads = gradient(state.params, batch_BxT)
@@ -190,18 +190,15 @@ def _abstract(init: Callable[[], TrainState], mesh: Mesh | AbstractMesh, run: st
     )
 
 
-def _splash(spec: RunSpec, mesh: Mesh) -> Callable[..., jax.Array]:
-    from models import splash  # and with it Pallas, which training on a CPU does without
-
-    meshes.refuse_split_heads(spec.decoder.groups, mesh, spec.run)
-    return meshes.per_device(mesh, splash.attend)
-
-
 def _same(state: TrainState) -> TrainState:
     return state
 
 
-def _compiler_options(device: jax.Device) -> dict[str, str]:
+def _compiler_options(device: jax.Device) -> dict[str, bool | str]:
+    if device.platform == "gpu":
+        # So that a run that goes on after a kill ends where it would have. What it forbids is not in the program but for
+        # the faster of two ways to add up the gradients of attention.
+        return {"xla_gpu_exclude_nondeterministic_ops": True}
     if not device.device_kind.startswith("TPU"):
         return {}
     # What hides an all-gather behind parts of a product costs more than it hides: about three times the step of a model

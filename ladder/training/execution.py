@@ -1,0 +1,66 @@
+"""How a decoder is computed on the devices of a mesh: by which attention, and with what its platform needs."""
+
+from functools import partial
+
+from jax.sharding import Mesh
+
+from ladder.config import Attention
+from ladder.training import mesh as meshes
+from models import cudnn
+from models.config import DecoderConfig
+from models.execution import Execution, as_it_is, looked_up
+from models.lookup import look_up
+
+
+def attention(asked: Attention, c: DecoderConfig, mesh: Mesh, run: str = "", length: int | None = None) -> Attention:
+    """What attends: the attention that is asked for, or by `auto` the fastest that its machine has.
+
+    That is splash on TPUs and cuDNN's on NVIDIA's GPUs, where heads split over the mesh and the kernel takes the
+    decoder and, where one is given, the length of its sequences; elsewhere the softmax is written out.
+
+    Raises:
+      ValueError: if a kernel is asked for that this machine has not, or that does not take the decoder.
+    """
+    device = mesh.devices.flat[0]
+    if asked == "plain":
+        return asked
+    if asked != "auto":
+        if not (device.platform == "tpu" if asked == "splash" else cudnn.takes(c, device)):
+            what = f"{c.dtype} in heads of {c.head_width} on {device.device_kind}"
+            raise ValueError(f"training.attention: {asked} is not for {what}; set it to auto")
+        meshes.refuse_split_heads(c.groups, mesh, run)
+        return asked
+    if c.groups % mesh.shape["tensor"]:
+        return "plain"
+    if device.platform == "tpu":
+        from models import splash
+
+        return "splash" if (length or 0) % splash.LANES == 0 else "plain"
+    return "cudnn" if cudnn.takes(c, device) else "plain"
+
+
+def on(mesh: Mesh, taken: Attention, *, remat: str = "none", split_rows: bool = True) -> Execution:
+    """The execution of a decoder on a mesh.
+
+    Args:
+      mesh: of the devices.
+      taken: what `attention` says.
+      remat: a name of `models.execution.REMAT`.
+      split_rows: whether the rows of a batch are split over the mesh; each device has all of them where they are not.
+    """
+    platform = mesh.devices.flat[0].platform
+    attend, length_multiple = None, 1
+    if taken == "splash":
+        from models import splash  # and with it Pallas, which others do without
+
+        attend, length_multiple = splash.attend, splash.LANES
+    elif taken == "cudnn":
+        attend = cudnn.attend
+    return Execution(
+        attend=attend and meshes.per_device(mesh, attend, split_rows),
+        length_multiple=length_multiple,
+        look_up=meshes.per_device_rows(mesh, look_up) if platform == "gpu" and split_rows else looked_up,
+        shard=partial(meshes.constrain, mesh) if mesh.size > 1 else as_it_is,
+        remat=remat,
+        platform=platform,
+    )
