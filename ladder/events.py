@@ -14,10 +14,11 @@ class Claimed:
 
 @dataclasses.dataclass(frozen=True)
 class Begun:
-    """A run is about to train the step after these."""
+    """A run is about to train the step after these; `attention` is what its machine attends by."""
 
     run: str
     done: int
+    attention: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

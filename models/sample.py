@@ -16,6 +16,7 @@ import numpy as np
 from models.cache import Cache
 from models.config import DecoderConfig
 from models.decoder import Decoder
+from models.execution import HERE, Execution
 
 TOKENS_PER_DISPATCH = 16
 NOTHING = -1
@@ -50,6 +51,7 @@ def generate(
     max_tokens: int,
     end_id: int | None = None,
     seed: int = 0,
+    execution: Execution = HERE,
 ) -> Iterator[list[list[int]]]:
     """Goes on from prompts, all at once, and gives the new tokens a few at a time.
 
@@ -65,6 +67,7 @@ def generate(
       max_tokens: most new tokens of a row.
       end_id: the token that ends a text, if there is one.
       seed: 0 to 2^32 - 1.
+      execution: how the model is computed; its kernel reads the prompts, and what follows is read by no kernel faster.
 
     Yields:
       The next tokens of each row; none of a row that has ended.
@@ -83,23 +86,24 @@ def generate(
         row_P[start:] = prompt[:-1]
 
     slots = padded_length + _rounded_up(left_B.max())
-    cache = prefill(c, slots, params, token_BxP, start_B)
+    decoder = Decoder(c, execution)
+    cache = prefill(decoder, slots, params, token_BxP, start_B)
     token_B = np.array([prompt[-1] for prompt in prompts], np.int32)
     while left_B.any():
-        cache, token_B, left_B, new_BxS = decode(c, sampling, end_id, params, seed, cache, token_B, left_B)
+        cache, token_B, left_B, new_BxS = decode(decoder, sampling, end_id, params, seed, cache, token_B, left_B)
         yield [[int(token) for token in row_S if token != NOTHING] for row_S in np.asarray(new_BxS)]
 
 
-@partial(jax.jit, static_argnames=("c", "slots"))
-def prefill(c: DecoderConfig, slots: int, params: Any, token_BxP: jax.Array, start_B: jax.Array) -> Cache:
+@partial(jax.jit, static_argnames=("decoder", "slots"))
+def prefill(decoder: Decoder, slots: int, params: Any, token_BxP: jax.Array, start_B: jax.Array) -> Cache:
     """A cache of so many slots that has read rows of prompts, of which row b begins at `start_B[b]`."""
-    read: Any = Decoder(c).apply({"params": params}, token_BxP, Cache.empty(c, start_B, slots))
+    read: Any = decoder.apply({"params": params}, token_BxP, Cache.empty(decoder.config, start_B, slots))
     return read[1]
 
 
-@partial(jax.jit, static_argnames=("c", "sampling", "end_id"), donate_argnames="cache")
+@partial(jax.jit, static_argnames=("decoder", "sampling", "end_id"), donate_argnames="cache")
 def decode(
-    c: DecoderConfig,
+    decoder: Decoder,
     sampling: Sampling,
     end_id: int | None,
     params: Any,
@@ -111,7 +115,7 @@ def decode(
     """A few more tokens of each row.
 
     Args:
-      c: the decoder's shape.
+      decoder: the model.
       sampling: how the next token is chosen.
       end_id: ends a row where it is chosen.
       params: of the decoder.
@@ -130,7 +134,7 @@ def decode(
 
     def one_more(state):
         i, cache, token_B, left_B, new_BxS = state
-        logits_Bx1xV, cache = Decoder(c).apply({"params": params}, token_B[:, None], cache)
+        logits_Bx1xV, cache = decoder.apply({"params": params}, token_B[:, None], cache)
         token_B = choose(sampling, logits_Bx1xV[:, 0], seed, cache.filled - cache.start_B)
         new_BxS = new_BxS.at[:, i].set(jnp.where(left_B > 0, token_B, NOTHING))
         left_B = jnp.where(token_B == end_id, 0, jnp.maximum(left_B - 1, 0))

@@ -23,13 +23,17 @@ Job = Callable[[LadderConfig, RunSpec, Workdir, Report], None]
 # Held by another, it never began.
 Why = Literal["finished", "taken away", "failed", "refused", "diverged", "lost", "held"]
 
+LATER = ("attention",)  # which the lines of before do not have
 LONGEST_MESSAGE = 10_000
 PAUSE_SECONDS = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Attempt:
-    """One line. `first_step` and `last_step` are those that it trained, as far as is known; 0 where none is known."""
+    """One line. `first_step` and `last_step` are those that it trained, as far as is known; 0 where none is known.
+
+    `attention` is what its machine attended by, if it trained.
+    """
 
     host: str
     engine: str
@@ -40,6 +44,7 @@ class Attempt:
     first_step: int
     last_step: int
     steps_redone: int
+    attention: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +61,7 @@ class Steps:
 
     def __init__(self) -> None:
         self.first = self.last = self._done = 0
-        self.holder = ""
-        self.quarantine = ""
+        self.attention = self.holder = self.quarantine = ""
         self.did_anything = False
 
     def __call__(self, event: Event) -> None:
@@ -66,7 +70,7 @@ class Steps:
             case Claimed():
                 self.holder = event.holder
             case Begun():
-                self._done, self.did_anything = event.done, True
+                self._done, self.attention, self.did_anything = event.done, event.attention, True
             case Trained():
                 self.first, self.last = self._done + 1, event.step
             case Evaluating():
@@ -137,7 +141,7 @@ def load(path: epath.Path) -> list[Attempt]:
     names = [field.name for field in dataclasses.fields(Attempt)]
     try:
         rows = [json.loads(line) for line in path.read_text().splitlines()]
-        return [Attempt(**{name: row[name] for name in names}) for row in rows]
+        return [Attempt(**{name: row[name] for name in names if name in row or name not in LATER}) for row in rows]
     except FileNotFoundError:
         return []
     except (ValueError, TypeError, KeyError) as e:
@@ -176,7 +180,9 @@ def _of_the_dead(lease: leases.Lease, dead: leases.Holder, workdir: Workdir, run
 
 def _line(holder: leases.Holder, why: Why, message: str, steps: Steps) -> Attempt:
     end = leases.iso(time.time())
-    return Attempt(holder.host, holder.engine, holder.since, end, why, message, steps.first, steps.last, 0)
+    return Attempt(
+        holder.host, holder.engine, holder.since, end, why, message, steps.first, steps.last, 0, steps.attention
+    )
 
 
 def ended_by(run: str, error: Exception) -> Ended:

@@ -12,7 +12,7 @@ import pandas as pd
 from fitting.files import write
 from fitting.testbeds.testbed import Measurement, RunRecord
 from ladder import storage
-from ladder.config import Evaluation, LadderConfig, ValidationSet
+from ladder.config import Attention, Evaluation, LadderConfig, ValidationSet
 from ladder.evaluation import record as records
 from ladder.evaluation import trained
 from ladder.evaluation.scorer import Scored, Scorer
@@ -58,6 +58,8 @@ def evaluate(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Repo
     if not sets and not tasks:
         return records.settled(record, workdir)
     mesh = meshes.of(config.training.mesh)
+    # A kernel that was asked for to train by may be another machine's.
+    attention: Attention = "plain" if config.training.attention == "plain" else "auto"
 
     def own(name: str) -> Asked:
         asked = questions.load(workdir.questions(name))
@@ -66,7 +68,7 @@ def evaluate(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Repo
     suite = _suite(config.evaluation, config.corpus.vocabulary, spec.sequence_length)
     return _measure(
         record,
-        Scorer(spec.decoder, final_params(spec, workdir, mesh), mesh),
+        Scorer(spec.decoder, final_params(spec, workdir, mesh), mesh, attention),
         {name: partial(data.validation_set, workdir, name) for name in sets},
         {name: suite.get(name, partial(own, name)) for name in tasks},
         config.evaluation.examples,

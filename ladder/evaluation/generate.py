@@ -3,8 +3,12 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
 
+import jax
+
 from ladder import quiet
 from ladder.evaluation import trained
+from ladder.training import execution
+from ladder.training import mesh as meshes
 from models import sample
 from models.sample import Sampling
 from tasks.text import vocab
@@ -31,6 +35,7 @@ def generate(
       ValueError: if the folder holds no model or one of unknown vocabulary, or a prompt cannot be continued.
     """
     model, params = trained.load(checkpoint)
+    mesh = meshes.make(devices=list(jax.tree.leaves(params)[0].devices()))
     if not model.vocabulary:
         raise ValueError(f"{checkpoint} does not name its vocabulary; convert it again with --vocabulary")
     quiet.import_tensorflow()
@@ -47,6 +52,7 @@ def generate(
         max_tokens=max_tokens,
         end_id=vocabulary.eos_id,
         seed=seed,
+        execution=execution.on(mesh, execution.attention("auto", model.decoder, mesh), split_rows=False),
     )
     texts = tuple("" for _ in prompts)
     for chunks in new:

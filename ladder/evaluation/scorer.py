@@ -15,6 +15,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from ladder.config import Attention
+from ladder.training import execution
 from ladder.training import mesh as meshes
 from models.cache import Cache
 from models.config import DecoderConfig
@@ -57,15 +59,24 @@ class Scorer:
       config: of the decoder.
       params: its parameters, on the mesh.
       mesh: over whose devices the questions of a batch are split.
+      attention: `plain` writes the softmax out where `auto` would take the machine's kernel.
       tokens_per_device: in a batch; changes the time and the memory it takes, and no score beyond rounding.
     """
 
-    def __init__(self, config: DecoderConfig, params: Any, mesh: Mesh, tokens_per_device: int = TOKENS_PER_DEVICE):
+    def __init__(
+        self,
+        config: DecoderConfig,
+        params: Any,
+        mesh: Mesh,
+        attention: Attention = "auto",
+        tokens_per_device: int = TOKENS_PER_DEVICE,
+    ):
         self._config, self._params, self._tokens_per_device = config, params, tokens_per_device
         self._shares = mesh.shape["data"] * mesh.shape["fsdp"]
         self._sharding = meshes.batch_sharding(mesh)
         everywhere = NamedSharding(mesh, PartitionSpec())  # so that each host of a slice can read it
-        self._token_losses = jax.jit(partial(answer_losses, config), out_shardings=everywhere)
+        decoder = Decoder(config, execution.on(mesh, execution.attention(attention, config, mesh)))
+        self._token_losses = jax.jit(partial(answer_losses, decoder), out_shardings=everywhere)
 
     def __call__(self, questions: Iterable[Question], progress: Callable[[int], None] = lambda done: None) -> Scored:
         """Scores one task's questions.
@@ -219,10 +230,10 @@ class Batch:
 
 
 def answer_losses(
-    config: DecoderConfig, params: Any, shared_BxP: jax.Array, start_B: jax.Array, own_BxCxT: jax.Array
+    decoder: Decoder, params: Any, shared_BxP: jax.Array, start_B: jax.Array, own_BxCxT: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Cross-entropy in nats of every token of `own_BxCxT` but the first, and the likeliest in its place: (B, C, S)."""
-    apply: Callable[..., Any] = partial(Decoder(config).apply, {"params": params})
+    apply: Callable[..., Any] = partial(decoder.apply, {"params": params})
     batch, choices, length = own_BxCxT.shape
 
     def losses(own_RxT: jax.Array, cache: Cache | None) -> tuple[jax.Array, jax.Array]:
@@ -234,7 +245,7 @@ def answer_losses(
     if not shared_BxP.shape[1]:
         flat = losses(own_BxCxT.reshape(-1, length), None)
         return jax.tree.map(lambda x: x.reshape(batch, choices, -1), flat)
-    cache = Cache.empty(config, start_B, shared_BxP.shape[1] + length - 1)
+    cache = Cache.empty(decoder.config, start_B, shared_BxP.shape[1] + length - 1)
     _, cache = apply(shared_BxP, cache)
     # Choices take turns on the one cache: copies of it for all of them would be most of a large model's memory.
     by_choice = jax.lax.map(partial(losses, cache=cache), own_BxCxT.swapaxes(0, 1))

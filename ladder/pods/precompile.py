@@ -80,7 +80,7 @@ def _described(training: Training, spec: RunSpec, topology: Topology, program: P
         "sequence_length": spec.sequence_length,
         "mesh": {"data": training.mesh.data, "fsdp": training.mesh.fsdp, "tensor": training.mesh.tensor},
         "remat": training.remat,
-        "attention": training.attention,
+        "attention": program.attention,
         "loss_chunk_tokens": training.loss_chunk_tokens,
         "accumulation_steps": training.accumulation_steps,
         "hbm_limit_bytes": topology.chip.hbm_gib * GIB,

@@ -23,8 +23,8 @@ HOURS_PER_DAY = 24
 # Whatever changes the compiled program, or what is read from it.
 SOURCES = (
     *(f"ladder/pods/{name}.py" for name in ("hlo", "precompile", "topology")),
-    *(f"ladder/training/{name}.py" for name in ("mesh", "step")),
-    *(f"models/{name}.py" for name in ("config", "decoder", "execution", "layers", "loss", "splash")),
+    *(f"ladder/training/{name}.py" for name in ("execution", "mesh", "step")),
+    *(f"models/{name}.py" for name in ("config", "decoder", "execution", "layers", "lookup", "loss", "splash")),
 )
 
 

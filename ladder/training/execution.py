@@ -1,14 +1,16 @@
 """How a decoder is computed on the devices of a mesh: by which attention, and with what its platform needs."""
 
-from functools import partial
+from collections.abc import Callable
+from typing import Any
 
+import jax
 from jax.sharding import Mesh
 
 from ladder.config import Attention
 from ladder.training import mesh as meshes
 from models import cudnn
 from models.config import DecoderConfig
-from models.execution import Execution, as_it_is, looked_up
+from models.execution import Execution, looked_up
 from models.lookup import look_up
 
 
@@ -39,28 +41,26 @@ def attention(asked: Attention, c: DecoderConfig, mesh: Mesh, run: str = "", len
     return "cudnn" if cudnn.takes(c, device) else "plain"
 
 
-def on(mesh: Mesh, taken: Attention, *, remat: str = "none", split_rows: bool = True) -> Execution:
+def on(mesh: Mesh, taken: str, *, split_rows: bool = True, **more: Any) -> Execution:
     """The execution of a decoder on a mesh.
 
     Args:
       mesh: of the devices.
       taken: what `attention` says.
-      remat: a name of `models.execution.REMAT`.
       split_rows: whether the rows of a batch are split over the mesh; each device has all of them where they are not.
+      more: of `Execution`.
     """
     platform = mesh.devices.flat[0].platform
-    attend, length_multiple = None, 1
+    attend: Callable[..., jax.Array] | None = None
     if taken == "splash":
         from models import splash  # and with it Pallas, which others do without
 
-        attend, length_multiple = splash.attend, splash.LANES
+        attend, more["length_multiple"] = splash.attend, splash.LANES
     elif taken == "cudnn":
         attend = cudnn.attend
     return Execution(
         attend=attend and meshes.per_device(mesh, attend, split_rows),
-        length_multiple=length_multiple,
         look_up=meshes.per_device_rows(mesh, look_up) if platform == "gpu" and split_rows else looked_up,
-        shard=partial(meshes.constrain, mesh) if mesh.size > 1 else as_it_is,
-        remat=remat,
         platform=platform,
+        **more,
     )

@@ -18,6 +18,7 @@ from ladder.training import execution
 from ladder.training import mesh as meshes
 from models import layers
 from models.decoder import Decoder
+from models.execution import as_it_is
 from models.loss import chunked_training_loss, training_loss
 
 
@@ -69,10 +70,11 @@ class Program:
         self.loaded = jax.jit(stack, out_shardings=sharding) if training.scan_layers else _same
         self.on_disk = jax.jit(unstack, out_shardings=on_disk) if training.scan_layers else _same
         self.attention = execution.attention(training.attention, spec.decoder, mesh, spec.run, spec.sequence_length)
+        shard = partial(meshes.constrain, mesh) if mesh.size > 1 else as_it_is
         self.step = jax.jit(
             partial(
                 train_step,
-                Decoder(spec.decoder, execution.on(mesh, self.attention, remat=training.remat)),
+                Decoder(spec.decoder, execution.on(mesh, self.attention, shard=shard, remat=training.remat)),
                 optimizer,
                 h.z_loss,
                 loss_chunk=training.loss_chunk_tokens,
@@ -194,11 +196,7 @@ def _same(state: TrainState) -> TrainState:
     return state
 
 
-def _compiler_options(device: jax.Device) -> dict[str, bool | str]:
-    if device.platform == "gpu":
-        # So that a run that goes on after a kill ends where it would have. What it forbids is not in the program but for
-        # the faster of two ways to add up the gradients of attention.
-        return {"xla_gpu_exclude_nondeterministic_ops": True}
+def _compiler_options(device: jax.Device) -> dict[str, str]:
     if not device.device_kind.startswith("TPU"):
         return {}
     # What hides an all-gather behind parts of a product costs more than it hides: about three times the step of a model

@@ -53,7 +53,7 @@ def train(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Callabl
             return
         state = program.loaded(state) if done else program.init()
         watch.start(done)
-        report(Begun(spec.run, done))
+        report(Begun(spec.run, done, program.attention))
 
         pending = []
         for step, batch_BxT in enumerate(batches.on_mesh(range(done, spec.steps), program.batch_sharding), done + 1):

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from decoders import distinct_params
+from decoders import attend_causally, distinct_params
 from models import sample
 from models.config import DecoderConfig
 from models.decoder import Decoder
+from models.execution import Execution
 from models.sample import TOKENS_PER_DISPATCH, Sampling, choose, generate
 
 CONFIG = DecoderConfig(width=16, layers=2, heads=4, vocab_size=29, ffn_multiple=8)
@@ -48,6 +49,11 @@ def test_greedily_every_row_is_what_full_passes_give(config):
     expected = [greedy_by_full_passes(params, config, prompt, 40) for prompt in PROMPTS]
     assert texts(params, PROMPTS, config=config) == expected
     assert len({*itertools.chain(*expected)}) > 5
+
+
+def test_prompts_read_by_a_kernel_go_on_in_the_same_way(params):
+    by_kernel = texts(params, PROMPTS, execution=Execution(attend=attend_causally))
+    assert by_kernel == texts(params, PROMPTS)
 
 
 def test_a_row_ends_with_the_end_of_text_and_the_others_go_on(params):

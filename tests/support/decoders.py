@@ -7,7 +7,7 @@ from flax import linen as nn
 from hypothesis import strategies as st
 
 from models.config import DecoderConfig
-from models.decoder import Decoder
+from models.decoder import Decoder, attend
 
 LENGTH = 7
 
@@ -20,6 +20,11 @@ def distinct_params(config: DecoderConfig, seed: int):
         lambda leaf: rng.normal(leaf.ndim == 1, (config.width + 1) ** -0.5, leaf.shape).astype(np.float32),
         nn.unbox(shapes),
     )
+
+
+def attend_causally(q_BxHxLxK, k_BxGxLxK, v_BxGxLxK):
+    """Stands for a kernel."""
+    return attend(q_BxHxLxK, k_BxGxLxK, v_BxGxLxK, jnp.tril(jnp.ones((1, *2 * q_BxHxLxK.shape[2:3]), bool)))
 
 
 @st.composite

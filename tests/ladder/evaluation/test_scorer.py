@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from decoders import attend_causally
 from ladder.evaluation import scorer
 from ladder.evaluation.scorer import Scorer
+from ladder.training import execution
 from ladder.training import mesh as meshes
 from models.config import DecoderConfig
 from models.convert.open_lm import as_params, read_weights
 from models.decoder import Decoder
+from models.execution import Execution
 from models.loss import token_losses
 from tasks.questions import scoring
 from tasks.questions.questions import Question
@@ -81,6 +84,21 @@ def test_sums_are_those_of_one_sequence_a_choice(params, questions):
     assert scored.rows.tokens_N.tolist() == [len(a) for question in questions for a in question.answers]
 
 
+def test_a_kernel_scores_padded_and_shared_contexts_alike(params, questions, monkeypatch):
+    plain = _score(params, questions)
+    seen = []
+
+    def attend(*qkv):
+        seen.append(qkv[0].shape)
+        return attend_causally(*qkv)
+
+    monkeypatch.setattr(execution, "on", lambda mesh, taken: Execution(attend=attend, length_multiple=32))
+    scored = _score(params, questions)
+    np.testing.assert_allclose(scored.loss_sum_N, plain.loss_sum_N, rtol=2e-6)
+    np.testing.assert_array_equal(scored.greedy_N, plain.greedy_N)
+    assert seen and all(length % 32 == 0 for _, _, length, _ in seen)
+
+
 def test_equal_choices_have_equal_losses_to_the_last_bit(params, questions):
     scored = _score(params, questions)
     for index, question in enumerate(questions):
@@ -120,6 +138,7 @@ def test_a_question_that_cannot_be_made_stops_the_scoring(params, questions):
 EIGHT_DEVICES = """
 import sys, pickle, jax
 from ladder.training import mesh
+from decoders import attend_causally
 from ladder.evaluation import scorer
 assert jax.device_count() == 8
 config, params, questions = pickle.load(sys.stdin.buffer)

@@ -14,17 +14,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from jax.sharding import Mesh as DeviceMesh
 
+from decoders import attend_causally
 from ladder.config import Mesh, Training
 from ladder.recipe import Hyperparameters
 from ladder.spec import RunSpec
 from ladder.training import mesh as meshes
-from ladder.training.step import Program, TrainState
+from ladder.training.step import Program, TrainState, init_state, make_optimizer, train_step
 from models import decoder, layers, splash
 from models.config import DecoderConfig
 from models.decoder import WIDE, Decoder, attend
 from models.execution import HERE, REMAT, Execution
+from models.lookup import look_up
 
 VOCABULARY = 256
 SPEC = RunSpec(
@@ -251,7 +254,7 @@ def test_splash_attention_refuses_sequences_that_are_not_whole_lanes():
 def test_a_kernel_s_layout_changes_no_logit_and_in_bfloat16_errs_no_more(width, monkeypatch):
     monkeypatch.setattr(decoder, "WIDE", 16 * WIDE // width)  # what is done from WIDE on is done from 16 on, or is not
     token_BxL = BATCH_BxT[:2, :-1]
-    kernel = Execution(attend=lambda q, k, v: attend(q, k, v, jnp.tril(jnp.ones((1, 32, 32), bool))))
+    kernel = Execution(attend=attend_causally, platform="tpu")
     variables = jax.jit(Decoder(SPEC.decoder).init)(jax.random.key(0), token_BxL)
     bfloat16 = dataclasses.replace(SPEC.decoder, dtype="bfloat16")
 
@@ -268,6 +271,22 @@ def test_a_kernel_s_layout_changes_no_logit_and_in_bfloat16_errs_no_more(width, 
             jnp.sqrt(jnp.square(of(*how) - exact).mean()) for how in ((bfloat16,), (bfloat16, kernel))
         )
         assert 0 < by_kernel < 1.1 * rounded
+
+
+@pytest.mark.parametrize("loss_chunk", [0, 8])
+def test_a_step_made_for_a_gpu_is_the_step(loss_chunk):
+    optimizer = make_optimizer(SPEC.hyperparameters, SPEC.steps)
+    state = nn.unbox(jax.jit(lambda: init_state(SPEC, optimizer))())
+
+    def first_moments(execution: Execution):
+        decoder = Decoder(SPEC.decoder, execution)
+        step = jax.jit(functools.partial(train_step, decoder, optimizer, 0.1, loss_chunk=loss_chunk))
+        after, metrics = step(state, BATCH_BxT)
+        return metrics, after.opt_state[1][0].mu
+
+    for_gpu = first_moments(Execution(attend=attend_causally, look_up=look_up, platform="gpu"))
+    for mine, expected in zip(jax.tree.leaves(for_gpu), jax.tree.leaves(first_moments(HERE)), strict=True):
+        np.testing.assert_allclose(mine, expected, rtol=2e-6, atol=1e-5 * np.abs(expected).max())
 
 
 def test_bfloat16_steps_follow_float32_ones_with_float32_parameters(rows):
