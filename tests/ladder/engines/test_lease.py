@@ -200,7 +200,7 @@ def test_whoever_takes_over_from_the_dead_writes_down_their_attempt_once(tmp_pat
     workdir.metrics(spec.run).write_text('{"step": 12, "tokens": 1, "loss_nats": 1}\n')
 
     def job(config, spec, workdir, report):
-        report(Begun(spec.run, 10))
+        report(Begun(spec.run, 10, "splash"))
         report(Trained(spec.run, 25, 1.0, 1.0))
         report(Finished(spec.run, ""))
 
@@ -209,6 +209,18 @@ def test_whoever_takes_over_from_the_dead_writes_down_their_attempt_once(tmp_pat
     dead, own = attempts.load(workdir.attempts(spec.run))
     assert (dead.host, dead.engine, dead.why, dead.last_step) == ("there", "work", "lost", 12)
     assert (own.first_step, own.last_step, own.steps_redone) == (11, 25, 2)
+    assert (dead.attention, own.attention) == ("", "splash")
+
+
+def test_the_lines_of_before_are_read_that_do_not_say_what_attended(tmp_path, spec):
+    line = {"host": "h", "engine": "local", "start": "", "end": "", "why": "finished", "message": ""}
+    steps = {"first_step": 1, "last_step": 9, "steps_redone": 0}
+    path = epath.Path(tmp_path) / "attempts.jsonl"
+    path.write_text(json.dumps(line | steps) + "\n")
+    assert attempts.load(path) == [attempts.Attempt(**line, **steps)]
+    path.write_text(json.dumps(line) + "\n")
+    with pytest.raises(ValueError, match="is damaged"):
+        attempts.load(path)
 
 
 def test_a_run_that_another_holds_is_not_begun(tmp_path, spec):

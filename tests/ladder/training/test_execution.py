@@ -20,7 +20,7 @@ from models.decoder import Decoder
 from models.execution import Execution
 from models.lookup import look_up
 
-CONFIG = DecoderConfig(width=256, layers=1, heads=2, vocab_size=512, ffn_multiple=8, dtype="bfloat16")
+CONFIG = DecoderConfig(width=256, layers=1, heads=4, vocab_size=512, ffn_multiple=8, dtype="bfloat16")
 TPU = SimpleNamespace(platform="tpu", device_kind="TPU v5p")
 H100 = SimpleNamespace(platform="gpu", device_kind="NVIDIA H100 80GB HBM3", compute_capability="9.0")
 V100 = SimpleNamespace(platform="gpu", device_kind="NVIDIA V100-SXM2-16GB", compute_capability="7.0")
@@ -39,10 +39,10 @@ def mesh_of(device, tensor: int = 1):
         (TPU, {}, None, 1, "splash"),
         (TPU, {"dtype": "float32"}, 2048, 2, "splash"),
         (TPU, {}, 64, 1, "plain"),
-        (TPU, {}, 2048, 4, "plain"),
+        (TPU, {}, 2048, 8, "plain"),
         (H100, {}, 2048, 1, "cudnn"),
         (H100, {}, 17, 2, "cudnn"),
-        (H100, {}, 2048, 4, "plain"),
+        (H100, {}, 2048, 8, "plain"),
         (H100, {"dtype": "float32"}, 2048, 1, "plain"),
         (H100, {"heads": 1}, 2048, 1, "plain"),  # of width 256
         (H100, {"head_dim": 12}, 2048, 1, "plain"),
@@ -68,8 +68,8 @@ def test_a_kernel_of_another_machine_is_refused(asked, device):
 def test_a_kernel_that_is_asked_for_is_taken_where_heads_split():
     assert execution.attention("splash", CONFIG, mesh_of(TPU), "run") == "splash"
     assert execution.attention("cudnn", CONFIG, mesh_of(H100), "run") == "cudnn"
-    with pytest.raises(ValueError, match="run: 2 heads do not split over tensor=4"):
-        execution.attention("splash", CONFIG, mesh_of(TPU, 4), "run")
+    with pytest.raises(ValueError, match="run: 4 heads do not split over tensor=8"):
+        execution.attention("splash", CONFIG, mesh_of(TPU, 8), "run")
 
 
 def test_a_cpu_needs_nothing_of_its_own():
@@ -93,8 +93,8 @@ def lowered(monkeypatch, spec):
 
 
 def products_of_a_turn(text: str) -> list[str]:
-    """Products by a matrix of a head's width, 128, on both sides."""
-    return [line for line in text.splitlines() if "dot_general" in line and "tensor<128x128xbf16>)" in line]
+    """Products by a matrix of a head's width, 64, on both sides."""
+    return [line for line in text.splitlines() if "dot_general" in line and "tensor<64x64xbf16>)" in line]
 
 
 def test_a_step_for_nvidia_attends_by_cudnn_and_pays_for_nothing_of_a_tpu(lowered):
@@ -103,7 +103,7 @@ def test_a_step_for_nvidia_attends_by_cudnn_and_pays_for_nothing_of_a_tpu(lowere
     assert "optimization_barrier" not in text and not products_of_a_turn(text)
     # One scatter, of no two gradients to one row; and no scores.
     assert text.count('"stablehlo.scatter"(') == text.count("unique_indices = true") == 1
-    assert "2x2x128x128xf32" not in text
+    assert "2x4x128x128xf32" not in text
 
 
 def test_a_step_for_a_tpu_attends_by_splash_and_keeps_its_own(lowered):
