@@ -6,18 +6,17 @@ import jax.numpy as jnp
 from models.config import DecoderConfig
 
 DTYPES = ("bfloat16", "float16")
-AMPERE = (8, 0)  # the first compute capability that it is written for
+AMPERE = 8  # the first compute capability that it is written for
 WIDEST_HEAD = 128  # 256 from Hopper on
 HEAD_MULTIPLE = 8
 
 
 def takes(c: DecoderConfig, device: jax.Device) -> bool:
     """Whether the kernel attends for such a decoder on such a device."""
-    if device.platform != "gpu" or not device.device_kind.startswith("NVIDIA"):
-        return False
-    capability = tuple(int(part) for part in device.compute_capability.split("."))
-    fits = c.head_width <= WIDEST_HEAD and c.head_width % HEAD_MULTIPLE == 0
-    return capability >= AMPERE and c.dtype in DTYPES and fits
+    major = device.compute_capability.partition(".")[0] if device.platform == "gpu" else ""
+    # Other makers' are no numbers, such as gfx942.
+    is_nvidia = major.isdigit() and int(major) >= AMPERE
+    return is_nvidia and c.dtype in DTYPES and c.head_width <= WIDEST_HEAD and c.head_width % HEAD_MULTIPLE == 0
 
 
 def attend(q_BxHxLxK: jax.Array, k_BxGxLxK: jax.Array, v_BxGxLxK: jax.Array) -> jax.Array:

@@ -155,8 +155,8 @@ class Attention(nn.Module):
         """Mixes each position with those before it."""
         c, platform = self.config, self.execution.platform
         batch, length, _ = x_BxLxD.shape
-        whole = length > 1 and (cache is None or cache.is_empty)
-        attend_whole = self.execution.attend if whole and length % self.execution.length_multiple == 0 else None
+        fresh = length > 1 and (cache is None or cache.is_empty)
+        attend_whole = self.execution.attend if fresh and length % self.execution.length_multiple == 0 else None
         head_major = attend_whole is not None and platform == "tpu"
 
         def heads(name: str, heads: int, norm: bool = False) -> jax.Array:

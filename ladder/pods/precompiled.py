@@ -24,7 +24,7 @@ HOURS_PER_DAY = 24
 SOURCES = (
     *(f"ladder/pods/{name}.py" for name in ("hlo", "precompile", "topology")),
     *(f"ladder/training/{name}.py" for name in ("execution", "mesh", "step")),
-    *(f"models/{name}.py" for name in ("config", "decoder", "execution", "layers", "lookup", "loss", "splash")),
+    *(f"models/{name}.py" for name in ("config", "decoder", "execution", "layers", "loss", "splash")),
 )
 
 

@@ -23,22 +23,22 @@ def attention(asked: Attention, c: DecoderConfig, mesh: Mesh, run: str = "", len
     Raises:
       ValueError: if a kernel is asked for that this machine has not, or that does not take the decoder.
     """
-    device = mesh.devices.flat[0]
-    if asked == "plain":
-        return asked
-    if asked != "auto":
-        if not (device.platform == "tpu" if asked == "splash" else cudnn.takes(c, device)):
-            what = f"{c.dtype} in heads of {c.head_width} on {device.device_kind}"
-            raise ValueError(f"training.attention: {asked} is not for {what}; set it to auto")
-        meshes.refuse_split_heads(c.groups, mesh, run)
-        return asked
-    if c.groups % mesh.shape["tensor"]:
-        return "plain"
+    device, whole_heads = mesh.devices.flat[0], c.groups % mesh.shape["tensor"] == 0
+    fastest: Attention = "plain"
     if device.platform == "tpu":
-        from models import splash
+        from models import splash  # and with it Pallas, which others do without
 
-        return "splash" if (length or 0) % splash.LANES == 0 else "plain"
-    return "cudnn" if cudnn.takes(c, device) else "plain"
+        fastest = "plain" if length and length % splash.LANES else "splash"
+    elif cudnn.takes(c, device):
+        fastest = "cudnn"
+    if asked == "auto":
+        return fastest if whole_heads else "plain"
+    if asked not in ("plain", fastest):
+        what = f"{c.dtype}, heads of {c.head_width} and sequences of {length} tokens on {device.device_kind}"
+        raise ValueError(f"{run}: training.attention={asked} is not for {what}; set it to auto")
+    if asked != "plain":
+        meshes.refuse_split_heads(c.groups, mesh, run)
+    return asked
 
 
 def on(mesh: Mesh, taken: str, *, split_rows: bool = True, **more: Any) -> Execution:
@@ -53,7 +53,7 @@ def on(mesh: Mesh, taken: str, *, split_rows: bool = True, **more: Any) -> Execu
     platform = mesh.devices.flat[0].platform
     attend: Callable[..., jax.Array] | None = None
     if taken == "splash":
-        from models import splash  # and with it Pallas, which others do without
+        from models import splash
 
         attend, more["length_multiple"] = splash.attend, splash.LANES
     elif taken == "cudnn":

@@ -57,19 +57,23 @@ def test_each_machine_takes_the_fastest_that_it_has(device, changes, length, ten
     assert execution.attention("plain", c, mesh_of(device, tensor), "run", length) == "plain"
 
 
-@pytest.mark.parametrize(("asked", "device"), [("splash", CPU), ("splash", H100), ("cudnn", TPU), ("cudnn", V100)])
-def test_a_kernel_of_another_machine_is_refused(asked, device):
-    with pytest.raises(
-        ValueError, match=rf"training.attention: {asked} is not for .*{device.device_kind}; set it to auto"
-    ):
-        execution.attention(asked, CONFIG, mesh_of(device), "run")
+@pytest.mark.parametrize(
+    ("asked", "device", "length"),
+    [("splash", CPU, 2048), ("splash", H100, 2048), ("splash", TPU, 64), ("cudnn", TPU, 2048), ("cudnn", V100, 2048)],
+)
+def test_a_kernel_that_is_not_the_machine_s_is_refused(asked, device, length):
+    what = (
+        f"run: training.attention={asked} is not for .* sequences of {length} .* {device.device_kind}; set it to auto"
+    )
+    with pytest.raises(ValueError, match=what):
+        execution.attention(asked, CONFIG, mesh_of(device), "run", length)
 
 
 def test_a_kernel_that_is_asked_for_is_taken_where_heads_split():
-    assert execution.attention("splash", CONFIG, mesh_of(TPU), "run") == "splash"
-    assert execution.attention("cudnn", CONFIG, mesh_of(H100), "run") == "cudnn"
+    assert execution.attention("splash", CONFIG, mesh_of(TPU), "run", 2048) == "splash"
+    assert execution.attention("cudnn", CONFIG, mesh_of(H100), "run", 17) == "cudnn"
     with pytest.raises(ValueError, match="run: 4 heads do not split over tensor=8"):
-        execution.attention("splash", CONFIG, mesh_of(TPU, 8), "run")
+        execution.attention("splash", CONFIG, mesh_of(TPU, 8), "run", 2048)
 
 
 def test_a_cpu_needs_nothing_of_its_own():
