@@ -138,7 +138,6 @@ def test_a_question_that_cannot_be_made_stops_the_scoring(params, questions):
 EIGHT_DEVICES = """
 import sys, pickle, jax
 from ladder.training import mesh
-from decoders import attend_causally
 from ladder.evaluation import scorer
 assert jax.device_count() == 8
 config, params, questions = pickle.load(sys.stdin.buffer)
