@@ -3,8 +3,11 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pydantic
+
+from fitting.laws.elementary import cos, where
 
 ROUNDING = 1.02  # a run's tokens are whole batches, so that its D is not quite the one that was tuned at
 
@@ -41,6 +44,15 @@ class Hyperparameters:
         """The same with another batch, and a warm-up of about as many tokens."""
         warmup_steps = max(1, round(self.warmup_steps * self.batch_size / batch_size))
         return dataclasses.replace(self, batch_size=batch_size, warmup_steps=warmup_steps)
+
+
+def learning_rate(h: Hyperparameters, steps: int, step: Any) -> Any:
+    """Of steps counted from 0: linear warm-up, then half a cosine (open_lm's scheduler). Traceable."""
+    warmup = h.learning_rate * (step + 1) / h.warmup_steps
+    share = (step - h.warmup_steps) / max(1, steps - h.warmup_steps)
+    cosine = 0.5 * (1 + cos(math.pi * share))
+    cooldown = h.final_learning_rate + cosine * (h.learning_rate - h.final_learning_rate)
+    return where(step < h.warmup_steps, warmup, cooldown)
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config={"extra": "forbid", "strict": True})
