@@ -12,8 +12,9 @@ What all finished curves are off that law alike, as parts of one recipe's schedu
 
 The points of a curve are not so many measurements. What one is off the law the next is off too, so residuals are those
 of an Ornstein-Uhlenbeck process along ln S, and of a noise of each point's own; a curve of sixty points so weighs as a
-few. How far that reaches and how large it is, the curves say (restricted maximum likelihood: Patterson & Thompson 1971;
-prediction given the residuals so far: Rasmussen & Williams 2006, Eq. 2.27).
+few. How far that reaches and how large it is, the curves say together (restricted likelihood: Patterson & Thompson
+1971; prediction given the residuals so far: Rasmussen & Williams 2006, Eq. 2.27). The noise is each run's own, as its
+batch is: what neighbours among its points differ by.
 """
 
 import dataclasses
@@ -26,7 +27,7 @@ import numpy as np
 
 WINDOWS = 64  # that a whole run's curve is averaged over
 FIRST = 0.1  # share of a run that is left out: its warm-up, and a fall that no power follows
-FEWEST = 6  # windows of a run that is foretold
+FEWEST = 8  # windows of a run that is foretold
 FEWEST_WHOLE = 20  # windows of a run that the law is of
 FEWEST_RUNS = 3
 OFF_DEVIATIONS, OFF_LOSS = 5.0, 0.005  # from which a run has left the law: of what the law knows, and of the loss
@@ -34,7 +35,8 @@ _ALPHAS = (0.1, 1.6)
 _FALLS = (0.0, 0.3)
 _NODES = 9  # along each of these, on a grid that closes in on where the likelihood is
 _REACHES = (0.1, 0.3, 1.0)
-_WHITES = (0.03, 0.1, 0.3, 0.7)  # share of the residual's variance that is each point's own
+_WANDERS = tuple(np.geomspace(3e-4, 3e-2, 7).tolist())  # standard deviation of that process, as a fraction of the loss
+_NORMAL_MEDIAN = 0.6745  # of what is normal, its absolute value's
 _UNLIKELY = 1e-3  # against the likeliest
 
 
@@ -80,11 +82,10 @@ def curve(step_R: Sequence[int], loss_R: Sequence[float], learning_rate_S: np.nd
       loss_R: in nats.
       learning_rate_S: of every step of the whole schedule.
     """
-    step_R, loss_R = np.asarray(step_R, int), np.asarray(loss_R, float)
-    steps = len(learning_rate_S)
-    middle_R = (np.append(0, step_R[:-1]) + step_R) / 2
+    end_R, steps = np.asarray(step_R, int), len(learning_rate_S)
+    length_R = np.diff(end_R, prepend=0)
+    middle_R = end_R - length_R / 2
     window_R = np.minimum(WINDOWS - 1, (middle_R * WINDOWS / steps).astype(int))
-    length_R = np.diff(step_R, prepend=0)
     kept = [window for window in np.unique(window_R) if window >= FIRST * WINDOWS]
     means = [_weighed(np.stack([middle_R, loss_R]), length_R * (window_R == window)) for window in kept]
     middle_W, loss_W = np.array(means).reshape(-1, 2).T
@@ -131,13 +132,13 @@ class CurveLaw:
     """What finished curves have in common, as weighed cells of a grid.
 
     Attributes:
-      cells_Kx5: α, b, and of the residual its reach, the share that is each point's own, and its variance.
+      cells_Kx4: α, b, and of the residual its reach and its standard deviation, as a fraction of the loss.
       weight_K: how likely each is, of those that count.
       common_V: by what fraction all curves are off the law, by window.
       runs: how many curves it is of.
     """
 
-    cells_Kx5: np.ndarray
+    cells_Kx4: np.ndarray
     weight_K: np.ndarray
     common_V: np.ndarray
     runs: int
@@ -145,7 +146,7 @@ class CurveLaw:
     @property
     def alpha(self) -> float:
         """The mean exponent."""
-        return float(self.weight_K @ self.cells_Kx5[:, 0])
+        return float(self.weight_K @ self.cells_Kx4[:, 0])
 
     def end(self, part: Curve) -> Foretold:
         """The last step's loss of a run of which a part is known.
@@ -178,8 +179,7 @@ class CurveLaw:
         if len(part.loss_W) < FEWEST:
             raise ValueError(f"{len(part.loss_W)} windows past a run's first tenth foretell nothing; {FEWEST} do")
         part = self._without_common(part)
-        found = [_kriged(cell, part, np.array([area]), np.array([rate]), own) for cell in self.cells_Kx5]
-        mean_K, variance_K = (np.array(values)[:, 0] for values in zip(*found, strict=True))
+        mean_K, variance_K = np.array([_kriged(cell, part, area, rate, own) for cell in self.cells_Kx4]).T
         mean = float(self.weight_K @ mean_K)
         sd = math.sqrt(self.weight_K @ (variance_K + (mean_K - mean) ** 2))
         common = 1 + float(self.common_V[window])
@@ -204,30 +204,26 @@ def fit(curves: Sequence[Curve]) -> CurveLaw:
 
 def _fit(curves: Sequence[Curve], common_V: np.ndarray) -> CurveLaw:
     """The law of curves from which what is common has been taken; where that is nothing, it is found here."""
-    freedom = sum(len(c.loss_W) - 2 for c in curves)
-    ranges, residuals = (_ALPHAS, _FALLS), list(itertools.product(_REACHES, _WHITES))
+    ranges, residuals = [_ALPHAS, _FALLS], list(itertools.product(_REACHES, _WANDERS))
     for _ in range(3):
         alpha_G, b_G = map(np.ravel, np.meshgrid(np.geomspace(*ranges[0], _NODES), np.linspace(*ranges[1], _NODES)))
-        cells, log_weights = list[np.ndarray](), list[np.ndarray]()
-        for residual in residuals:
-            restricted = [_restricted(c, alpha_G, b_G, residual) for c in curves]
-            squares_G, log_volume_G = (sum(each) for each in zip(*restricted, strict=True))
-            log_weights.append(log_volume_G - freedom / 2 * np.log(squares_G))
-            alike = [np.full(len(alpha_G), value) for value in residual]
-            cells.append(np.stack([alpha_G, b_G, *alike, squares_G / freedom], -1))
+        log_weights = [np.sum([_restricted(c, alpha_G, b_G, each) for c in curves], axis=0) for each in residuals]
+        alike_RxGx2 = np.broadcast_to(np.array(residuals)[:, None], (len(residuals), len(alpha_G), 2))
+        shared_RxGx2 = np.broadcast_to(np.stack([alpha_G, b_G], -1), alike_RxGx2.shape)
+        cells = np.concatenate([shared_RxGx2, alike_RxGx2], -1)
         weight_RxG = np.exp(np.array(log_weights) - np.max(log_weights))
         likely_RxG = weight_RxG > _UNLIKELY
         residuals = [r for r, likely in zip(residuals, likely_RxG.any(1), strict=True) if likely]
-        ranges = tuple(_around(v_G, likely_RxG.any(0)) for v_G in (alpha_G, b_G))
-    weight_K, cells_Kx5 = weight_RxG[likely_RxG], np.array(cells)[likely_RxG]
+        ranges = [_around(v_G, likely_RxG.any(0)) for v_G in (alpha_G, b_G)]
+    weight_K, cells_Kx4 = weight_RxG[likely_RxG], cells[likely_RxG]
     if not common_V.any():
-        common_V = _common(curves, cells_Kx5[weight_K.argmax()])
-    return CurveLaw(cells_Kx5, weight_K / weight_K.sum(), common_V, len(curves))
+        common_V = _common(curves, cells_Kx4[weight_K.argmax()])
+    return CurveLaw(cells_Kx4, weight_K / weight_K.sum(), common_V, len(curves))
 
 
-def _common(curves: Sequence[Curve], cell_5: np.ndarray) -> np.ndarray:
+def _common(curves: Sequence[Curve], cell_4: np.ndarray) -> np.ndarray:
     """By what fraction curves are off the law of one cell together: their mean, with one more that is not off."""
-    alpha, b, *residual, _ = cell_5
+    alpha, b, *residual = cell_4
     off_V, curves_V = np.zeros(WINDOWS), np.ones(WINDOWS)
     for c in curves:
         column_Wx2 = _columns(np.array([alpha]), np.array([b]), c.area_W, c.rate_W)[0] / c.loss_W[:, None]
@@ -257,21 +253,27 @@ def _columns(alpha_G: np.ndarray, b_G: np.ndarray, area_W: np.ndarray, rate_W: n
 
 def _correlation(area_W: np.ndarray, area_A: np.ndarray, residual: Sequence[float]) -> np.ndarray:
     """Of residuals at two sets of places, [W, A], the noise of each point's own left out."""
-    reach, white = residual
-    return (1 - white) * np.exp(-np.abs(np.log(area_W)[:, None] - np.log(area_A)) / reach)
+    reach, wander = residual
+    return wander**2 * np.exp(-np.abs(np.log(area_W)[:, None] - np.log(area_A)) / reach)
 
 
 def _covariance(c: Curve, residual: Sequence[float]) -> np.ndarray:
-    return _correlation(c.area_W, c.area_W, residual) + residual[1] * np.eye(len(c.area_W))
+    return _correlation(c.area_W, c.area_W, residual) + _noise(c) ** 2 * np.eye(len(c.area_W))
 
 
-def _restricted(
-    c: Curve, alpha_G: np.ndarray, b_G: np.ndarray, residual: Sequence[float]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Weighed squares of the relative residuals, and the rest of the likelihood, for every α and b."""
+def _noise(c: Curve) -> float:
+    """Standard deviation of a point's own noise, as a fraction of the loss: of what is no parabola through neighbours.
+
+    The median of the third differences: a leap is no noise.
+    """
+    return max(1e-4, float(np.median(np.abs(np.diff(np.log(c.loss_W), 3)))) / (_NORMAL_MEDIAN * math.sqrt(20)))
+
+
+def _restricted(c: Curve, alpha_G: np.ndarray, b_G: np.ndarray, residual: Sequence[float]) -> np.ndarray:
+    """The logarithm of the likelihood of every α and b, with L_0 and A integrated out, [G]."""
     lower_WxW = np.linalg.cholesky(_covariance(c, residual))
-    columns_GxWx2 = _columns(alpha_G, b_G, c.area_W, c.rate_W) / c.loss_W[:, None]
-    flat_WxC = np.swapaxes(columns_GxWx2, 0, 1).reshape(len(c.loss_W), -1)
+    column_GxWx2 = _columns(alpha_G, b_G, c.area_W, c.rate_W) / c.loss_W[:, None]
+    flat_WxC = np.swapaxes(column_GxWx2, 0, 1).reshape(len(c.loss_W), -1)
     white_GxWx2 = np.swapaxes(np.linalg.solve(lower_WxW, flat_WxC).reshape(len(c.loss_W), -1, 2), 0, 1)
     seen_W = np.linalg.solve(lower_WxW, np.ones_like(c.loss_W))
     information_Gx2x2 = np.swapaxes(white_GxWx2, 1, 2) @ white_GxWx2
@@ -279,30 +281,27 @@ def _restricted(
     theta_Gx2 = np.linalg.solve(information_Gx2x2, told_Gx2[..., None])[..., 0]
     squares_G = seen_W @ seen_W - np.einsum("gc,gc->g", told_Gx2, theta_Gx2)
     # In units of A's worth, or steep powers would seem unlikely for their unit alone.
-    unit_G = np.log(np.ptp(columns_GxWx2[..., 1], axis=1))
-    log_volume_G = -np.log(np.diag(lower_WxW)).sum() - np.linalg.slogdet(information_Gx2x2)[1] / 2 + unit_G
-    return np.maximum(squares_G, 1e-12), log_volume_G
+    unit_G = np.log(np.ptp(column_GxWx2[..., 1], axis=1))
+    log_volume_G = unit_G - np.linalg.slogdet(information_Gx2x2)[1] / 2
+    return log_volume_G - np.log(np.diag(lower_WxW)).sum() - squares_G / 2
 
 
-def _kriged(
-    cell: np.ndarray, part: Curve, area_A: np.ndarray, rate_A: np.ndarray, own: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance of the loss at A places, given a part of a run and what is shared."""
-    alpha, b, *residual, variance = cell
-    area_W, loss_W, white = part.area_W, part.loss_W, residual[1]
+def _kriged(cell_4: np.ndarray, part: Curve, area: float, rate: float, own: bool) -> tuple[float, float]:
+    """Mean and variance of the loss at a place, given a part of a run and what is shared."""
+    alpha, b, *residual = cell_4
+    area_W, loss_W = part.area_W, part.loss_W
     known_Wx2 = _columns(np.array([alpha]), np.array([b]), area_W, part.rate_W)[0] / loss_W[:, None]
-    asked_Ax2 = _columns(np.array([alpha]), np.array([b]), area_A, rate_A)[0]
+    asked_2 = _columns(np.array([alpha]), np.array([b]), np.array([area]), np.array([rate]))[0, 0]
     inverse_WxW = np.linalg.inv(_covariance(part, residual))
     covariance_2x2 = np.linalg.inv(known_Wx2.T @ inverse_WxW @ known_Wx2)
     theta_2 = covariance_2x2 @ (known_Wx2.T @ inverse_WxW @ np.ones_like(loss_W))
-    level_A = asked_Ax2 @ theta_2
-    shared_AxW = _correlation(area_A, area_W, residual)
-    weights_AxW = shared_AxW @ inverse_WxW
-    mean_A = level_A * (1 + weights_AxW @ (1 - known_Wx2 @ theta_2))
-    left_Ax2 = asked_Ax2 / level_A[:, None] - weights_AxW @ known_Wx2
-    spread_A = (1.0 if own else 1 - white) - np.einsum("aw,aw->a", weights_AxW, shared_AxW)
-    spread_A = spread_A + np.einsum("ac,cd,ad->a", left_Ax2, covariance_2x2, left_Ax2)
-    return mean_A, variance * np.maximum(spread_A, 0) * mean_A**2
+    shared_W = _correlation(np.array([area]), area_W, residual)[0]
+    weights_W = shared_W @ inverse_WxW
+    level = asked_2 @ theta_2
+    mean = level * (1 + weights_W @ (1 - known_Wx2 @ theta_2))
+    left_2 = asked_2 / level - weights_W @ known_Wx2
+    variance = residual[1] ** 2 - weights_W @ shared_W + left_2 @ covariance_2x2 @ left_2
+    return mean, (max(variance, 0.0) + own * _noise(part) ** 2) * mean**2
 
 
 def _weighed(values_FxR: np.ndarray, weight_R: np.ndarray) -> np.ndarray:
