@@ -1,0 +1,99 @@
+"""Where the runs under way will end, foretold from their curves so far, and which of them have left the others' law."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from fitting.dynamics import curves
+from fitting.dynamics.curves import Curve, CurveLaw, Foretold, Strayed
+from fitting.testbeds.testbed import RunRecord
+from ladder import spec as specs
+from ladder.recipe import learning_rate
+from ladder.spec import Workdir
+
+
+@dataclasses.dataclass(frozen=True)
+class Ending:
+    """Where a run under way will end.
+
+    Attributes:
+      run: its name.
+      share: of its steps that are done.
+      loss: the column that the ladder's law is of, at the run's end.
+      loss_interval: of it, at the level of the ladder's intervals.
+      strayed: where the run has left the others' law, and by how much; None where it keeps to it.
+    """
+
+    run: str
+    share: float
+    loss: float
+    loss_interval: tuple[float, float]
+    strayed: Strayed | None
+
+
+class Endings:
+    """Foretells runs at one look after another; the law is fitted again when a run has landed.
+
+    Args:
+      workdir: has the runs' specs.
+      measured: the loss that the ladder's law is of, of a record; NaN where it was not measured.
+      level: of the intervals.
+    """
+
+    def __init__(self, workdir: Workdir, measured: Callable[[RunRecord], float], level: float):
+        self._workdir, self._measured, self._level = workdir, measured, level
+        self._curves: dict[tuple[str, int], Curve] = {}
+        self._law: tuple[Sequence[str], CurveLaw | None, Mapping[str, Foretold]] = ([], None, {})
+
+    def __call__(
+        self, rows: Mapping[str, Sequence[Mapping[str, float]]], records: Mapping[str, RunRecord]
+    ) -> tuple[Ending, ...]:
+        """The endings of the runs that have no record yet; none where too few have one.
+
+        Args:
+          rows: of metrics.jsonl, by run.
+          records: of the runs that have ended well, by run.
+        """
+        whole = [run for run in records if rows.get(run) and math.isfinite(self._measured(records[run]))]
+        known, law, ends = self._law
+        if whole != known:
+            law, ends = self._fitted(whole, rows)
+            self._law = whole, law, ends
+        if law is None:
+            return ()
+        # A loss that is measured at the end is of other text than the end of the curve.
+        gaps = [math.log(self._measured(records[run]) / end.loss) for run, end in ends.items()]
+        gap, spread = float(np.mean(gaps)), float(np.std(gaps, ddof=1)) * math.sqrt(1 + 1 / len(gaps))
+        endings = []
+        for run, own in rows.items():
+            if run in records or not own:
+                continue
+            part = self._curve(run, own)
+            if len(part.loss_W) >= curves.FEWEST:
+                end = law.end(part)
+                loss = end.loss * math.exp(gap)
+                told = Foretold(loss, loss * math.hypot(end.sd / end.loss, spread))
+                share = float(own[-1]["step"]) / part.steps
+                endings.append(Ending(run, share, loss, told.interval(self._level), law.strayed(part)))
+        return tuple(endings)
+
+    def _fitted(
+        self, whole: Sequence[str], rows: Mapping[str, Sequence[Mapping[str, float]]]
+    ) -> tuple[CurveLaw | None, Mapping[str, Foretold]]:
+        found = {run: self._curve(run, rows[run]) for run in whole}
+        try:
+            law = curves.fit(list(found.values()))
+        except ValueError:  # too few, or too short ones
+            return None, {}
+        return law, {run: law.end(own) for run, own in found.items() if len(own.loss_W) >= curves.FEWEST}
+
+    def _curve(self, run: str, rows: Sequence[Mapping[str, float]]) -> Curve:
+        key = (run, len(rows))
+        if key not in self._curves:
+            spec = specs.load(self._workdir.spec(run))
+            rate_S = learning_rate(spec.hyperparameters, spec.steps, np.arange(spec.steps))
+            steps, losses = [int(row["step"]) for row in rows], [row["loss_nats"] for row in rows]
+            self._curves[key] = curves.curve(steps, losses, rate_S)
+        return self._curves[key]
