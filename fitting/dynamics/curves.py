@@ -29,7 +29,7 @@ WINDOWS = 64  # that a whole run's curve is averaged over
 FIRST = 0.1  # share of a run that is left out: its warm-up, and a fall that no power follows
 FEWEST = 8  # windows of a run that is foretold
 FEWEST_WHOLE = 20  # windows of a run that the law is of
-FEWEST_RUNS = 3
+FEWEST_RUNS = 4
 OFF_DEVIATIONS, OFF_LOSS = 5.0, 0.005  # from which a run has left the law: of what the law knows, and of the loss
 _ALPHAS = (0.1, 1.6)
 _FALLS = (0.0, 0.3)
@@ -200,6 +200,27 @@ def fit(curves: Sequence[Curve]) -> CurveLaw:
         raise ValueError(f"a law of curves is of {FEWEST_RUNS} finished runs at least, of {FEWEST_WHOLE} windows each")
     law = _fit(whole, np.zeros(WINDOWS))
     return _fit([law._without_common(c) for c in whole], law.common_V)
+
+
+def foretold_end(law: CurveLaw, part: Curve, whole: Sequence[Curve], measured_R: Sequence[float]) -> Foretold:
+    """What will be measured at a run's end, as R finished runs' measurements and their curves up to the same share say.
+
+    How far each of those came from what the like part of its curve foretold is both the step from a training loss to
+    what is measured and how well parts foretell ends: its mean is taken off, its spread is the deviation, for a
+    Student's t of R - 1 degrees of freedom.
+
+    Args:
+      law: of the finished runs.
+      part: of the run that is foretold.
+      whole: curves of the finished runs.
+      measured_R: their losses at the end.
+    """
+    share = float(part.share_W[-1])
+    off_R = np.log(measured_R) - np.log([law.end(c.until(share)).loss for c in whole])
+    runs, end = len(off_R), law.end(part)
+    variance = float(np.var(off_R, ddof=1)) * (1 + 1 / runs) * (runs - 1) / (runs - 3)
+    loss = end.loss * math.exp(float(off_R.mean()))
+    return Foretold(loss, loss * math.sqrt(max(variance, (end.sd / end.loss) ** 2)))
 
 
 def _fit(curves: Sequence[Curve], common_V: np.ndarray) -> CurveLaw:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from fitting.dynamics import curves
-from fitting.dynamics.curves import Curve, CurveLaw, Foretold, Strayed
+from fitting.dynamics.curves import Curve, CurveLaw, Strayed
 from fitting.testbeds.testbed import RunRecord
 from ladder import spec as specs
 from ladder.recipe import learning_rate
@@ -45,7 +45,7 @@ class Endings:
     def __init__(self, workdir: Workdir, measured: Callable[[RunRecord], float], level: float):
         self._workdir, self._measured, self._level = workdir, measured, level
         self._curves: dict[tuple[str, int], Curve] = {}
-        self._law: tuple[Sequence[str], CurveLaw | None, Mapping[str, Foretold]] = ([], None, {})
+        self._known: tuple[list[str], CurveLaw | None] = ([], None)
 
     def __call__(
         self, rows: Mapping[str, Sequence[Mapping[str, float]]], records: Mapping[str, RunRecord]
@@ -56,38 +56,22 @@ class Endings:
           rows: of metrics.jsonl, by run.
           records: of the runs that have ended well, by run.
         """
-        whole = [run for run in records if rows.get(run) and math.isfinite(self._measured(records[run]))]
-        known, law, ends = self._law
-        if whole != known:
-            law, ends = self._fitted(whole, rows)
-            self._law = whole, law, ends
-        if law is None:
+        whole = {run: self._curve(run, rows[run]) for run in records if rows.get(run)}
+        whole = {run: c for run, c in whole.items() if len(c.loss_W) >= curves.FEWEST_WHOLE}
+        measured = {run: self._measured(records[run]) for run in whole}
+        whole = {run: c for run, c in whole.items() if math.isfinite(measured[run])}
+        if len(whole) < curves.FEWEST_RUNS:
             return ()
-        # A loss that is measured at the end is of other text than the end of the curve.
-        gaps = [math.log(self._measured(records[run]) / end.loss) for run, end in ends.items()]
-        gap, spread = float(np.mean(gaps)), float(np.std(gaps, ddof=1)) * math.sqrt(1 + 1 / len(gaps))
-        endings = []
-        for run, own in rows.items():
-            if run in records or not own:
-                continue
-            part = self._curve(run, own)
-            if len(part.loss_W) >= curves.FEWEST:
-                end = law.end(part)
-                loss = end.loss * math.exp(gap)
-                told = Foretold(loss, loss * math.hypot(end.sd / end.loss, spread))
-                share = float(own[-1]["step"]) / part.steps
-                endings.append(Ending(run, share, loss, told.interval(self._level), law.strayed(part)))
+        if self._known[0] != list(whole):
+            self._known = list(whole), curves.fit(list(whole.values()))
+        (_, law), endings = self._known, list[Ending]()
+        parts = {run: self._curve(run, own) for run, own in rows.items() if own and run not in records}
+        for run, part in parts.items():
+            if law and len(part.loss_W) >= curves.FEWEST:
+                end = curves.foretold_end(law, part, list(whole.values()), [measured[name] for name in whole])
+                share = float(rows[run][-1]["step"]) / part.steps
+                endings.append(Ending(run, share, end.loss, end.interval(self._level), law.strayed(part)))
         return tuple(endings)
-
-    def _fitted(
-        self, whole: Sequence[str], rows: Mapping[str, Sequence[Mapping[str, float]]]
-    ) -> tuple[CurveLaw | None, Mapping[str, Foretold]]:
-        found = {run: self._curve(run, rows[run]) for run in whole}
-        try:
-            law = curves.fit(list(found.values()))
-        except ValueError:  # too few, or too short ones
-            return None, {}
-        return law, {run: law.end(own) for run, own in found.items() if len(own.loss_W) >= curves.FEWEST}
 
     def _curve(self, run: str, rows: Sequence[Mapping[str, float]]) -> Curve:
         key = (run, len(rows))
