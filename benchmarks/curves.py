@@ -123,7 +123,7 @@ def sharpened(runs: dict[str, Run]) -> dict:
 def annealed(law: curves.CurveLaw, curve: curves.Curve) -> float:
     """The loss at half of a run, had its schedule come to its end there."""
     fall = float(law.weight_K @ law.cells_Kx4[:, 1])
-    near = curve.until(0.5).first(10**6)
+    near = curve.until(0.5)
     rate, loss = float(near.rate_W[-3:].mean()), float(near.loss_W[-3:].mean())
     return loss * (1 + fall * curve.end_rate) / (1 + fall * rate)
 

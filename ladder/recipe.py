@@ -159,6 +159,7 @@ def steplaw2025(params: int, tokens: float, sequence_length: int) -> Hyperparame
     """The best rate and batch of Li et al. 2025 (Step Law, arXiv 2503.04715); `params` without embeddings, as theirs.
 
     They end every run at a rate of 1e-5, whatever its peak: where the end is a share of the peak, other peaks are best.
+    Warm-up, weight decay and betas are the field's usual ones; their public material was not found to say them.
     """
     batch_size = splittable(STEP_LAW_BATCH_TOKENS.at(params, tokens) / sequence_length)
     return Hyperparameters(

@@ -60,14 +60,14 @@ class Curve:
     end_rate: float
     steps: int
 
-    def first(self, windows: int) -> "Curve":
-        """The first so many windows."""
+    def only(self, which_W: np.ndarray) -> "Curve":
+        """Some of the windows."""
         arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name.endswith("_W")}
-        return dataclasses.replace(self, **{name: values_W[:windows] for name, values_W in arrays.items()})
+        return dataclasses.replace(self, **{name: values_W[which_W] for name, values_W in arrays.items()})
 
     def until(self, share: float) -> "Curve":
         """The windows whose middle lies within a share of the steps."""
-        return self.first(int(np.sum(self.share_W <= share)))
+        return self.only(self.share_W <= share)
 
     def step(self, window: int) -> int:
         """The last step of one of the windows."""
@@ -162,14 +162,14 @@ class CurveLaw:
         Each window is foretold from those before it that were on the law. Two in a row that are off by more than
         `OFF_DEVIATIONS` and `OFF_LOSS` tell; a run that comes back is on the law again.
         """
-        on, off = part.first(FEWEST), list[Strayed]()
+        on_W, off = np.arange(len(part.loss_W)) < FEWEST, list[Strayed]()
         for window in range(FEWEST, len(part.loss_W)):
             place = (part.area_W[window], part.rate_W[window], _windows(part)[window])
-            foretold = self._foretell(on, *place, own=True)
+            foretold = self._foretell(part.only(on_W), *place, own=True)
             by = part.loss_W[window] / foretold.loss - 1
             deviations = by * foretold.loss / foretold.sd
             if abs(deviations) < OFF_DEVIATIONS or abs(by) < OFF_LOSS:
-                on, off = part.first(window + 1), []
+                on_W[window], off = True, []
             else:
                 off.append(Strayed(part.step(window), float(by), float(deviations)))
         return dataclasses.replace(off[-1], step=off[0].step) if len(off) > 1 else None

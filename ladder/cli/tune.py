@@ -61,6 +61,8 @@ def tune(
     for size in (*sizes, *([confirm] if confirm else ())):
         if size not in c.sizes:
             raise ValueError(f"no size is named {cut(repr(size))}; there are {', '.join(c.sizes)}")
+    if len(set(sizes)) < 2 or len(set(rates)) < 3:
+        raise ValueError("two sizes at least tell how the best rate moves with N, and three rates where it lies")
     sweep = (*overrides, f"rungs=[{_grid(sizes, token_multipliers, rates, batches)}]", "targets=[]", *_of_the_loss(c))
     _, specs = runs.carry_out(config, sweep, w, engine, address, retries)
     tuned = tuning.tune(w, specs, c.fit.loss, factors, seed=c.seed)
