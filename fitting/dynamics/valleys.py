@@ -3,7 +3,8 @@
 Runs of one N and D make a valley: their loss over the logarithm of the rate. Its bottom is a parabola's, through the
 runs near the lowest. All valleys share one noise, so that each says how well its bottom is known. The bottoms are on a
 line in ln N and ln D but for a scatter of their own (a random-effects regression: DerSimonian & Laird 1986; here with
-the scatter integrated out).
+the scatter integrated out). Of the exponents there is a wide belief beforehand, or two sizes close together would let
+them be anything.
 """
 
 import dataclasses
@@ -25,6 +26,13 @@ SEED = 0.003  # of the loss, by which runs that differ in their seed alone scatt
 SEED_WEIGHT = 2  # residuals that this belief counts as
 OFF_THE_LAW = 0.15  # how far a best rate is off any power law, as a fraction, before the valleys say
 FLAT = 0.1  # of the simulated valleys that may have no bottom
+# The exponents of N and of D, mean and standard deviation, before the valleys say. Of the rate: N^-0.71 D^0.31 (Li et
+# al. 2025), N^-0.33 (Bhagia et al. 2024), D^-0.32 at one batch (Bjorck et al. 2024); of the batch: D^0.57 (Li et al.).
+EXPONENTS: Mapping[str, tuple[tuple[float, float], tuple[float, float]]] = {
+    "learning_rate": ((-0.4, 0.4), (0.0, 0.4)),
+    "batch_tokens": ((0.0, 0.4), (0.5, 0.4)),
+}
+_ANY = ((0.0, 1.0), (0.0, 1.0))
 SAME_RAY = 0.2  # spread of ln D, given N, below which runs cannot tell D's exponent
 _DRAWS = 2000
 _SCATTER = np.linspace(0, 1, 101)
@@ -211,8 +219,11 @@ def _power(valleys: Sequence[Valley], factor: str) -> Power:
     sd_V = np.array([valley.log_sd[factor] for valley in valleys])
     n_V, d_V = (np.log(v) - np.log(v).mean() for v in (params_V, tokens_V))
     own_d_V = d_V - n_V * (n_V @ d_V) / (n_V @ n_V)
-    columns = (np.ones_like(n_V), n_V, *((d_V,) if own_d_V.std() > SAME_RAY else ()))
-    theta_C, covariance_CxC, scatter = _regression(np.stack(columns, -1), best_V, sd_V)
+    columns, (of_n, of_d) = [np.ones_like(n_V), n_V, d_V], EXPONENTS.get(factor, _ANY)
+    beliefs = [of_n, of_d]
+    if own_d_V.std() < SAME_RAY:
+        columns, beliefs = columns[:2], [(of_n[0] + of_d[0], math.hypot(of_n[1], of_d[1]))]
+    theta_C, covariance_CxC, scatter = _regression(np.stack(columns, -1), best_V, sd_V, beliefs)
     theta = np.pad(theta_C, (0, 3 - len(theta_C)))
     covariance = np.pad(covariance_CxC, (0, 3 - len(theta_C)))
     ranges = [(float(v.min()), float(v.max())) for v in (params_V, tokens_V, tokens_V / params_V)]
@@ -230,14 +241,21 @@ def _power(valleys: Sequence[Valley], factor: str) -> Power:
     )
 
 
-def _regression(columns_VxC: np.ndarray, y_V: np.ndarray, sd_V: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Mean and covariance of the coefficients, each scatter weighed by how likely it is, and its root mean square."""
+def _regression(
+    columns_VxC: np.ndarray, y_V: np.ndarray, sd_V: np.ndarray, beliefs: Sequence[tuple[float, float]]
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Mean and covariance of the coefficients, each scatter weighed by how likely it is, and its root mean square.
+
+    The first coefficient may be anything; of each other there is a belief, its mean and standard deviation.
+    """
     means, covariances, log_weights = [], [], []
+    believed_C, sd_C = np.array([(0.0, np.inf), *beliefs]).T
     for scatter in _SCATTER:
         variance_V = sd_V**2 + scatter**2
-        covariance = np.linalg.inv(columns_VxC.T / variance_V @ columns_VxC)
-        mean = covariance @ (columns_VxC.T / variance_V @ y_V)
+        covariance = np.linalg.inv(columns_VxC.T / variance_V @ columns_VxC + np.diag(sd_C**-2.0))
+        mean = covariance @ (columns_VxC.T / variance_V @ y_V + believed_C / sd_C**2)
         squares = float(np.sum((y_V - columns_VxC @ mean) ** 2 / variance_V))
+        squares += float(np.sum(((mean - believed_C) / sd_C) ** 2))
         log_volume = np.linalg.slogdet(covariance)[1] - np.log(variance_V).sum()
         log_weights.append((log_volume - squares - (scatter / OFF_THE_LAW) ** 2) / 2)
         means.append(mean)
