@@ -63,6 +63,8 @@ def tune(
             raise ValueError(f"no size is named {cut(repr(size))}; there are {', '.join(c.sizes)}")
     if len(set(sizes)) < 2 or len(set(rates)) < 3:
         raise ValueError("two sizes at least tell how the best rate moves with N, and three rates where it lies")
+    if confirm in sizes:
+        raise ValueError(f"--confirm {confirm}: a law is checked at a size that it was not tuned on; name a larger one")
     sweep = (*overrides, f"rungs=[{_grid(sizes, token_multipliers, rates, batches)}]", "targets=[]", *_of_the_loss(c))
     _, specs = runs.carry_out(config, sweep, w, engine, address, retries)
     tuned = tuning.tune(w, specs, c.fit.loss, factors, seed=c.seed)

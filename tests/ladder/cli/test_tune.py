@@ -104,6 +104,10 @@ def test_a_grid_whose_best_is_at_its_edge_says_to_widen_it_and_leaves_no_recipe(
     [
         (("--sizes", "w4", "w5"), "no size is named 'w5'; there are w4, w6"),
         (("--sizes", "w4", "--rates", "0.1", "0.2", "0.4", "0.8"), "two sizes at least"),
+        (
+            ("--sizes", "w4", "w6", "--confirm", "w6"),
+            "--confirm w6: a law is checked at a size that it was not tuned on",
+        ),
         (("--sizes", "w4", "w6", "--rates", "0.1", "0.2", "-1"), "-1.0 must be more than 0"),
     ],
 )
