@@ -44,8 +44,10 @@ class Endings:
 
     def __init__(self, workdir: Workdir, measured: Callable[[RunRecord], float], level: float):
         self._workdir, self._measured, self._level = workdir, measured, level
-        self._curves: dict[tuple[str, int], Curve] = {}
-        self._known: tuple[list[str], CurveLaw | None] = ([], None)
+        self._rates: dict[str, np.ndarray] = {}
+        self._law: CurveLaw | None = None
+        self._whole: list[str] = []
+        self._told: dict[tuple[str, int], Ending] = {}  # by run and how many rows it had
 
     def __call__(
         self, rows: Mapping[str, Sequence[Mapping[str, float]]], records: Mapping[str, RunRecord]
@@ -57,27 +59,30 @@ class Endings:
           records: of the runs that have ended well, by run.
         """
         whole = {run: self._curve(run, rows[run]) for run in records if rows.get(run)}
-        whole = {run: c for run, c in whole.items() if len(c.loss_W) >= curves.FEWEST_WHOLE}
         measured = {run: self._measured(records[run]) for run in whole}
-        whole = {run: c for run, c in whole.items() if math.isfinite(measured[run])}
+        long = {run for run, c in whole.items() if len(c.loss_W) >= curves.FEWEST_WHOLE}
+        whole = {run: c for run, c in whole.items() if run in long and math.isfinite(measured[run])}
         if len(whole) < curves.FEWEST_RUNS:
             return ()
-        if self._known[0] != list(whole):
-            self._known = list(whole), curves.fit(list(whole.values()))
-        (_, law), endings = self._known, list[Ending]()
-        parts = {run: self._curve(run, own) for run, own in rows.items() if own and run not in records}
-        for run, part in parts.items():
-            if law and len(part.loss_W) >= curves.FEWEST:
-                end = curves.foretold_end(law, part, list(whole.values()), [measured[name] for name in whole])
-                share = float(rows[run][-1]["step"]) / part.steps
-                endings.append(Ending(run, share, end.loss, end.interval(self._level), law.strayed(part)))
+        if self._law is None or self._whole != list(whole):
+            self._law, self._whole, self._told = curves.fit(list(whole.values())), list(whole), {}
+        ends, endings = [measured[run] for run in whole], list[Ending]()
+        for run, own in rows.items():
+            if run in records or not own:
+                continue
+            part, key = self._curve(run, own), (run, len(own))
+            if key not in self._told and len(part.loss_W) >= curves.FEWEST:
+                end = curves.foretold_end(self._law, part, list(whole.values()), ends)
+                share = float(own[-1]["step"]) / part.steps
+                told = Ending(run, share, end.loss, end.interval(self._level), self._law.strayed(part))
+                self._told[key] = told
+            if key in self._told:
+                endings.append(self._told[key])
         return tuple(endings)
 
     def _curve(self, run: str, rows: Sequence[Mapping[str, float]]) -> Curve:
-        key = (run, len(rows))
-        if key not in self._curves:
+        if run not in self._rates:
             spec = specs.load(self._workdir.spec(run))
-            rate_S = learning_rate(spec.hyperparameters, spec.steps, np.arange(spec.steps))
-            steps, losses = [int(row["step"]) for row in rows], [row["loss_nats"] for row in rows]
-            self._curves[key] = curves.curve(steps, losses, rate_S)
-        return self._curves[key]
+            self._rates[run] = learning_rate(spec.hyperparameters, spec.steps, np.arange(spec.steps))
+        steps, losses = [int(row["step"]) for row in rows], [row["loss_nats"] for row in rows]
+        return curves.curve(steps, losses, self._rates[run])
