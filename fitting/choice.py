@@ -152,8 +152,8 @@ def beaten(rows: "pd.DataFrame", column: str) -> dict[str, str]:
     A sweep's runs read whole batches, and so hardly ever the very same number of tokens.
     """
     measured = rows.dropna(subset=[column])
-    best = measured.groupby(_nearly(measured))[column].idxmin()
-    winner = measured["run"].loc[best].set_axis(best.index).reindex(_nearly(measured)).to_numpy()
+    best = measured.groupby(nearly(measured))[column].idxmin()
+    winner = measured["run"].loc[best].set_axis(best.index).reindex(nearly(measured)).to_numpy()
     return {run: by for run, by in zip(measured["run"], winner, strict=True) if run != by}
 
 
@@ -165,7 +165,7 @@ def scattered(rows: "pd.DataFrame", column: str, inputs: Sequence[str]) -> str:
       column: their loss.
       inputs: what the law is of: runs that differ in it are not of one size.
     """
-    size_N = _nearly(rows, inputs)
+    size_N = nearly(rows, inputs)
     size = rows.groupby(size_N)[column]
     ratio = rows[column] / size.transform("mean") - 1
     freedom = len(rows) - size.ngroups
@@ -187,7 +187,7 @@ def _chi_square_999(freedom: int) -> float:
     return freedom * (1 - 2 / (9 * freedom) + 3.09 * math.sqrt(2 / (9 * freedom))) ** 3
 
 
-def _nearly(rows: "pd.DataFrame", inputs: Sequence[str] = ()) -> np.ndarray:
+def nearly(rows: "pd.DataFrame", inputs: Sequence[str] = ()) -> np.ndarray:
     """As `sizes`, but with parameters and tokens within a hundredth of the next taken for the same, [N]."""
     rounded = {}
     for name in ("params", "tokens"):

@@ -10,7 +10,7 @@ import yaml
 
 from fitting.files import cut
 from ladder import config_tree, storage
-from ladder.recipe import RECIPES
+from ladder.recipe import RECIPES, PowerLaw
 from tasks.text.published import PAPER
 
 MOST_PROBLEMS = 10  # that one message names
@@ -58,18 +58,30 @@ class Model:
 
 @strict
 class Grid:
-    """Every named size, trained at every token multiplier M = D / N."""
+    """Every named size, trained at every token multiplier M = D / N.
+
+    A sweep trains each with every one of `batch_scales` times the recipe's batch and `learning_rate_scales` times its
+    rate, too.
+    """
 
     sizes: tuple[str, ...]
     token_multipliers: tuple[float, ...]
+    learning_rate_scales: tuple[float, ...] = (1.0,)
+    batch_scales: tuple[float, ...] = (1.0,)
 
 
 @strict
 class Recipe:
-    """A named rule of `ladder.recipe`, and a factor on its learning rates (1 leaves it as it is)."""
+    """A named rule of `ladder.recipe`, what was tuned of it, and a factor on its learning rates (1 leaves them).
+
+    `learning_rate`, the peak, and `batch_tokens` are laws that take the place of the rule's own, as `ladder tune`
+    writes them; the final rate and the warm-up keep their shares.
+    """
 
     name: str
     learning_rate_scale: float = 1.0
+    learning_rate: PowerLaw | None = None
+    batch_tokens: PowerLaw | None = None
 
 
 @strict
@@ -369,6 +381,11 @@ def _refuse_impossible(config: LadderConfig, path: str) -> None:
         refuse("recipe.name", f"no recipe is named {config.recipe.name!r}; there are {', '.join(RECIPES)}")
     if not config.recipe.learning_rate_scale > 0:
         refuse("recipe.learning_rate_scale", f"{config.recipe.learning_rate_scale} must be more than 0")
+    for key in ("learning_rate", "batch_tokens"):
+        law = getattr(config.recipe, key)
+        for name in ("value", "params", "tokens") if law else ():
+            if not getattr(law, name) > 0:
+                refuse(f"recipe.{key}.{name}", f"{getattr(law, name)} must be more than 0")
     for size in config.sizes:
         if not re.fullmatch(r"[A-Za-z0-9=_.-]+", size):
             refuse("sizes", f"{cut(repr(size))} names a folder: use letters, digits and = _ . - only")
@@ -394,9 +411,12 @@ def _refuse_impossible(config: LadderConfig, path: str) -> None:
         for i, grid in enumerate(getattr(config, kind)):
             if not grid.sizes or not grid.token_multipliers:
                 refuse(f"{kind}.{i}", "needs at least one size and one token multiplier")
+            if not grid.learning_rate_scales or not grid.batch_scales:
+                refuse(f"{kind}.{i}", "learning_rate_scales and batch_scales need one value at least")
             for size in grid.sizes:
                 if size not in config.sizes:
                     refuse(f"{kind}.{i}.sizes", f"no size is named {size!r}; there are {', '.join(config.sizes)}")
-            for multiplier in grid.token_multipliers:
-                if not multiplier > 0:
-                    refuse(f"{kind}.{i}.token_multipliers", f"{multiplier} must be more than 0")
+            for key in ("token_multipliers", "learning_rate_scales", "batch_scales"):
+                for value in getattr(grid, key):
+                    if not value > 0:
+                        refuse(f"{kind}.{i}.{key}", f"{value} must be more than 0")

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from fitting.files import cut
-from ladder.config import Grid, LadderConfig
-from ladder.recipe import RECIPES
+from ladder.config import Grid, LadderConfig, Recipe
+from ladder.recipe import RECIPES, TUNED, WITHOUT_EMBEDDINGS, Hyperparameters, splittable
 from ladder.spec import RunSpec, run_name
 from models import accounting
 from models.config import DecoderConfig
@@ -24,7 +24,9 @@ def plan(config: LadderConfig, vocab_size: int) -> tuple[RunSpec, ...]:
     decoders = {name: decoder(config, name, vocab_size) for name in config.sizes}
     _refuse_shrinking(decoders)
     specs = (*_runs(config, "rung", config.rungs, decoders), *_runs(config, "target", config.targets, decoders))
+    _warn_of_extrapolation(config.recipe, specs)
     names = [spec.run for spec in specs]
+    _refuse_twins(specs)
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"run {name} is planned twice; each size and multiplier may stand in one grid only")
@@ -86,13 +88,15 @@ def as_table(
     chip_hours: Mapping[str, Mapping[str, float]] | None = None,
     pool_shares: Mapping[str, float] | None = None,
     schedule: Mapping[str, Any] | None = None,
+    recipe: Recipe | None = None,
 ) -> dict[str, Any]:
     """What `ladder plan --json` prints: `runs`, one row each, and `totals`.
 
     `chip_hours` of a run by topology are those that `ladder precompile` has estimated, if it has; `pool_shares` of a
     run is how often it sees its pool, null where that is not known; `schedule` is what
     `ladder.engines.schedule.as_table` gives, if there is one: what each run is given goes to its row, the rest to the
-    totals.
+    totals. Of a `recipe` that was tuned a row has the learning rate's 95 % interval, and in `extrapolated` how far the
+    run lies outside those that it was tuned on.
     """
     runs = [
         {
@@ -106,6 +110,8 @@ def as_table(
             "steps": s.steps,
             "batch_size": s.hyperparameters.batch_size,
             "learning_rate": s.hyperparameters.learning_rate,
+            "learning_rate_interval": _rate_interval(recipe, s) if recipe else None,
+            "extrapolated": untuned(recipe, s) if recipe else "",
             "pool_share": (pool_shares or {}).get(s.run),
             "chip_hours": dict((chip_hours or {}).get(s.run, {})),
             "given": schedule["runs"].get(s.run) if schedule else None,
@@ -129,19 +135,76 @@ def _runs(
 ) -> Iterator[RunSpec]:
     length = config.model.sequence_length
     for grid in grids:
-        for multiplier in grid.token_multipliers:
-            for size in grid.sizes:
-                params = accounting.params(decoders[size])
-                run = run_name(size, multiplier)
-                hyperparameters = RECIPES[config.recipe.name](params, multiplier * params, length)
-                hyperparameters = hyperparameters.scaled(config.recipe.learning_rate_scale)
-                steps = round(multiplier * params / (hyperparameters.batch_size * length))
-                if steps < 1:
-                    raise ValueError(
-                        f"{run}: {multiplier * params:.0f} tokens are less than one batch of "
-                        f"{hyperparameters.batch_size} x {length}; raise the token multiplier or shorten the sequence"
-                    )
-                yield RunSpec(run, role, size, decoders[size], length, steps, hyperparameters, config.seed)
+        axes = (grid.token_multipliers, grid.sizes, grid.batch_scales, grid.learning_rate_scales)
+        for multiplier, size, batch_scale, rate_scale in itertools.product(*axes):
+            params = accounting.params(decoders[size])
+            run = run_name(size, multiplier, rate_scale, batch_scale)
+            hyperparameters = recommended(config.recipe, decoders[size], multiplier * params, length)
+            if batch_scale != 1:
+                hyperparameters = hyperparameters.with_batch(max(1, round(hyperparameters.batch_size * batch_scale)))
+            hyperparameters = hyperparameters.scaled(rate_scale)
+            steps = round(multiplier * params / (hyperparameters.batch_size * length))
+            if steps < 1:
+                raise ValueError(
+                    f"{run}: {multiplier * params:.0f} tokens are less than one batch of "
+                    f"{hyperparameters.batch_size} x {length}; raise the token multiplier or shorten the sequence"
+                )
+            yield RunSpec(run, role, size, decoders[size], length, steps, hyperparameters, config.seed)
+
+
+def recommended(recipe: Recipe, decoder: DecoderConfig, tokens: float, sequence_length: int) -> Hyperparameters:
+    """What a recipe says for a decoder on so many tokens."""
+    params = accounting.params(decoder)
+    counted = accounting.params_non_embedding(decoder) if recipe.name in WITHOUT_EMBEDDINGS else params
+    hyperparameters = RECIPES[recipe.name](counted, tokens, sequence_length)
+    if recipe.batch_tokens:
+        batch_size = splittable(recipe.batch_tokens.at(params, tokens) / sequence_length)
+        hyperparameters = hyperparameters.with_batch(batch_size)
+    if recipe.learning_rate:
+        hyperparameters = hyperparameters.scaled(
+            recipe.learning_rate.at(params, tokens) / hyperparameters.learning_rate
+        )
+    return hyperparameters.scaled(recipe.learning_rate_scale)
+
+
+def _rate_interval(recipe: Recipe, spec: RunSpec) -> tuple[float, float] | None:
+    if not recipe.learning_rate or not recipe.learning_rate.covariance:
+        return None
+    low, high = recipe.learning_rate.interval(spec.params, spec.tokens)
+    own = spec.hyperparameters.learning_rate / recipe.learning_rate.at(spec.params, spec.tokens)
+    return low * own, high * own
+
+
+def scales(tuned: LadderConfig, base: LadderConfig, size: str, token_multiplier: float) -> tuple[float, float]:
+    """What the learning rate and the batch of one config's recipe are times the other's, for a run."""
+    built = decoder(base, size, vocab_size(base))
+    tokens = token_multiplier * accounting.params(built)
+    new, old = (recommended(c.recipe, built, tokens, base.model.sequence_length) for c in (tuned, base))
+    return new.learning_rate / old.learning_rate, new.batch_size / old.batch_size
+
+
+def _warn_of_extrapolation(recipe: Recipe, specs: Sequence[RunSpec]) -> None:
+    if far := [f"{spec.run} ({beyond})" for spec in specs if (beyond := untuned(recipe, spec))]:
+        words = cut("; ".join(far), 400)
+        warnings.warn(
+            f"the learning rate is extrapolated, beyond what recipe {recipe.name} was tuned on: {words}", stacklevel=3
+        )
+
+
+def untuned(recipe: Recipe, spec: RunSpec) -> str:
+    """How far a run lies outside those that its learning rate was tuned on, in words; nothing where that is unknown."""
+    if recipe.learning_rate:
+        return recipe.learning_rate.beyond(spec.params, spec.tokens)
+    params = spec.params_non_embedding if recipe.name in WITHOUT_EMBEDDINGS else spec.params
+    return TUNED[recipe.name].beyond(params, spec.tokens) if recipe.name in TUNED else ""
+
+
+def _refuse_twins(specs: Sequence[RunSpec]) -> None:
+    """A sweep's factors may round to one batch, and runs that differ in nothing tell nothing."""
+    known: dict[Any, str] = {}
+    for spec in specs:
+        if (twin := known.setdefault((spec.size, spec.steps, spec.hyperparameters), spec.run)) != spec.run:
+            raise ValueError(f"{spec.run} is the same run as {twin}: leave one of its factors out")
 
 
 def _without_cut_warmups(specs: Sequence[RunSpec]) -> tuple[RunSpec, ...]:

@@ -3,6 +3,13 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
+
+import pydantic
+
+from fitting.laws.elementary import cos, where
+
+ROUNDING = 1.02  # a run's tokens are whole batches, so that its D is not quite the one that was tuned at
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +39,66 @@ class Hyperparameters:
             learning_rate=self.learning_rate * factor,
             final_learning_rate=self.final_learning_rate * factor,
         )
+
+    def with_batch(self, batch_size: int) -> "Hyperparameters":
+        """The same with another batch, and a warm-up of about as many tokens."""
+        warmup_steps = max(1, round(self.warmup_steps * self.batch_size / batch_size))
+        return dataclasses.replace(self, batch_size=batch_size, warmup_steps=warmup_steps)
+
+
+def learning_rate(h: Hyperparameters, steps: int, step: Any) -> Any:
+    """Of steps counted from 0: linear warm-up, then half a cosine (open_lm's scheduler). Traceable."""
+    warmup = h.learning_rate * (step + 1) / h.warmup_steps
+    share = (step - h.warmup_steps) / max(1, steps - h.warmup_steps)
+    cosine = 0.5 * (1 + cos(math.pi * share))
+    cooldown = h.final_learning_rate + cosine * (h.learning_rate - h.final_learning_rate)
+    return where(step < h.warmup_steps, warmup, cooldown)
+
+
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config={"extra": "forbid", "strict": True})
+class PowerLaw:
+    """A hyperparameter as a power of N and of D: value (N / params)^params_exponent (D / tokens)^tokens_exponent.
+
+    Attributes:
+      value: at `params` and `tokens`.
+      params, tokens: N and D amid the runs that it was tuned on.
+      params_exponent, tokens_exponent: of N and of D.
+      params_range, tokens_range, multipliers_range: N, D and D / N of those runs, least and most.
+      covariance: of ln(value) and the two exponents; empty where it is not known.
+    """
+
+    value: float
+    params: float
+    tokens: float
+    params_exponent: float
+    tokens_exponent: float = 0.0
+    params_range: tuple[float, float]
+    tokens_range: tuple[float, float]
+    multipliers_range: tuple[float, float]
+    covariance: tuple[tuple[float, float, float], ...] = ()
+
+    def at(self, params: float, tokens: float) -> float:
+        """The value for a run."""
+        _, n, d = self._direction(params, tokens)
+        return self.value * math.exp(self.params_exponent * n + self.tokens_exponent * d)
+
+    def interval(self, params: float, tokens: float, deviations: float = 1.96) -> tuple[float, float]:
+        """So many standard deviations of its logarithm about the value for a run; NaN where they are not known."""
+        away = self._direction(params, tokens)
+        rows = zip(away, self.covariance, strict=False)
+        variance = sum(a * b * c for a, row in rows for b, c in zip(away, row, strict=True))
+        spread = math.exp(deviations * math.sqrt(variance)) if self.covariance else math.nan
+        return self.at(params, tokens) / spread, self.at(params, tokens) * spread
+
+    def beyond(self, params: float, tokens: float) -> str:
+        """How far a run lies outside those that it was tuned on, in words; nothing where it lies among them."""
+        asked = {"N": (params, self.params_range), "D": (tokens, self.tokens_range)}
+        asked |= {"D/N": (tokens / params, self.multipliers_range)}
+        far = {name: max(low / own, own / high) for name, (own, (low, high)) in asked.items()}
+        return ", ".join(f"{name} by a factor of {by:.3g}" for name, by in far.items() if by > ROUNDING)
+
+    def _direction(self, params: float, tokens: float) -> tuple[float, float, float]:
+        return 1.0, math.log(params / self.params), math.log(tokens / self.tokens)
 
 
 def gadre2024(params: int, tokens: float, sequence_length: int) -> Hyperparameters:
@@ -73,4 +140,50 @@ def tiny(params: int, tokens: float, sequence_length: int) -> Hyperparameters:
     )
 
 
-RECIPES: dict[str, Callable[[int, float, int], Hyperparameters]] = {"gadre2024": gadre2024, "tiny": tiny}
+# Li et al. 2025 (Step Law, arXiv 2503.04715), abstract and section 4; their N leaves the embeddings out. The ranges are
+# of the dense models in their released table.
+STEP_LAW_RATE = PowerLaw(
+    value=1.79,
+    params=1.0,
+    tokens=1.0,
+    params_exponent=-0.713,
+    tokens_exponent=0.307,
+    params_range=(6e7, 1.074e9),
+    tokens_range=(2e9, 1e11),
+    multipliers_range=(1.86, 466.0),
+)
+STEP_LAW_BATCH_TOKENS = dataclasses.replace(STEP_LAW_RATE, value=0.58, params_exponent=0.0, tokens_exponent=0.571)
+
+
+def steplaw2025(params: int, tokens: float, sequence_length: int) -> Hyperparameters:
+    """The best rate and batch of Li et al. 2025 (Step Law, arXiv 2503.04715); `params` without embeddings, as theirs.
+
+    They end every run at a rate of 1e-5, whatever its peak: where the end is a share of the peak, other peaks are best.
+    Warm-up, weight decay and betas are the field's usual ones; their public material was not found to say them.
+    """
+    batch_size = splittable(STEP_LAW_BATCH_TOKENS.at(params, tokens) / sequence_length)
+    return Hyperparameters(
+        batch_size=batch_size,
+        learning_rate=STEP_LAW_RATE.at(params, tokens),
+        final_learning_rate=1e-5,
+        warmup_steps=2000,
+        weight_decay=0.1,
+    )
+
+
+def splittable(sequences: float) -> int:
+    """The nearest whole number that is 4 to 7 times a power of two, so that a batch splits over many devices."""
+    if sequences < 8:
+        return max(1, round(sequences))
+    power = 2 ** (math.floor(math.log2(sequences)) - 2)
+    return power * round(sequences / power)
+
+
+RECIPES: dict[str, Callable[[int, float, int], Hyperparameters]] = {
+    "gadre2024": gadre2024,
+    "tiny": tiny,
+    "steplaw2025": steplaw2025,
+}
+# What a recipe takes for N where that is not all parameters, and within what it was tuned where that is known.
+WITHOUT_EMBEDDINGS = ("steplaw2025",)
+TUNED = {"steplaw2025": STEP_LAW_RATE}

@@ -89,9 +89,11 @@ def identity(spec: RunSpec, pool: Sequence[Mapping[str, Any]]) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
-def run_name(size: str, token_multiplier: float) -> str:
-    """The name of a run, such as `w24-m320`."""
-    return f"{size}-m{token_multiplier:g}"
+def run_name(size: str, token_multiplier: float, learning_rate_scale: float = 1.0, batch_scale: float = 1.0) -> str:
+    """The name of a run, such as `w24-m320`, or `w24-m320-lr0.5-b2` of a sweep at half the rate and twice the batch."""
+    rate = f"-lr{learning_rate_scale:g}" if learning_rate_scale != 1 else ""
+    batch = f"-b{batch_scale:g}" if batch_scale != 1 else ""
+    return f"{size}-m{token_multiplier:g}{rate}{batch}"
 
 
 def dump(spec: RunSpec) -> bytes:

@@ -8,6 +8,11 @@ from typing import Any
 import numpy as np
 
 
+def cos(x: Any) -> Any:
+    """The cosine of x."""
+    return _numpy_of(x).cos(x)
+
+
 def exp(x: Any) -> Any:
     """e to the power x."""
     return _numpy_of(x).exp(x)

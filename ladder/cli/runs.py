@@ -29,6 +29,12 @@ from ladder.pods import precompiled
 from ladder.spec import RECORD_REMEDY, RunSpec, Workdir
 from ladder.training import hosts
 
+EngineName = Annotated[
+    Literal["local", "ray"], arg(help="what carries out the runs: this machine, or the TPU slices of a Ray cluster")
+]
+Address = Annotated[
+    str | None, arg(metavar="HOST:PORT", help="of the Ray cluster; the one that this machine is part of if not given")
+]
 Retries = Annotated[int, arg(metavar="N", help="how often a run that fails is tried again before it is set aside")]
 
 
@@ -36,13 +42,8 @@ def run(
     config: ConfigPath,
     *,
     workdir: WorkdirPath,
-    engine: Annotated[
-        Literal["local", "ray"], arg(help="what carries out the runs: this machine, or the TPU slices of a Ray cluster")
-    ] = "local",
-    address: Annotated[
-        str | None,
-        arg(metavar="HOST:PORT", help="of the Ray cluster; the one that this machine is part of if not given"),
-    ] = None,
+    engine: EngineName = "local",
+    address: Address = None,
     retries: Retries = launching.RETRIES,
     reuse: Annotated[
         UseAppendAction[tuple[str, ...]],
@@ -94,6 +95,25 @@ def work(
                 _launch(e, c, specs, targets, w, retries, until=[])
             if all(_finished(c, w, spec) is not None for spec in specs):
                 _fit(c, w, e.name)
+
+
+def carry_out(
+    config: str, overrides: tuple[str, ...], w: Workdir, engine: str, address: str | None, retries: int
+) -> tuple[configs.LadderConfig, tuple[RunSpec, ...]]:
+    """Trains and measures every run of a ladder, and fits nothing; gives its config and its runs.
+
+    Raises:
+      ValueError: many processes share this command: they could not follow it from one ladder to the next.
+    """
+    with _together(config, overrides, alone=engine == "ray") as (c, specs):
+        if hosts.are_many():
+            raise ValueError("this is for one host, or for a Ray cluster with --engine ray; start it on one alone")
+        _print_plan(c, specs)
+        with _engine(engine, address, jobs.train_and_evaluate, c, specs, w) as e:
+            _prepare(c, specs, w, e.name)
+            rungs, targets = _todo(c, specs, w)
+            _launch(e, c, specs, [*rungs, *targets], w, retries)
+    return c, specs
 
 
 def plan(
@@ -357,4 +377,4 @@ def _print_plan(c: configs.LadderConfig, specs: tuple[RunSpec, ...]) -> None:
 
 def _table(c: configs.LadderConfig, specs: tuple[RunSpec, ...], schedule: Schedule | None) -> dict[str, Any]:
     chip_hours, shares = precompiled.chip_hours(c.training, specs), plans.pool_shares(c, specs)
-    return plans.as_table(specs, chip_hours, shares, schedules.as_table(schedule) if schedule else None)
+    return plans.as_table(specs, chip_hours, shares, schedules.as_table(schedule) if schedule else None, c.recipe)

@@ -1,6 +1,7 @@
 """The verb that watches a ladder from outside: a table in the terminal, JSON, or a page beside the runs."""
 
 import contextlib
+import dataclasses
 import functools
 import json as encoding
 import time
@@ -73,6 +74,7 @@ def as_data(look: Look, forecast: Forecast) -> dict[str, Any]:
         "problem": forecast.problem,
         "measured": dict(forecast.measured),
         "level": forecast.level,
+        "endings": [dataclasses.asdict(ending) for ending in forecast.endings],
     }
     return files.finite(statuses.as_data(look.status) | {"law": law})
 
@@ -90,7 +92,8 @@ def as_text(status: Status, forecast: Forecast) -> RenderableType:
         cells = _cells(run) if status.dollars is not None else _cells(run)[:-1]
         state = f"[{COLOURS[run.state]}]{run.state}[/]"
         table.add_row(escape(run.run), state, *cells, f"[dim]{escape(run.note)}[/]")
-    return Group(f"[bold]{escape(status.name)}[/]  {_whole(status)}", table, *_law(forecast))
+    whole = f"[bold]{escape(status.name)}[/]  {_whole(status)}"
+    return Group(whole, table, *_law(forecast), *_endings(forecast))
 
 
 def _cells(run: RunStatus) -> tuple[str, ...]:
@@ -133,6 +136,17 @@ def _law(forecast: Forecast) -> list[str]:
         lines.append(escape(line))
     problem = [f"[yellow]{escape(forecast.problem)}[/]"] if forecast.problem else []
     return [f"the law of {now.runs} rungs, {forecast.level:.0%} intervals", *lines, *problem]
+
+
+def _endings(forecast: Forecast) -> list[str]:
+    lines = []
+    for ending in forecast.endings:
+        interval = _interval(ending.loss, ending.loss_interval)
+        lines.append(escape(f"{ending.run}: will end at {interval}, as its own curve says at {ending.share:.0%}"))
+        if left := ending.strayed:
+            off = f"left the others' law by step {left.step:,}, and is {left.by:+.1%} off it now"
+            lines.append(f"[bold red]{escape(ending.run)}: {off}[/], {abs(left.deviations):.0f} standard deviations")
+    return lines
 
 
 def _interval(loss: float, loss_interval: tuple[float, float]) -> str:

@@ -43,7 +43,7 @@ def print_plan(plan: Mapping[str, Any], console: Console) -> None:
             f"{row['flops']:.1e}".replace("e+", "e"),
             f"{row['steps']:,}",
             str(row["batch_size"]),
-            f"{row['learning_rate']:.2g}",
+            f"{'~' if row['extrapolated'] else ''}{row['learning_rate']:.2g}",
             *("" if row["pool_share"] is None else f"{row['pool_share']:.2g}" for _ in of_pool),
             *(_given(row["given"]) if given else ()),
         )

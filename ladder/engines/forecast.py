@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fitting.testbeds.testbed import RunRecord
+from ladder.engines.endings import Ending, Endings
 from ladder.engines.status import Look
 from ladder.evaluation import collect
 from ladder.spec import Workdir
@@ -33,12 +34,14 @@ class Forecast:
       problem: why not, or why not of the rungs that have landed since.
       measured: the loss of every target that is measured by now, by run.
       level: of all intervals.
+      endings: where the runs under way will end, as their own curves say.
     """
 
     history: tuple[Said, ...]
     problem: str
     measured: Mapping[str, float]
     level: float
+    endings: tuple[Ending, ...] = ()
 
 
 class Forecaster:
@@ -47,6 +50,7 @@ class Forecaster:
     def __init__(self, workdir: Workdir, most_refits: int = MOST_REFITS):
         self._workdir, self._most = workdir, most_refits
         self._known: dict[tuple[str, ...], Said | str] = {}
+        self._endings: Endings | None = None
 
     def __call__(self, look: Look) -> Forecast:
         """The forecast at one look."""
@@ -71,7 +75,16 @@ class Forecaster:
         if not rungs:
             problem = "no rung has landed yet"
         known = {run: loss for run, loss in measured.items() if math.isfinite(loss)}
-        return Forecast(tuple(history), problem, known, fit.level)
+        return Forecast(tuple(history), problem, known, fit.level, self._ended(look))
+
+    def _ended(self, look: Look) -> tuple[Ending, ...]:
+        fit = look.config.fit
+        if self._endings is None:
+            self._endings = Endings(self._workdir, lambda record: _loss(record, fit.loss), fit.level)
+        quarantined = {run for run, seen in look.seen.items() if seen.record and seen.record.quarantine}
+        rows = {run: seen.rows for run, seen in look.seen.items() if run not in quarantined}
+        records = {run: seen.record for run, seen in look.seen.items() if seen.record and run not in quarantined}
+        return self._endings(rows, records)
 
     def _said(self, look: Look, rungs: Sequence[RunRecord], targets: Sequence[Mapping[str, Any]]) -> Said | str:
         key = tuple(record.run for record in rungs)

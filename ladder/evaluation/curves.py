@@ -11,6 +11,7 @@ from fitting.testbeds.testbed import Testbed
 from ladder import config as configs
 from ladder import spec as specs
 from ladder.events import Say
+from ladder.recipe import learning_rate
 from ladder.spec import Workdir
 
 if typing.TYPE_CHECKING:
@@ -53,10 +54,6 @@ def _has_rows(workdir: Workdir, run: str) -> bool:
 
 
 def _curve(workdir: Workdir, run: str, say: Say) -> "pd.DataFrame":
-    import jax.numpy as jnp
-
-    from ladder.training.step import learning_rate
-
     spec = specs.load(workdir.spec(run))
     described = log.make(
         columns={"loss/train": "loss_nats"},
@@ -67,7 +64,7 @@ def _curve(workdir: Workdir, run: str, say: Say) -> "pd.DataFrame":
     )
     table = importer.read("logs", [workdir.metrics(run)], described, say, run=run).table
     table = table[table["role"] == "checkpoint"]
-    rate_S = np.asarray(learning_rate(spec.hyperparameters, spec.steps, jnp.arange(spec.steps)), float)
+    rate_S = learning_rate(spec.hyperparameters, spec.steps, np.arange(spec.steps))
     area_S, annealing_S = annealing_sums(rate_S)
     step_N = table["run"].str.rpartition("@")[2].astype(int) - 1
     return table.assign(learning_rate=rate_S[step_N], lr_area=area_S[step_N], lr_annealing=annealing_S[step_N])

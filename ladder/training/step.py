@@ -12,7 +12,7 @@ from flax import linen as nn
 from jax.sharding import AbstractMesh, Mesh
 
 from ladder.config import Training
-from ladder.recipe import Hyperparameters
+from ladder.recipe import Hyperparameters, learning_rate
 from ladder.spec import RunSpec
 from ladder.training import execution
 from ladder.training import mesh as meshes
@@ -158,15 +158,6 @@ def make_optimizer(h: Hyperparameters, steps: int) -> optax.GradientTransformati
         optax.clip_by_global_norm(h.clip_norm),
         optax.adamw(partial(learning_rate, h, steps), h.beta1, h.beta2, h.epsilon, weight_decay=h.weight_decay),
     )
-
-
-def learning_rate(h: Hyperparameters, steps: int, step: jax.Array) -> jax.Array:
-    """Of the step counted from 0: linear warm-up, then half a cosine (open_lm's scheduler)."""
-    warmup = h.learning_rate * (step + 1) / h.warmup_steps
-    share = (step - h.warmup_steps) / max(1, steps - h.warmup_steps)
-    cosine = 0.5 * (1 + jnp.cos(jnp.pi * share))
-    cooldown = h.final_learning_rate + cosine * (h.learning_rate - h.final_learning_rate)
-    return jnp.where(step < h.warmup_steps, warmup, cooldown)
 
 
 def _accumulated(gradient, params: Any, batch_BxT: jax.Array, parts: int, shard) -> tuple[jax.Array, Any]:

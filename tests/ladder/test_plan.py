@@ -1,11 +1,13 @@
 """The plan: exact tokens, exact parameters, one name a run, the table that `plan --json` prints."""
 
 import dataclasses
+import math
 
 import jax
 import pytest
 
 from ladder import plan as plans
+from ladder.config import Recipe
 from ladder.recipe import RECIPES
 from ladder.training.step import init_state, make_optimizer
 from models import accounting
@@ -187,3 +189,53 @@ def test_tables_are_padded_to_a_multiple(ladder):
     config, specs = ladder("model.vocab_multiple=256")
     assert {spec.decoder.vocab_size for spec in specs} == {512}
     assert plans.decoder(config, "w8", 50_277).vocab_size == 50_432
+
+
+SWEEP = "rungs=[{sizes: [w4, w6], token_multipliers: [100], learning_rate_scales: [0.5, 1], batch_scales: [1, 2]}]"
+LAW = (
+    "recipe.learning_rate={value: 0.01, params: 1000, tokens: 100000, params_exponent: -0.5, tokens_exponent: 0.2, "
+    "params_range: [2000, 6000], tokens_range: [20000, 1000000], multipliers_range: [10, 100], "
+    "covariance: [[0.01, 0, 0], [0, 0, 0], [0, 0, 0]]}"
+)
+
+
+def test_a_sweep_meets_every_rate_and_batch_and_its_names_say_which(ladder):
+    _, plain = ladder("rungs=[{sizes: [w4], token_multipliers: [100]}]", "targets=[]")
+    _, specs = ladder(SWEEP, "targets=[]")
+    assert [spec.run for spec in specs[:4]] == ["w4-m100-lr0.5", "w4-m100", "w4-m100-lr0.5-b2", "w4-m100-b2"]
+    half, whole, _, twice = (spec.hyperparameters for spec in specs[:4])
+    assert whole == plain[0].hyperparameters
+    assert half == whole.scaled(0.5) and twice == whole.with_batch(2 * whole.batch_size)
+    assert specs[3].tokens == pytest.approx(specs[1].tokens, rel=0.01)
+
+
+def test_factors_that_round_to_one_run_are_refused(ladder):
+    with pytest.raises(ValueError, match=r"w4-m10-b1\.1 is the same run as w4-m10: leave one of its factors out"):
+        ladder("rungs=[{sizes: [w4], token_multipliers: [10], batch_scales: [1, 1.1]}]", "targets=[]")
+
+
+def test_a_tuned_recipe_sets_the_peak_and_a_rung_beyond_it_is_marked(ladder):
+    with pytest.warns(
+        UserWarning, match=r"extrapolated, beyond what recipe tiny was tuned on: .*w12-m10 \(N by a factor"
+    ):
+        config, specs = ladder(LAW)
+    by_name = {row["run"]: row for row in plans.as_table(specs, recipe=config.recipe)["runs"]}
+    spec = specs[0]
+    rate = 0.01 * (spec.params / 1000) ** -0.5 * (10 * spec.params / 1e5) ** 0.2
+    h = spec.hyperparameters
+    assert h.learning_rate == pytest.approx(rate) and h.final_learning_rate == pytest.approx(0.01 * rate)
+    low, high = by_name[spec.run]["learning_rate_interval"]
+    assert low < h.learning_rate < high and high / low == pytest.approx(math.exp(2 * 0.196), rel=0.01)
+    assert by_name["w12-m10"]["extrapolated"] and not by_name["w4-m10"]["extrapolated"]
+    assert {row["extrapolated"] for row in plans.as_table(specs)["runs"]} == {""}
+
+
+def test_a_recipe_without_embeddings_is_given_them_off(ladder):
+    with pytest.warns(UserWarning, match="beyond what recipe steplaw2025 was tuned on"):
+        config, _ = ladder()
+        tuned = dataclasses.replace(config, recipe=Recipe(name="steplaw2025"))
+        built = plans.decoder(tuned, "w12", 256)
+        h = plans.recommended(tuned.recipe, built, 1e9, 16)
+        with pytest.raises(ValueError, match="every rung would end within its warm-up"):
+            plans.plan(tuned, 256)
+    assert h.learning_rate == pytest.approx(1.79 * accounting.params_non_embedding(built) ** -0.713 * 1e9**0.307)

@@ -1,10 +1,15 @@
 """Recipes: the paper's table, row by row, and what every recipe owes."""
 
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ladder.recipe import RECIPES, gadre2024
+from ladder.recipe import RECIPES, STEP_LAW_RATE, PowerLaw, gadre2024, learning_rate, splittable, steplaw2025
 
 # N, batch in sequences, warm-up steps, learning rate, weight decay: Gadre et al. 2024, Table 2 and the released runs.
 PUBLISHED = {
@@ -56,3 +61,54 @@ def test_scaling_multiplies_both_ends_of_the_schedule_and_nothing_else():
     scaled = h.scaled(2)
     assert (scaled.learning_rate, scaled.final_learning_rate) == (6e-3, 6e-5)
     assert scaled.scaled(0.5) == h
+
+
+def test_steplaw2025_is_the_published_law():
+    h = steplaw2025(1_073_741_824, 100e9, 2048)
+    assert h.learning_rate == pytest.approx(1.79 * 1_073_741_824**-0.713 * 100e9**0.307)
+    assert h.batch_size * 2048 == pytest.approx(0.58 * 100e9**0.571, rel=0.13)
+    assert (h.final_learning_rate, h.warmup_steps, h.weight_decay, h.beta2) == (1e-5, 2000, 0.1, 0.95)
+    assert STEP_LAW_RATE.beyond(1e9, 20e9) == ""
+    assert STEP_LAW_RATE.beyond(7e9, 140e9) == "N by a factor of 6.52, D by a factor of 1.4"
+
+
+@given(sequences=st.floats(0.1, 1e5))
+def test_a_batch_that_splits_is_near_what_was_asked_and_has_one_odd_factor_of_seven_at_most(sequences):
+    batch_size = splittable(sequences)
+    assert batch_size / max(sequences, 1) == pytest.approx(1, abs=0.13 if sequences >= 4 else 0.5)
+    assert batch_size // (batch_size & -batch_size) <= 7
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_schedule_is_the_same_in_numbers_as_traced(recipe):
+    h, steps = RECIPES[recipe](2 * 10**8, 4e9, 2048), 5000
+    traced_S = jax.jit(lambda step: learning_rate(h, steps, step))(jnp.arange(steps))
+    np.testing.assert_allclose(learning_rate(h, steps, np.arange(steps)), traced_S, rtol=1e-5, atol=1e-9)
+
+
+def test_another_batch_keeps_the_tokens_of_the_warmup():
+    h = gadre2024(10**7, 10**8, 2048)
+    other = h.with_batch(16)
+    assert other.batch_size * other.warmup_steps == h.batch_size * h.warmup_steps
+    assert other.learning_rate == h.learning_rate
+
+
+def test_a_power_law_says_its_value_interval_and_how_far_a_run_is_beyond_it():
+    law = PowerLaw(
+        value=0.01,
+        params=1e6,
+        tokens=1e8,
+        params_exponent=-0.5,
+        tokens_exponent=0.25,
+        params_range=(5e5, 2e6),
+        tokens_range=(2e7, 4e8),
+        multipliers_range=(20, 200),
+        covariance=((0.01, 0.0, 0.0), (0.0, 0.04, 0.0), (0.0, 0.0, 0.0)),
+    )
+    assert law.at(4e6, 16e8) == pytest.approx(0.01 * 4**-0.5 * 16**0.25)
+    low, high = law.interval(4e6, 16e8)
+    assert math.log(high / low) / 2 == pytest.approx(1.96 * math.sqrt(0.01 + 0.04 * math.log(4) ** 2))
+    assert law.interval(1e6, 1e8)[1] == pytest.approx(0.01 * math.exp(0.196))
+    assert law.beyond(1e6, 1e8) == "" and law.beyond(2.02e6, 1e8) == ""  # whole batches
+    assert law.beyond(4e6, 4e8) == "N by a factor of 2"
+    assert law.beyond(5e5, 4e8) == "D/N by a factor of 4"

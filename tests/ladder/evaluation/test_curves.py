@@ -3,7 +3,6 @@
 import dataclasses
 import json
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from etils import epath
@@ -14,8 +13,8 @@ from fitting.testbeds.testbed import Measurement, RunRecord, Testbed
 from ladder import spec as specs
 from ladder.config import Training
 from ladder.evaluation import collect as collecting
+from ladder.recipe import learning_rate
 from ladder.spec import Workdir
-from ladder.training.step import learning_rate
 from ladder.training.watch import Watch
 
 
@@ -70,7 +69,7 @@ def test_curves_are_checkpoints_below_the_runs(measured, workdir, spec):
     assert table["tokens"]["a@25"] == table["tokens"]["a"] == spec.tokens
     for name in ("params", "params_non_embedding", "corpus", "model"):
         assert (table.loc["a@5":"a@25", name] == table[name]["a"]).all(), name
-    rate_S = np.asarray(learning_rate(spec.hyperparameters, spec.steps, jnp.arange(spec.steps)))
+    rate_S = learning_rate(spec.hyperparameters, spec.steps, np.arange(spec.steps))
     area_S, annealing_S = annealing_sums(rate_S)
     np.testing.assert_allclose(table.loc["a@5":"a@25", "learning_rate"], rate_S[4::5], rtol=1e-9)
     np.testing.assert_allclose(table.loc["a@5":"a@25", "lr_area"], area_S[4::5], rtol=1e-9)
