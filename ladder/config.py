@@ -10,7 +10,7 @@ import yaml
 
 from fitting.files import cut
 from ladder import config_tree, storage
-from ladder.recipe import RECIPES
+from ladder.recipe import RECIPES, CooldownShape
 from tasks.text.published import PAPER
 
 MOST_PROBLEMS = 10  # that one message names
@@ -65,10 +65,21 @@ class Grid:
 
 @strict
 class Recipe:
-    """A named rule of `ladder.recipe`, and a factor on its learning rates (1 leaves it as it is)."""
+    """A named rule of `ladder.recipe`.
+
+    Attributes:
+      name: of the rule.
+      learning_rate_scale: a factor on its learning rates; 1 leaves them as they are.
+      schedule: `cosine`, or `wsd`: a warm-up, a constant rate and a cooldown, so that runs of one size share a trunk.
+      cooldown: the share of a run's steps that its cooldown takes.
+      cooldown_shape: `1-sqrt` or `linear`.
+    """
 
     name: str
     learning_rate_scale: float = 1.0
+    schedule: Literal["cosine", "wsd"] = "cosine"
+    cooldown: float = 0.2
+    cooldown_shape: CooldownShape = "1-sqrt"
 
 
 @strict
@@ -367,6 +378,8 @@ def _refuse_impossible(config: LadderConfig, path: str) -> None:
         refuse("recipe.name", f"no recipe is named {config.recipe.name!r}; there are {', '.join(RECIPES)}")
     if not config.recipe.learning_rate_scale > 0:
         refuse("recipe.learning_rate_scale", f"{config.recipe.learning_rate_scale} must be more than 0")
+    if not 0 < config.recipe.cooldown <= 1:
+        refuse("recipe.cooldown", f"{config.recipe.cooldown} must be more than 0, and 1 at most")
     for size in config.sizes:
         if not re.fullmatch(r"[A-Za-z0-9=_.-]+", size):
             refuse("sizes", f"{cut(repr(size))} names a folder: use letters, digits and = _ . - only")

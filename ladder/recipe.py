@@ -3,6 +3,19 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Literal
+
+CooldownShape = Literal["1-sqrt", "linear"]
+TRUNK_MULTIPLIER = 20  # M of the run whose batch, rate and warm-up a trunk has
+LEAST_COOLDOWN_STEPS = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Cooldown:
+    """How a run at a constant rate ends: over its last `steps` the rate falls to the final one, by a `shape`."""
+
+    steps: int
+    shape: CooldownShape = "1-sqrt"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -10,8 +23,8 @@ class Hyperparameters:
     """Everything the optimiser is told.
 
     The learning rate climbs linearly to `learning_rate` over `warmup_steps` and falls by a half cosine to
-    `final_learning_rate`. Weight decay is decoupled and falls on every parameter, as open_lm's does.
-    `batch_size` is in sequences.
+    `final_learning_rate`; with a `cooldown` it stays there until that begins. Weight decay is decoupled and falls on
+    every parameter, as open_lm's does. `batch_size` is in sequences.
     """
 
     batch_size: int
@@ -24,6 +37,12 @@ class Hyperparameters:
     beta1: float = 0.9
     beta2: float = 0.95
     epsilon: float = 1e-8
+    cooldown: Cooldown | None = None
+
+    @property
+    def ramp_steps(self) -> int:
+        """Of the warm-up and of the cooldown, where there is one: no run may be shorter."""
+        return self.warmup_steps + (self.cooldown.steps if self.cooldown else 0)
 
     def scaled(self, factor: float) -> "Hyperparameters":
         """The same with every learning rate times `factor`."""
@@ -74,3 +93,27 @@ def tiny(params: int, tokens: float, sequence_length: int) -> Hyperparameters:
 
 
 RECIPES: dict[str, Callable[[int, float, int], Hyperparameters]] = {"gadre2024": gadre2024, "tiny": tiny}
+
+
+def warmup_stable_decay(
+    recipe: Callable[[int, float, int], Hyperparameters],
+    params: int,
+    tokens: float,
+    sequence_length: int,
+    cooldown: float,
+    shape: CooldownShape,
+) -> Hyperparameters:
+    """A recipe with a warm-up, a constant rate and a cooldown in place of the cosine (Hägele et al. 2024).
+
+    Runs of one size differ in nothing but where they cool down, and share their steps until then: batch, rate and
+    warm-up are those that the recipe has at M = 20, whatever D.
+
+    Args:
+      recipe: one of `RECIPES`.
+      params, tokens, sequence_length: its arguments.
+      cooldown: the share of the run's steps that it takes; `LEAST_COOLDOWN_STEPS` where those would be fewer.
+      shape: of its fall.
+    """
+    h = recipe(params, TRUNK_MULTIPLIER * params, sequence_length)
+    steps = round(tokens / (h.batch_size * sequence_length))
+    return dataclasses.replace(h, cooldown=Cooldown(max(LEAST_COOLDOWN_STEPS, round(cooldown * steps)), shape))

@@ -162,7 +162,7 @@ def _grow(config: LadderConfig, specs: Sequence[RunSpec], workdir: Workdir, say:
 
 def _enough(specs: Sequence[RunSpec], parts: Sequence[Part], epochs: int) -> list[int | None]:
     """How many records of each part the run with the largest pool needs."""
-    by_run = [sizes(parts, epochs, spec.records, spec.seed) for spec in specs]
+    by_run = [sizes(parts, epochs, spec.pool_records, spec.seed) for spec in specs]
     return [None if None in own else max(own) for own in zip(*by_run, strict=True)]
 
 

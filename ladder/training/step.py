@@ -12,7 +12,7 @@ from flax import linen as nn
 from jax.sharding import AbstractMesh, Mesh
 
 from ladder.config import Training
-from ladder.recipe import Hyperparameters
+from ladder.recipe import Cooldown, Hyperparameters
 from ladder.spec import RunSpec
 from ladder.training import mesh as meshes
 from models import layers
@@ -159,12 +159,24 @@ def make_optimizer(h: Hyperparameters, steps: int) -> optax.GradientTransformati
 
 
 def learning_rate(h: Hyperparameters, steps: int, step: jax.Array) -> jax.Array:
-    """Of the step counted from 0: linear warm-up, then half a cosine (open_lm's scheduler)."""
+    """Of the step counted from 0: linear warm-up, then half a cosine (open_lm's scheduler).
+
+    With a cooldown the rate is constant until that begins (Hägele et al. 2024, arXiv 2405.18392).
+    """
     warmup = h.learning_rate * (step + 1) / h.warmup_steps
+    height = _cosine(h, steps, step) if h.cooldown is None else _cooldown(h.cooldown, steps, step)
+    after = h.final_learning_rate + height * (h.learning_rate - h.final_learning_rate)
+    return jnp.where(step < h.warmup_steps, warmup, after)
+
+
+def _cosine(h: Hyperparameters, steps: int, step: jax.Array) -> jax.Array:
     share = (step - h.warmup_steps) / max(1, steps - h.warmup_steps)
-    cosine = 0.5 * (1 + jnp.cos(jnp.pi * share))
-    cooldown = h.final_learning_rate + cosine * (h.learning_rate - h.final_learning_rate)
-    return jnp.where(step < h.warmup_steps, warmup, cooldown)
+    return 0.5 * (1 + jnp.cos(jnp.pi * share))
+
+
+def _cooldown(cooldown: Cooldown, steps: int, step: jax.Array) -> jax.Array:
+    share = jnp.clip((step - (steps - cooldown.steps)) / cooldown.steps, 0.0, 1.0)
+    return 1 - (jnp.sqrt(share) if cooldown.shape == "1-sqrt" else share)
 
 
 def _accumulated(gradient, params: Any, batch_BxT: jax.Array, parts: int, shard) -> tuple[jax.Array, Any]:
