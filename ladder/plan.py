@@ -39,7 +39,7 @@ def with_trunks(specs: Sequence[RunSpec]) -> tuple[RunSpec, ...]:
     Rungs and targets have trunks of their own: no step of a target is trained before it is foretold. Where rates
     depend on a run's end from the first step on, as a cosine's do, every run is alone.
     """
-    alone = [dataclasses.replace(spec, trunk=None, branches=()) for spec in specs]
+    alone = [spec.alone for spec in specs]
     trunks = {_stem(spec): spec for spec in sorted(alone, key=lambda spec: spec.steps)}
     grown = []
     for spec in alone:

@@ -93,6 +93,11 @@ class RunSpec:
         return accounting.training_flops(self.params, self.tokens)
 
     @property
+    def alone(self) -> "RunSpec":
+        """The same run without a trunk, and as none."""
+        return dataclasses.replace(self, trunk=None, branches=())
+
+    @property
     def first_step(self) -> int:
         """Steps that its trunk has done for it."""
         return self.trunk.step if self.trunk else 0

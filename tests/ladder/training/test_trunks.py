@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import shutil
+import types
 
 import jax
 import numpy as np
@@ -11,34 +12,45 @@ import pytest
 from etils import epath
 
 from ladder import plan as plans
-from ladder.recipe import Cooldown
-from ladder.spec import Workdir
-from ladder.training.train import final_params
+from ladder.config import Training
+from ladder.recipe import Cooldown, Hyperparameters
+from ladder.spec import RunSpec, Workdir
+from ladder.training.pool import Part, Pool, write_mixture
+from ladder.training.train import Diverged, final_params, train
+from models.config import DecoderConfig
+from tasks import store
 
 
-@pytest.fixture
-def grown(spec):
-    """A trunk of 40 steps, and branches of 14 and 25 that leave it after 8 and 19."""
-
-    def run(name, steps, cooldown, shape="1-sqrt"):
-        h = dataclasses.replace(spec.hyperparameters, cooldown=Cooldown(cooldown, shape))
-        return dataclasses.replace(spec, run=name, steps=steps, hyperparameters=h)
-
-    trunk, short, long = plans.with_trunks([run("trunk", 40, 8), run("short", 14, 6), run("long", 25, 6, "linear")])
-    assert trunk.branches == (8, 19) and (short.first_step, long.first_step) == (8, 19)
-    return trunk, short, long
-
-
-@pytest.fixture
-def elsewhere(workdir):
-    """An empty workdir with the same records."""
-    other = Workdir(epath.Path(workdir.root.parent / "elsewhere"))
-    shutil.copytree(workdir.train_records, other.train_records)
-    return other
+def _run(name, steps, cooldown_steps, shape="1-sqrt"):
+    h = Hyperparameters(
+        batch_size=8,
+        learning_rate=0.03,
+        final_learning_rate=0.0003,
+        warmup_steps=3,
+        weight_decay=0.033,
+        cooldown=Cooldown(cooldown_steps, shape),
+    )
+    decoder = DecoderConfig(width=8, layers=1, heads=1, vocab_size=97, ffn_multiple=8)
+    return RunSpec(name, "rung", "w8", decoder, 16, steps, h, seed=0)
 
 
-def _alone(spec):
-    return dataclasses.replace(spec, trunk=None, branches=())
+# They leave it after 8 and 19 steps.
+TRUNK, SHORT, LONG = plans.with_trunks([_run("trunk", 40, 8), _run("short", 14, 6), _run("long", 25, 6, "linear")])
+
+
+def _train(spec, workdir, **training):
+    train(types.SimpleNamespace(training=Training(**training)), spec, workdir, lambda event: None)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, token_RxT):
+    """A workdir in which all three were trained, each by itself."""
+    made = Workdir(epath.Path(tmp_path_factory.mktemp("alone")))
+    store.write(made.train_records / "text", token_RxT)
+    write_mixture(made.train_records, [Part(1.0, "text")])
+    for spec in (TRUNK, SHORT, LONG):
+        _train(spec.alone, made, log_every_steps=1, checkpoint_every_steps=50)
+    return made
 
 
 def _same(spec, workdir, other):
@@ -52,78 +64,77 @@ def _steps(workdir, spec):
     return range(first + 1, rows[-1]["step"] + 1), rows
 
 
-def test_branches_end_bit_for_bit_as_runs_of_their_own_and_no_step_is_trained_twice(
-    grown, workdir, elsewhere, train_here
-):
-    trained = []
-    for spec in grown:
+def test_branches_end_bit_for_bit_as_runs_of_their_own_and_no_step_is_trained_twice(alone, workdir, train_here):
+    counts = []
+    for spec in (TRUNK, SHORT, LONG):
         events = train_here(spec, workdir, log_every_steps=1)
-        trained += [(spec.run, event.step) for event in events]
-        assert len(events) == spec.own_steps
-        train_here(_alone(spec), elsewhere, log_every_steps=1)
-        _same(spec, workdir, elsewhere)
+        _same(spec, workdir, alone)
+        counts.append(len(events))
         own, rows = _steps(workdir, spec)
         assert list(own) == [event.step for event in events]
-        _, straight = _steps(elsewhere, spec)
-        assert [row["loss_nats"] for row in rows] == [row["loss_nats"] for row in straight[spec.first_step :]]
-    assert len(trained) == len(set(trained)) == 40 + 6 + 6
+        assert [row["loss_nats"] for row in rows] == [
+            row["loss_nats"] for row in _steps(alone, spec)[1][spec.first_step :]
+        ]
+    assert counts == [40, 6, 6]
 
 
-@pytest.mark.parametrize("stops", [{"trunk": 8}, {"trunk": 20}, {"trunk": 19, "long": 20, "short": 12}], ids=str)
-def test_a_trunk_and_branches_that_were_killed_end_bit_for_bit_as_those_that_were_not(
-    grown, workdir, elsewhere, train_here, stops
-):
-    for spec in grown:
-        if spec.run in stops:
-            train_here(spec, workdir, log_every_steps=1, stop_at=stops[spec.run])
+def test_a_trunk_and_branches_that_were_killed_end_bit_for_bit_as_those_that_were_not(alone, workdir, train_here):
+    # A report comes before its step is saved: the trunk is killed on its way to a branch's checkpoint, and after it.
+    for spec, stops in ((TRUNK, (8, 20)), (SHORT, (12,)), (LONG, (20,))):
+        for step in stops:
+            train_here(spec, workdir, log_every_steps=1, stop_at=step)
         train_here(spec, workdir)
-        train_here(_alone(spec), elsewhere)
-        _same(spec, workdir, elsewhere)
+        _same(spec, workdir, alone)
 
 
-def test_a_trunk_keeps_the_checkpoints_that_branches_begin_with(grown, workdir, train_here):
-    trunk = grown[0]
-    train_here(trunk, workdir, log_every_steps=1, checkpoint_every_steps=2)
-    assert workdir.checkpoint_steps(trunk.run) == [8, 19, 38, 40]
+def test_a_trunk_keeps_the_checkpoints_that_branches_begin_with(workdir, train_here):
+    train_here(TRUNK, workdir, log_every_steps=1, checkpoint_every_steps=4)
+    assert workdir.checkpoint_steps("trunk") == [8, 19, 36, 40]
 
 
-def test_a_branch_begins_while_its_trunk_goes_on_but_not_before_it_has_come_so_far(grown, workdir, train_here):
-    trunk, short, long = grown
+def test_a_branch_begins_while_its_trunk_goes_on_but_not_before_it_has_come_so_far(workdir, train_here):
     with pytest.raises(ValueError, match=r"^short begins after step 8 of trunk, which has not come so far: train that"):
-        train_here(short, workdir)
-    train_here(trunk, workdir, log_every_steps=1, stop_at=12)
-    assert workdir.awaited_trunk(short) == workdir.awaited_trunk(trunk) == ""
-    assert workdir.awaited_trunk(long) == "trunk"
-    assert [event.step for event in train_here(short, workdir, log_every_steps=1)] == list(range(9, 15))
+        train_here(SHORT, workdir)
+    train_here(TRUNK, workdir, log_every_steps=1, stop_at=12)
+    assert workdir.awaited_trunk(SHORT) == workdir.awaited_trunk(TRUNK) == ""
+    assert workdir.awaited_trunk(LONG) == "trunk"
+    assert [event.step for event in train_here(SHORT, workdir, log_every_steps=1)] == list(range(9, 15))
 
 
 @pytest.mark.parametrize(
     ("how", "begins"), [("deleted", "from step 8"), ("damaged", "from step 8"), ("all deleted", "by itself")]
 )
 def test_a_branch_whose_trunks_checkpoint_is_lost_trains_the_steps_itself_and_says_so(
-    grown, workdir, elsewhere, train_here, how, begins
+    alone, workdir, train_here, how, begins
 ):
-    trunk, _, long = grown
-    train_here(trunk, workdir)
-    folder = workdir.checkpoints(trunk.run)
+    train_here(TRUNK, workdir)
+    folder = pathlib.Path(workdir.checkpoints("trunk"))
     if how == "damaged":
-        for path in pathlib.Path(folder / "19").rglob("d/*"):
+        for path in (folder / "19").rglob("d/*"):
             path.write_bytes(path.read_bytes()[:-20])
     else:
         for step in (19, *((8,) if how == "all deleted" else ())):
-            (folder / str(step)).rmtree()
+            shutil.rmtree(folder / str(step))
     with pytest.warns(UserWarning, match=f"trunk/checkpoints/19, from which long is to begin, .* begins {begins}"):
-        train_here(long, workdir)
-    train_here(_alone(long), elsewhere)
-    _same(long, workdir, elsewhere)
-    assert _steps(workdir, long)[0] == range(1 if how == "all deleted" else 9, 26)
+        train_here(LONG, workdir)
+    _same(LONG, workdir, alone)
+    assert _steps(workdir, LONG)[0] == range(1 if how == "all deleted" else 9, 26)
 
 
-def test_a_branch_reads_on_in_its_trunks_pool(grown, workdir):
-    from ladder.training.pool import Part, Pool, write_mixture
+def test_a_branch_of_a_trunk_that_diverges_before_it_diverges_at_the_same_step(workdir, train_here):
+    wild = [dataclasses.replace(s, hyperparameters=s.hyperparameters.scaled(1e30)) for s in (TRUNK, LONG)]
+    trunk, branch = plans.with_trunks(wild)
+    steps = []
+    for spec in (trunk, branch):
+        with pytest.raises(Diverged) as diverged:
+            train_here(spec, workdir)
+        steps.append(str(diverged.value).partition(" ")[2])
+        workdir.record(spec.run).write_text("{}")  # as whoever carries it out does
+    assert steps[0] == steps[1]
 
-    trunk, short, _ = grown
-    write_mixture(workdir.train_records, [Part(1.0, "text", pool_records=130)])  # short alone reads 112, trunk 320
+
+def test_a_branch_reads_on_in_its_trunks_pool(workdir):
+    write_mixture(workdir.train_records, [Part(1.0, "text", pool_records=130)])  # of 112 that one reads, and 320
     pool = Pool(workdir.train_records)
-    assert pool.sizes_for(short) == pool.sizes_for(trunk) == [300]
-    assert pool.sizes_for(_alone(short)) == [130]
+    assert pool.sizes_for(SHORT) == pool.sizes_for(TRUNK) == [300]
+    assert pool.sizes_for(SHORT.alone) == [130]
