@@ -121,7 +121,8 @@ def launch(
 
     try:
         while True:
-            for run in [run for run in waiting if run.is_due()]:
+            # Those that await a trunk are looked at after it, at every turn.
+            for run in sorted((run for run in waiting if run.is_due()), key=lambda run: bool(awaits(run.spec))):
                 if not engine.has_room(run.spec):
                     continue
                 waiting.remove(run)
@@ -133,7 +134,6 @@ def launch(
                     give_up(run, "refused", f"its trunk {trunk} was set aside")
                 elif trunk:
                     run.held_by = f"its trunk {trunk}"
-                    run.pause(LOOK_SECONDS)
                     waiting.append(run)
                 elif holder := leases.live_holder(workdir.lease(run.name)):
                     run.held_by = leases.told(holder)

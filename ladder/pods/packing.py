@@ -135,7 +135,6 @@ ORDERS: tuple[Callable[[Way], tuple[float, ...]], ...] = (
 
 def _phase(tasks: Sequence[Task], machines: Machines, start_hours: float) -> list[Placed]:
     tasks = [dataclasses.replace(t, ways=tuple(w for w in t.ways if w.slice in machines.places)) for t in tasks]
-    tasks.sort(key=_is_branch)
     in_turn = _in_turn(tasks, machines, start_hours)
     best: list[Placed] = []
     for deadline in _deadlines(tasks) if tasks else ():
@@ -198,12 +197,15 @@ def _lists(
     for order in ORDERS:
         free_at = np.full(machines.chips, start_hours)
         placed: list[Placed] = []
-        for way, task in sorted(zip(ways, tasks, strict=True), key=lambda pair: (_is_branch(pair[1]), *order(pair[0]))):
-            free_at_PxC = free_at[chips_of[way.slice]]
-            start_P = np.maximum(free_at_PxC.max(axis=1), _earliest(task, placed))
-            # Of the places where it can start first, the one whose chips would have waited least.
-            waited_P = np.where(start_P == start_P.min(), (start_P[:, None] - free_at_PxC).sum(axis=1), np.inf)
-            place = int(waited_P.argmin())
-            placed.append(Placed(task.run, way, machines.places[way.slice][place], float(start_P[place])))
-            free_at[chips_of[way.slice][place]] = placed[-1].end_hours
+        pairs = sorted(zip(tasks, ways, strict=True), key=lambda pair: order(pair[1]))
+        for is_branch in (False, True):
+            group = [pair for pair in pairs if _is_branch(pair[0]) == is_branch]
+            for task, way in sorted(group, key=lambda pair: _earliest(pair[0], placed)):
+                free_at_PxC = free_at[chips_of[way.slice]]
+                start_P = np.maximum(free_at_PxC.max(axis=1), _earliest(task, placed))
+                # Of the places where it can start first, the one whose chips would have waited least.
+                waited_P = np.where(start_P == start_P.min(), (start_P[:, None] - free_at_PxC).sum(axis=1), np.inf)
+                place = int(waited_P.argmin())
+                placed.append(Placed(task.run, way, machines.places[way.slice][place], float(start_P[place])))
+                free_at[chips_of[way.slice][place]] = placed[-1].end_hours
         yield placed

@@ -1,10 +1,12 @@
 """Recipes: the paper's table, row by row, and what every recipe owes."""
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ladder.recipe import RECIPES, gadre2024
+from ladder.recipe import RECIPES, Cooldown, gadre2024, warmup_stable_decay
 
 # N, batch in sequences, warm-up steps, learning rate, weight decay: Gadre et al. 2024, Table 2 and the released runs.
 PUBLISHED = {
@@ -56,3 +58,22 @@ def test_scaling_multiplies_both_ends_of_the_schedule_and_nothing_else():
     scaled = h.scaled(2)
     assert (scaled.learning_rate, scaled.final_learning_rate) == (6e-3, 6e-5)
     assert scaled.scaled(0.5) == h
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@given(
+    params=st.integers(1_000, 10**10),
+    token_multiplier=st.floats(20, 1000),
+    cooldown=st.floats(0.01, 1),
+    shape=st.sampled_from(["1-sqrt", "linear"]),
+)
+def test_runs_of_one_size_at_a_constant_rate_differ_in_their_cooldowns_alone(
+    recipe, params, token_multiplier, cooldown, shape
+):
+    def told(multiplier):
+        return warmup_stable_decay(RECIPES[recipe], params, multiplier * params, 128, cooldown, shape)
+
+    h, chinchilla = told(token_multiplier), RECIPES[recipe](params, 20 * params, 128)
+    assert dataclasses.replace(h, cooldown=None) == dataclasses.replace(told(20), cooldown=None) == chinchilla
+    steps = round(token_multiplier * params / (h.batch_size * 128))
+    assert h.cooldown == Cooldown(max(100, round(cooldown * steps)), shape)
