@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Literal
 
 CooldownShape = Literal["1-sqrt", "linear"]
-TRUNK_MULTIPLIER = 20  # M of the run whose batch, rate and warm-up a trunk has
+TRUNK_MULTIPLIER = 80  # M of the run whose batch and rate a trunk has
+WARMUP_MULTIPLIER = 20  # M of the run whose warm-up it has, in tokens
 LEAST_COOLDOWN_STEPS = 100
 
 
@@ -105,8 +106,9 @@ def warmup_stable_decay(
 ) -> Hyperparameters:
     """A recipe with a warm-up, a constant rate and a cooldown in place of the cosine (Hägele et al. 2024).
 
-    Runs of one size differ in nothing but where they cool down, and share their steps until then: batch, rate and
-    warm-up are those that the recipe has at M = 20, whatever D.
+    Runs of one size differ in nothing but where they cool down, and share their steps until then. Whatever D, batch and
+    rate are those that the recipe has at M = 80, in the middle of the usual 20 to 320, and the warm-up takes as many
+    tokens as at M = 20, so that the shortest are past it.
 
     Args:
       recipe: one of `RECIPES`.
@@ -115,5 +117,8 @@ def warmup_stable_decay(
       shape: of its fall.
     """
     h = recipe(params, TRUNK_MULTIPLIER * params, sequence_length)
+    short = recipe(params, WARMUP_MULTIPLIER * params, sequence_length)
+    warmup_steps = max(1, round(short.warmup_steps * short.batch_size / h.batch_size))
     steps = round(tokens / (h.batch_size * sequence_length))
-    return dataclasses.replace(h, cooldown=Cooldown(max(LEAST_COOLDOWN_STEPS, round(cooldown * steps)), shape))
+    cooldown_steps = max(LEAST_COOLDOWN_STEPS, round(cooldown * steps))
+    return dataclasses.replace(h, warmup_steps=warmup_steps, cooldown=Cooldown(cooldown_steps, shape))

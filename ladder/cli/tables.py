@@ -30,7 +30,7 @@ def print_plan(plan: Mapping[str, Any], console: Console) -> None:
         table.add_column(name, no_wrap=True)
     of_pool = ("of pool",) if any(row["pool_share"] is not None for row in plan["runs"]) else ()
     given = ("slice", "hours", "$", "from hour") if plan["totals"]["schedule"] else ()
-    from_trunk = ("of trunk",) if any(row["trunk"] for row in plan["runs"]) else ()
+    from_trunk = ("shared",) if any(row["trunk"] for row in plan["runs"]) else ()
     no_embeddings = () if given else ("N no emb.",)  # there is no room for all
     for name in ("N", *no_embeddings, "D", "M", "C FLOPs", "steps", *from_trunk, "batch", "lr", *of_pool, *given):
         table.add_column(name, justify="right", no_wrap=bool(given))

@@ -73,7 +73,11 @@ def test_runs_of_one_size_at_a_constant_rate_differ_in_their_cooldowns_alone(
     def told(multiplier):
         return warmup_stable_decay(RECIPES[recipe], params, multiplier * params, 128, cooldown, shape)
 
-    h, chinchilla = told(token_multiplier), RECIPES[recipe](params, 20 * params, 128)
-    assert dataclasses.replace(h, cooldown=None) == dataclasses.replace(told(20), cooldown=None) == chinchilla
+    h, middle = told(token_multiplier), RECIPES[recipe](params, 80 * params, 128)
+    assert dataclasses.replace(h, cooldown=None) == dataclasses.replace(told(20), cooldown=None)
+    assert dataclasses.replace(h, cooldown=None, warmup_steps=1) == dataclasses.replace(middle, warmup_steps=1)
+    short = RECIPES[recipe](params, 20 * params, 128)
+    warmup_records = short.warmup_steps * short.batch_size
+    assert abs(h.warmup_steps * h.batch_size - warmup_records) <= max(h.batch_size / 2, h.batch_size - warmup_records)
     steps = round(token_multiplier * params / (h.batch_size * 128))
     assert h.cooldown == Cooldown(max(100, round(cooldown * steps)), shape)

@@ -92,7 +92,7 @@ def test_a_branch_alone_is_refused_with_what_to_train_first(write_config, tree, 
 def test_a_plan_shows_where_branches_begin_and_what_they_save(write_config, tree, ladder_, capsys):
     ladder_("plan", write_config(tree))
     told = capsys.readouterr().err
-    assert "of trunk" in told and "w4-m20 is a trunk, of which others share steps: the rungs cost" in told
+    assert "shared" in told and "w4-m20 is a trunk, of which others share steps: the rungs cost" in told
 
 
 def _note(config, spec, workdir, report):
