@@ -79,8 +79,10 @@ class Watch:
         before = storage.read_rows(self._path) if self._path.exists() else []
         self._rows = [row for row in before if row["step"] <= done]
         self._started = before[0]["started"] if before else self._started
-        if self._spec.trunk:
-            self._first_step = int(self._rows[0]["first_step"]) if self._rows else done
+        if self._rows:
+            self._first_step = int(self._rows[0].get("first_step", 0))
+        else:
+            self._first_step = done if self._spec.trunk else 0
         steps = np.diff([self._first_step, *(row["step"] for row in self._rows)])
         self._good_seconds = float(sum(n * row["step_seconds"] for n, row in zip(steps, self._rows, strict=True)))
         if hosts.is_first():
@@ -109,7 +111,7 @@ class Watch:
             flops_per_second = accounting.training_flops(spec.params, tokens_per_step) / step_seconds
             row["mfu"] = flops_per_second / peak_flops_per_second
         row |= {"goodput": self._good_seconds / (time.time() - self._started), "started": self._started}
-        if self._spec.trunk:
+        if self._first_step:
             row["first_step"] = self._first_step
         self._rows.append(row)
         self._open = False

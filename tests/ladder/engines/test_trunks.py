@@ -33,7 +33,7 @@ def tree(tree):
         "targets": [],
         "recipe": {"name": "tiny", "schedule": "wsd"},
         "evaluation": {"sequences": 70, "tasks": [], "questions": 20},
-        "training": {"checkpoint_every_steps": 1000, "log_every_steps": 500},
+        "training": {"checkpoint_every_steps": 500, "log_every_steps": 100},
         "fit": {"loss": "loss/held_out"},
     }
 
@@ -66,7 +66,7 @@ def test_records_and_the_table_say_of_which_trunk_a_run_is_what_was_spent_and_6n
     assert table["spent_flops"][branch.run] == pytest.approx(branch.own_flops)
     assert table["flops"][branch.run] == pytest.approx(branch.flops)
     rates = table[table["role"] == "checkpoint"]["learning_rate"]
-    assert rates[f"{trunk.run}@2000"] == pytest.approx(trunk.hyperparameters.learning_rate)
+    assert rates[f"{trunk.run}@500"] == pytest.approx(trunk.hyperparameters.learning_rate)
     assert rates[f"{branch.run}@{branch.steps}"] < 0.05 * trunk.hyperparameters.learning_rate
 
     # Of a trunk comes along what branches begin with.

@@ -44,13 +44,20 @@ def _train(spec, workdir, **training):
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory, token_RxT):
-    """A workdir in which all three were trained, each by itself."""
+    """A workdir in which all three were trained, the branches as runs of their own."""
     made = Workdir(epath.Path(tmp_path_factory.mktemp("alone")))
     store.write(made.train_records / "text", token_RxT)
     write_mixture(made.train_records, [Part(1.0, "text")])
-    for spec in (TRUNK, SHORT, LONG):
-        _train(spec.alone, made, log_every_steps=1, checkpoint_every_steps=50)
+    for spec in (TRUNK, SHORT.alone, LONG.alone):
+        _train(spec, made, log_every_steps=1, checkpoint_every_steps=50)
     return made
+
+
+@pytest.fixture
+def grown(alone, workdir):
+    """A workdir in which the trunk was trained."""
+    shutil.copytree(alone.root / "runs" / "trunk", workdir.root / "runs" / "trunk")
+    return workdir
 
 
 def _same(spec, workdir, other):
@@ -64,18 +71,16 @@ def _steps(workdir, spec):
     return range(first + 1, rows[-1]["step"] + 1), rows
 
 
-def test_branches_end_bit_for_bit_as_runs_of_their_own_and_no_step_is_trained_twice(alone, workdir, train_here):
-    counts = []
-    for spec in (TRUNK, SHORT, LONG):
-        events = train_here(spec, workdir, log_every_steps=1)
-        _same(spec, workdir, alone)
-        counts.append(len(events))
-        own, rows = _steps(workdir, spec)
+def test_branches_end_bit_for_bit_as_runs_of_their_own_and_no_step_is_trained_twice(alone, grown, train_here):
+    for spec in (SHORT, LONG):
+        events = train_here(spec, grown, log_every_steps=1)
+        assert [event.step for event in events] == list(range(spec.first_step + 1, spec.steps + 1))
+        _same(spec, grown, alone)
+        own, rows = _steps(grown, spec)
         assert list(own) == [event.step for event in events]
-        assert [row["loss_nats"] for row in rows] == [
-            row["loss_nats"] for row in _steps(alone, spec)[1][spec.first_step :]
-        ]
-    assert counts == [40, 6, 6]
+        straight = _steps(alone, spec)[1][spec.first_step :]
+        assert [row["loss_nats"] for row in rows] == [row["loss_nats"] for row in straight]
+    assert list(_steps(grown, TRUNK)[0]) == list(range(1, 41))
 
 
 def test_a_trunk_and_branches_that_were_killed_end_bit_for_bit_as_those_that_were_not(alone, workdir, train_here):
@@ -85,6 +90,17 @@ def test_a_trunk_and_branches_that_were_killed_end_bit_for_bit_as_those_that_wer
             train_here(spec, workdir, log_every_steps=1, stop_at=step)
         train_here(spec, workdir)
         _same(spec, workdir, alone)
+        assert all(0 < row["goodput"] <= 1 for row in _steps(workdir, spec)[1])
+
+
+def test_a_run_that_was_begun_alone_goes_on_as_a_branch_and_a_branch_as_a_run_of_its_own(alone, grown, train_here):
+    train_here(LONG.alone, grown, log_every_steps=1, stop_at=12)
+    assert [event.step for event in train_here(LONG, grown)] == [15, 20, 25]
+    train_here(SHORT, grown, log_every_steps=1, checkpoint_every_steps=1, stop_at=12)
+    assert [event.step for event in train_here(SHORT.alone, grown, log_every_steps=1)] == [12, 13, 14]
+    for spec, own in ((LONG, range(1, 26)), (SHORT, range(9, 15))):
+        _same(spec, grown, alone)
+        assert _steps(grown, spec)[0] == own
 
 
 def test_a_trunk_keeps_the_checkpoints_that_branches_begin_with(workdir, train_here):
@@ -105,10 +121,9 @@ def test_a_branch_begins_while_its_trunk_goes_on_but_not_before_it_has_come_so_f
     ("how", "begins"), [("deleted", "from step 8"), ("damaged", "from step 8"), ("all deleted", "by itself")]
 )
 def test_a_branch_whose_trunks_checkpoint_is_lost_trains_the_steps_itself_and_says_so(
-    alone, workdir, train_here, how, begins
+    alone, grown, train_here, how, begins
 ):
-    train_here(TRUNK, workdir)
-    folder = pathlib.Path(workdir.checkpoints("trunk"))
+    folder = pathlib.Path(grown.checkpoints("trunk"))
     if how == "damaged":
         for path in (folder / "19").rglob("d/*"):
             path.write_bytes(path.read_bytes()[:-20])
@@ -116,9 +131,9 @@ def test_a_branch_whose_trunks_checkpoint_is_lost_trains_the_steps_itself_and_sa
         for step in (19, *((8,) if how == "all deleted" else ())):
             shutil.rmtree(folder / str(step))
     with pytest.warns(UserWarning, match=f"trunk/checkpoints/19, from which long is to begin, .* begins {begins}"):
-        train_here(LONG, workdir)
-    _same(LONG, workdir, alone)
-    assert _steps(workdir, LONG)[0] == range(1 if how == "all deleted" else 9, 26)
+        train_here(LONG, grown)
+    _same(LONG, grown, alone)
+    assert _steps(grown, LONG)[0] == range(1 if how == "all deleted" else 9, 26)
 
 
 def test_a_branch_of_a_trunk_that_diverges_before_it_diverges_at_the_same_step(workdir, train_here):
