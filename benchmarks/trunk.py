@@ -1,6 +1,6 @@
 """What a trunk and its branches come to, against cosine runs of the same N and D: their losses, and what both foretell.
 
-    python benchmarks/trunk.py --out /tmp/trunk --seeds 0 1 2   # an hour on two cores; --targets trains the demo's two
+    python benchmarks/trunk.py --out /tmp/trunk --seeds 0 1 2   # half an hour on two idle cores; --targets trains the demo's two
     python benchmarks/trunk.py --out /tmp/trunk --sizes w16     # of the smallest size alone: minutes, and no prediction
 
 Trains the demo's rungs, with the first of their sizes at M = 20, 40, 80, 160 and 320, once with the recipe's cosine and
@@ -23,7 +23,8 @@ from typing import Any
 
 import yaml
 
-from fitting import predict
+from fitting.artifacts import fitted
+from fitting.prediction import predict
 from fitting.testbeds.testbed import RunRecord
 from ladder import config as configs
 from ladder import plan as plans
@@ -125,10 +126,10 @@ def loss(workdir: Workdir, run: str) -> float | None:
 
 def foretold(asked: argparse.Namespace, schedule: str, seed: int, target: RunSpec) -> dict[str, Any] | None:
     """What one ladder's law says of a target; None where it has no law."""
-    law = workdir(asked, schedule, seed).fit() / "law.json"
-    if not law.exists():
+    path = workdir(asked, schedule, seed).fit() / "law.json"
+    if not path.exists():
         return None
-    said = predict(law, params=target.params, tokens=target.tokens)
+    said = predict(fitted.load(path), params=target.params, tokens=target.tokens)
     measured = loss(workdir(asked, "cosine", seed), target.run)
     off = round(said.loss / measured - 1, 5) if measured else None
     interval = [round(end, 4) for end in said.loss_interval]
