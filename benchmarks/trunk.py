@@ -1,7 +1,7 @@
 """What a trunk and its branches come to, against cosine runs of the same N and D: their losses, and what both foretell.
 
-    python benchmarks/trunk.py --out /tmp/trunk --seeds 0 1 2   # half an hour on two idle cores; --targets trains the demo's two
-    python benchmarks/trunk.py --out /tmp/trunk --sizes w16     # of the smallest size alone: minutes, and no prediction
+    python benchmarks/trunk.py --out /tmp/trunk --seeds 0 1 2 --targets   # six ladders like the demo's
+    python benchmarks/trunk.py --out /tmp/trunk --sizes w16   # of the smallest size alone: minutes, and no prediction
 
 Trains the demo's rungs, with the first of their sizes at M = 20, 40, 80, 160 and 320, once with the recipe's cosine and
 once with `recipe.schedule=wsd`, into OUT/<schedule>-<seed>; run again, it goes on. Prints one JSON line: `runs`, by run
