@@ -10,7 +10,7 @@ import yaml
 
 from fitting.files import cut
 from ladder import config_tree, storage
-from ladder.recipe import RECIPES, PowerLaw
+from ladder.recipe import RECIPES, CooldownShape, PowerLaw
 from tasks.text.published import PAPER
 
 MOST_PROBLEMS = 10  # that one message names
@@ -72,16 +72,25 @@ class Grid:
 
 @strict
 class Recipe:
-    """A named rule of `ladder.recipe`, what was tuned of it, and a factor on its learning rates (1 leaves them).
+    """A named rule of `ladder.recipe`, and what was tuned of it.
 
-    `learning_rate`, the peak, and `batch_tokens` are laws that take the place of the rule's own, as `ladder tune`
-    writes them; the final rate and the warm-up keep their shares.
+    Attributes:
+      name: of the rule.
+      learning_rate_scale: a factor on its learning rates; 1 leaves them as they are.
+      learning_rate, batch_tokens: laws of the peak and of the batch, in place of the rule's own, as `ladder tune`
+        writes them; the final rate and the warm-up keep their shares.
+      schedule: `cosine`, or `wsd`: a warm-up, a constant rate and a cooldown, so that runs of one size share a trunk.
+      cooldown: the share of a run's steps that its cooldown takes.
+      cooldown_shape: `1-sqrt` or `linear`.
     """
 
     name: str
     learning_rate_scale: float = 1.0
     learning_rate: PowerLaw | None = None
     batch_tokens: PowerLaw | None = None
+    schedule: Literal["cosine", "wsd"] = "cosine"
+    cooldown: float = 0.2
+    cooldown_shape: CooldownShape = "1-sqrt"
 
 
 @strict
@@ -386,6 +395,8 @@ def _refuse_impossible(config: LadderConfig, path: str) -> None:
         for name in ("value", "params", "tokens") if law else ():
             if not getattr(law, name) > 0:
                 refuse(f"recipe.{key}.{name}", f"{getattr(law, name)} must be more than 0")
+    if not 0 < config.recipe.cooldown <= 1:
+        refuse("recipe.cooldown", f"{config.recipe.cooldown} must be more than 0, and 1 at most")
     for size in config.sizes:
         if not re.fullmatch(r"[A-Za-z0-9=_.-]+", size):
             refuse("sizes", f"{cut(repr(size))} names a folder: use letters, digits and = _ . - only")

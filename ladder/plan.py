@@ -1,5 +1,6 @@
 """LadderConfig → RunSpecs, with what they will cost."""
 
+import dataclasses
 import itertools
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,16 +8,17 @@ from typing import Any, Literal
 
 from fitting.files import cut
 from ladder.config import Grid, LadderConfig, Recipe
-from ladder.recipe import RECIPES, TUNED, WITHOUT_EMBEDDINGS, Hyperparameters, splittable
-from ladder.spec import RunSpec, run_name
+from ladder.recipe import RECIPES, TUNED, WITHOUT_EMBEDDINGS, Hyperparameters, splittable, warmup_stable_decay
+from ladder.spec import RunSpec, Trunk, run_name
 from models import accounting
 from models.config import DecoderConfig
 
 
 def plan(config: LadderConfig, vocab_size: int) -> tuple[RunSpec, ...]:
-    """Every run of the ladder: rungs, then targets.
+    """Every run of the ladder: rungs, then targets; those of one size share a trunk where their schedule lets them.
 
-    A rung that would end within its warm-up is left out, with a warning: the quality gates would keep it from the fit.
+    A rung that would end within its warm-up, or begin to cool down there, is left out, with a warning: the quality
+    gates would keep it from the fit.
 
     Raises:
       ValueError: where sizes do not grow, a run is named twice, a run would have no step, or no rung would be left.
@@ -30,7 +32,34 @@ def plan(config: LadderConfig, vocab_size: int) -> tuple[RunSpec, ...]:
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"run {name} is planned twice; each size and multiplier may stand in one grid only")
-    return _without_cut_warmups(specs)
+    return with_trunks(_without_cut_warmups(specs))
+
+
+def with_trunks(specs: Sequence[RunSpec]) -> tuple[RunSpec, ...]:
+    """The same runs, each as a branch of the longest that differs from it in nothing but where it ends.
+
+    Rungs and targets have trunks of their own: no step of a target is trained before it is foretold. Where rates
+    depend on a run's end from the first step on, as a cosine's do, every run is alone.
+    """
+    alone = [spec.alone for spec in specs]
+    trunks = {_stem(spec): spec for spec in sorted(alone, key=lambda spec: spec.steps)}
+    grown = []
+    for spec in alone:
+        trunk = trunks[_stem(spec)]
+        step = min(spec.constant_steps, trunk.constant_steps)
+        is_branch = step and spec is not trunk
+        grown.append(dataclasses.replace(spec, trunk=Trunk(trunk.run, step, trunk.steps)) if is_branch else spec)
+    return tuple(
+        dataclasses.replace(
+            spec, branches=tuple(sorted({b.first_step for b in grown if b.trunk and b.trunk.run == spec.run}))
+        )
+        for spec in grown
+    )
+
+
+def cost_flops(specs: Sequence[RunSpec]) -> float:
+    """What it costs to train a set of runs, the steps that some of them share counted once; 6 N D where none do."""
+    return sum(spec.own_flops for spec in with_trunks(specs))
 
 
 def decoder(config: LadderConfig, size: str, vocab_size: int) -> DecoderConfig:
@@ -80,7 +109,7 @@ def pool_shares(config: LadderConfig, specs: Sequence[RunSpec]) -> dict[str, flo
     if config.corpus.cache:
         return {}
     own, epochs = config.corpus.pool_tokens, config.corpus.epochs
-    return {spec.run: spec.tokens / max(own, spec.tokens / epochs) for spec in specs}
+    return {spec.run: spec.tokens / max(own, spec.pool_records * spec.sequence_length / epochs) for spec in specs}
 
 
 def as_table(
@@ -107,7 +136,10 @@ def as_table(
             "tokens": s.tokens,
             "token_multiplier": s.token_multiplier,
             "flops": s.flops,
+            "own_flops": s.own_flops,
             "steps": s.steps,
+            "trunk": s.trunk and s.trunk.run,
+            "first_step": s.first_step,
             "batch_size": s.hyperparameters.batch_size,
             "learning_rate": s.hyperparameters.learning_rate,
             "learning_rate_interval": _rate_interval(recipe, s) if recipe else None,
@@ -118,13 +150,14 @@ def as_table(
         }
         for s in specs
     ]
-    ladder_flops = sum(s.flops for s in specs if s.role == "rung")
+    ladder_flops = sum(s.own_flops for s in specs if s.role == "rung")
     target_flops = [s.flops for s in specs if s.role == "target"]
     totals = {
         "runs": len(specs),
         "ladder_tokens": sum(s.tokens for s in specs if s.role == "rung"),
         "ladder_flops": ladder_flops,
-        "target_flops": sum(target_flops),
+        "ladder_flops_alone": sum(s.flops for s in specs if s.role == "rung"),
+        "target_flops": sum(s.own_flops for s in specs if s.role == "target"),
         "ladder_share_of_smallest_target": ladder_flops / min(target_flops) if target_flops else None,
     }
     return {"runs": runs, "totals": totals | {"schedule": schedule and schedule["totals"]}}
@@ -156,15 +189,18 @@ def recommended(recipe: Recipe, decoder: DecoderConfig, tokens: float, sequence_
     """What a recipe says for a decoder on so many tokens."""
     params = accounting.params(decoder)
     counted = accounting.params_non_embedding(decoder) if recipe.name in WITHOUT_EMBEDDINGS else params
-    hyperparameters = RECIPES[recipe.name](counted, tokens, sequence_length)
-    if recipe.batch_tokens:
-        batch_size = splittable(recipe.batch_tokens.at(params, tokens) / sequence_length)
-        hyperparameters = hyperparameters.with_batch(batch_size)
-    if recipe.learning_rate:
-        hyperparameters = hyperparameters.scaled(
-            recipe.learning_rate.at(params, tokens) / hyperparameters.learning_rate
-        )
-    return hyperparameters.scaled(recipe.learning_rate_scale)
+
+    def told(params: int, tokens: float, sequence_length: int) -> Hyperparameters:
+        h = RECIPES[recipe.name](counted, tokens, sequence_length)
+        if recipe.batch_tokens:
+            h = h.with_batch(splittable(recipe.batch_tokens.at(params, tokens) / sequence_length))
+        if recipe.learning_rate:
+            h = h.scaled(recipe.learning_rate.at(params, tokens) / h.learning_rate)
+        return h.scaled(recipe.learning_rate_scale)
+
+    if recipe.schedule == "wsd":
+        return warmup_stable_decay(told, params, tokens, sequence_length, recipe.cooldown, recipe.cooldown_shape)
+    return told(params, tokens, sequence_length)
 
 
 def _rate_interval(recipe: Recipe, spec: RunSpec) -> tuple[float, float] | None:
@@ -207,8 +243,14 @@ def _refuse_twins(specs: Sequence[RunSpec]) -> None:
             raise ValueError(f"{spec.run} is the same run as {twin}: leave one of its factors out")
 
 
+def _stem(spec: RunSpec) -> Any:
+    """All that runs with one trunk have in common."""
+    h = dataclasses.replace(spec.hyperparameters, cooldown=None)
+    return spec.role, spec.decoder, spec.sequence_length, spec.seed, h, spec.hyperparameters.cooldown is None
+
+
 def _without_cut_warmups(specs: Sequence[RunSpec]) -> tuple[RunSpec, ...]:
-    short = [spec for spec in specs if spec.hyperparameters.warmup_steps > spec.steps]
+    short = [spec for spec in specs if spec.hyperparameters.ramp_steps > spec.steps]
     rungs = [spec for spec in short if spec.role == "rung"]
     kept = tuple(spec for spec in specs if spec not in rungs)
     remedy = "raise the token multiplier"
@@ -222,7 +264,11 @@ def _without_cut_warmups(specs: Sequence[RunSpec]) -> tuple[RunSpec, ...]:
 
 
 def _warmups(specs: Sequence[RunSpec]) -> str:
-    return ", ".join(f"{s.run} ({s.steps:,} steps, warm-up {s.hyperparameters.warmup_steps:,})" for s in specs)
+    return ", ".join(f"{s.run} ({s.steps:,} steps, {_ramps(s.hyperparameters)})" for s in specs)
+
+
+def _ramps(h: Hyperparameters) -> str:
+    return f"warm-up {h.warmup_steps:,}" + (f" and cooldown {h.cooldown.steps:,}" if h.cooldown else "")
 
 
 def _refuse_shrinking(decoders: dict[str, DecoderConfig]) -> None:

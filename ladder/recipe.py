@@ -3,13 +3,25 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pydantic
 
-from fitting.laws.elementary import cos, where
+from fitting.laws.elementary import cos, maximum, minimum, where
 
+CooldownShape = Literal["1-sqrt", "linear"]
+TRUNK_MULTIPLIER = 80  # M of the run whose batch and rate a trunk has
+WARMUP_MULTIPLIER = 20  # M of the run whose warm-up it has, in tokens
+LEAST_COOLDOWN_STEPS = 100
 ROUNDING = 1.02  # a run's tokens are whole batches, so that its D is not quite the one that was tuned at
+
+
+@dataclasses.dataclass(frozen=True)
+class Cooldown:
+    """How a run at a constant rate ends: over its last `steps` the rate falls to the final one, by a `shape`."""
+
+    steps: int
+    shape: CooldownShape = "1-sqrt"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,8 +29,8 @@ class Hyperparameters:
     """Everything the optimiser is told.
 
     The learning rate climbs linearly to `learning_rate` over `warmup_steps` and falls by a half cosine to
-    `final_learning_rate`. Weight decay is decoupled and falls on every parameter, as open_lm's does.
-    `batch_size` is in sequences.
+    `final_learning_rate`; with a `cooldown` it stays there until that begins. Weight decay is decoupled and falls on
+    every parameter, as open_lm's does. `batch_size` is in sequences.
     """
 
     batch_size: int
@@ -31,6 +43,12 @@ class Hyperparameters:
     beta1: float = 0.9
     beta2: float = 0.95
     epsilon: float = 1e-8
+    cooldown: Cooldown | None = None
+
+    @property
+    def ramp_steps(self) -> int:
+        """Of the warm-up and of the cooldown, where there is one: no run may be shorter."""
+        return self.warmup_steps + (self.cooldown.steps if self.cooldown else 0)
 
     def scaled(self, factor: float) -> "Hyperparameters":
         """The same with every learning rate times `factor`."""
@@ -41,18 +59,34 @@ class Hyperparameters:
         )
 
     def with_batch(self, batch_size: int) -> "Hyperparameters":
-        """The same with another batch, and a warm-up of about as many tokens."""
-        warmup_steps = max(1, round(self.warmup_steps * self.batch_size / batch_size))
-        return dataclasses.replace(self, batch_size=batch_size, warmup_steps=warmup_steps)
+        """The same with another batch, and a warm-up and a cooldown of about as many tokens."""
+        times = self.batch_size / batch_size
+        cooldown = self.cooldown
+        if cooldown:
+            cooldown = dataclasses.replace(cooldown, steps=max(LEAST_COOLDOWN_STEPS, round(cooldown.steps * times)))
+        warmup_steps = max(1, round(self.warmup_steps * times))
+        return dataclasses.replace(self, batch_size=batch_size, warmup_steps=warmup_steps, cooldown=cooldown)
 
 
 def learning_rate(h: Hyperparameters, steps: int, step: Any) -> Any:
-    """Of steps counted from 0: linear warm-up, then half a cosine (open_lm's scheduler). Traceable."""
+    """Of steps counted from 0: linear warm-up, then half a cosine (open_lm's scheduler). Traceable.
+
+    With a cooldown the rate is constant until that begins (Hägele et al. 2024, arXiv 2405.18392).
+    """
     warmup = h.learning_rate * (step + 1) / h.warmup_steps
+    height = _cosine(h, steps, step) if h.cooldown is None else _cooldown(h.cooldown, steps, step)
+    after = h.final_learning_rate + height * (h.learning_rate - h.final_learning_rate)
+    return where(step < h.warmup_steps, warmup, after)
+
+
+def _cosine(h: Hyperparameters, steps: int, step: Any) -> Any:
     share = (step - h.warmup_steps) / max(1, steps - h.warmup_steps)
-    cosine = 0.5 * (1 + cos(math.pi * share))
-    cooldown = h.final_learning_rate + cosine * (h.learning_rate - h.final_learning_rate)
-    return where(step < h.warmup_steps, warmup, cooldown)
+    return 0.5 * (1 + cos(math.pi * share))
+
+
+def _cooldown(cooldown: Cooldown, steps: int, step: Any) -> Any:
+    share = minimum(maximum((step - (steps - cooldown.steps)) / cooldown.steps, 0.0), 1.0)
+    return 1 - (share**0.5 if cooldown.shape == "1-sqrt" else share)
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config={"extra": "forbid", "strict": True})
@@ -187,3 +221,31 @@ RECIPES: dict[str, Callable[[int, float, int], Hyperparameters]] = {
 # What a recipe takes for N where that is not all parameters, and within what it was tuned where that is known.
 WITHOUT_EMBEDDINGS = ("steplaw2025",)
 TUNED = {"steplaw2025": STEP_LAW_RATE}
+
+
+def warmup_stable_decay(
+    recipe: Callable[[int, float, int], Hyperparameters],
+    params: int,
+    tokens: float,
+    sequence_length: int,
+    cooldown: float,
+    shape: CooldownShape,
+) -> Hyperparameters:
+    """A recipe with a warm-up, a constant rate and a cooldown in place of the cosine (Hägele et al. 2024).
+
+    Runs of one size differ in nothing but where they cool down, and share their steps until then. Whatever D, batch and
+    rate are those that the recipe has at M = 80, in the middle of the usual 20 to 320, and the warm-up takes as many
+    tokens as at M = 20, so that the shortest are past it.
+
+    Args:
+      recipe: one of `RECIPES`.
+      params, tokens, sequence_length: its arguments.
+      cooldown: the share of the run's steps that it takes; `LEAST_COOLDOWN_STEPS` where those would be fewer.
+      shape: of its fall.
+    """
+    h = recipe(params, TRUNK_MULTIPLIER * params, sequence_length)
+    short = recipe(params, WARMUP_MULTIPLIER * params, sequence_length)
+    warmup_steps = max(1, round(short.warmup_steps * short.batch_size / h.batch_size))
+    steps = round(tokens / (h.batch_size * sequence_length))
+    cooldown_steps = max(LEAST_COOLDOWN_STEPS, round(cooldown * steps))
+    return dataclasses.replace(h, warmup_steps=warmup_steps, cooldown=Cooldown(cooldown_steps, shape))

@@ -23,10 +23,21 @@ CORPUS_REMEDY = "remove the folder corpus, and `ladder run` reads the corpus aga
 
 
 @dataclasses.dataclass(frozen=True)
+class Trunk:
+    """The run whose first `step` steps are a branch's own too; `steps` are all of its steps."""
+
+    run: str
+    step: int
+    steps: int
+
+
+@dataclasses.dataclass(frozen=True)
 class RunSpec:
     """One run of the ladder (`rung`) or a run to predict (`target`).
 
     `params` (N) counts what exists, embeddings included; `tokens` (D) is steps × batch × sequence length exactly.
+    A run with a `trunk` is a branch: it begins with the trunk's state, and ends in the very numbers that it would have
+    come to alone. `branches` are the steps after which others branch off this run.
     """
 
     run: str
@@ -37,6 +48,8 @@ class RunSpec:
     steps: int
     hyperparameters: Hyperparameters
     seed: int
+    trunk: Trunk | None = None
+    branches: tuple[int, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -55,6 +68,16 @@ class RunSpec:
         return self.steps * self.hyperparameters.batch_size
 
     @property
+    def pool_steps(self) -> int:
+        """For how many steps its pool must have records: a branch reads on where its trunk was."""
+        return max(self.steps, self.trunk.steps if self.trunk else 0)
+
+    @property
+    def pool_records(self) -> int:
+        """How many records those read."""
+        return self.pool_steps * self.hyperparameters.batch_size
+
+    @property
     def tokens(self) -> int:
         """D."""
         return self.records * self.sequence_length
@@ -69,18 +92,47 @@ class RunSpec:
         """C = 6 N D."""
         return accounting.training_flops(self.params, self.tokens)
 
+    @property
+    def alone(self) -> "RunSpec":
+        """The same run without a trunk, and as none."""
+        return dataclasses.replace(self, trunk=None, branches=())
+
+    @property
+    def first_step(self) -> int:
+        """Steps that its trunk has done for it."""
+        return self.trunk.step if self.trunk else 0
+
+    @property
+    def own_steps(self) -> int:
+        """Steps that it trains itself."""
+        return self.steps - self.first_step
+
+    @property
+    def own_flops(self) -> float:
+        """What those cost, which its trunk's did not."""
+        return self.flops * self.own_steps / self.steps
+
+    @property
+    def constant_steps(self) -> int:
+        """Its first steps, whose rates do not depend on where it ends; 0 with a cosine."""
+        cooldown = self.hyperparameters.cooldown
+        return max(0, self.steps - cooldown.steps) if cooldown else 0
+
 
 def identity(spec: RunSpec, pool: Sequence[Mapping[str, Any]]) -> str:
     """The sha256 of all that determines what a run learns, and of nothing else: runs of one identity are the same run.
 
     Args:
       spec: the run; its decoder (with its dtype), hyperparameters, steps, seed and sequence length count, its name, its
-        size's name and its role do not.
+        size's name, its role and its trunk do not.
       pool: what it reads, part by part (`ladder.training.pool`).
     """
+    hyperparameters = dataclasses.asdict(spec.hyperparameters)
+    if spec.hyperparameters.cooldown is None:
+        del hyperparameters["cooldown"]  # as runs of before there were any are known
     told = {
         "decoder": dataclasses.asdict(spec.decoder),
-        "hyperparameters": dataclasses.asdict(spec.hyperparameters),
+        "hyperparameters": hyperparameters,
         "sequence_length": spec.sequence_length,
         "steps": spec.steps,
         "seed": spec.seed,
@@ -187,6 +239,27 @@ class Workdir:
     def checkpoints(self, run: str) -> epath.Path:
         """Folder of one run's checkpoints, one folder a step."""
         return self.root / "runs" / run / "checkpoints"
+
+    def checkpoint_steps(self, run: str) -> list[int]:
+        """After which steps one run's whole checkpoints are, in order."""
+        folder = self.checkpoints(run)
+        steps = [int(path.name) for path in folder.iterdir() if path.name.isdigit()] if folder.exists() else []
+        return sorted(step for step in steps if storage.is_whole(folder / str(step)))
+
+    def awaited_trunk(self, spec: RunSpec) -> str:
+        """The trunk that has not come yet to where a branch leaves it; "" where the run may begin."""
+        if (trunk := spec.trunk) is None or self.record(trunk.run).exists() or self.checkpoint_steps(spec.run):
+            return ""
+        has_come = any(step >= trunk.step for step in self.checkpoint_steps(trunk.run))
+        return "" if has_come else trunk.run
+
+    def refuse_early(self, spec: RunSpec) -> None:
+        """Raises a ValueError if a branch cannot begin yet."""
+        if spec.trunk and self.awaited_trunk(spec):
+            raise ValueError(
+                f"{spec.run} begins after step {spec.trunk.step:,} of {spec.trunk.run}, which has not come so far: "
+                f"train that first (`ladder train --run {spec.trunk.run}`)"
+            )
 
     def metrics(self, run: str) -> epath.Path:
         """metrics.jsonl of one run."""

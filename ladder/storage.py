@@ -22,6 +22,8 @@ ONE_CLIENT = {"EPATH_USE_TF": "false", "FSSPEC_GCS": '{"use_listings_cache": fal
 
 PLACEHOLDER = "gs://BUCKET"  # in the configs that ship
 
+COMMITTED = "commit_success.txt"  # orbax's mark of a checkpoint in a bucket that is whole
+
 # What ends by itself, or when somebody makes room: a full disk, a storage or a host that is away for a while.
 OUTAGES = (errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EHOSTUNREACH, errno.ENETUNREACH)
 OUTAGE_CODES = (408, 429, 500, 502, 503, 504)
@@ -184,6 +186,11 @@ def told(error: BaseException) -> str:
 def is_remote(path: epath.Path) -> bool:
     """Whether a path is in a bucket, where a file is there whole or not at all."""
     return "://" in str(path)
+
+
+def is_whole(checkpoint: epath.Path) -> bool:
+    """Whether a checkpoint is there, and all of it."""
+    return (checkpoint / COMMITTED if is_remote(checkpoint) else checkpoint).exists()
 
 
 def bucket(path: epath.Path) -> str:

@@ -72,6 +72,8 @@ class RunRecord:
       sources: by task or set, the sha256 of the data that it was measured on.
       identity: the sha256 of all that determines what the run learned (`ladder.spec.identity`), or "" where that is not
         known.
+      trunk: the run whose first steps it shares; "" where it was trained alone.
+      spent_flops: what its own steps cost: less than 6ND where it has a trunk, NaN where that is not known.
     """
 
     run: str
@@ -90,7 +92,9 @@ class RunRecord:
     scores: Mapping[str, Mapping[str, Measurement]] = dataclasses.field(default_factory=dict)
     sources: Mapping[str, str] = dataclasses.field(default_factory=dict)
     identity: str = ""
-    schema_version: int = 2
+    trunk: str = ""
+    spent_flops: float = math.nan
+    schema_version: int = 3
 
     def save(self, path: Any) -> None:
         """Writes record.json, whole or not at all."""
@@ -99,7 +103,8 @@ class RunRecord:
     @classmethod
     def load(cls, path: Any, remedy: str = "make it again") -> "RunRecord":
         """Reads record.json, of this version or one before. Raises ValueError where it is not what `save` writes."""
-        return files.load(cls, path, added={1: {"identity": ""}}, remedy=remedy)
+        alone = {"trunk": "", "spent_flops": None}
+        return files.load(cls, path, added={1: {"identity": "", **alone}, 2: alone}, remedy=remedy)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -121,6 +126,7 @@ class Testbed:
     - `learning_rate`, `batch_size`, `warmup_steps`, `steps`, `tokens_seen`: what the quality gates look at.
     - `loss/<set>` (nats a token), `bpb/<task>` (bits a byte), `error/<task or average>` (fractions, 0 to 1), and
       `loss_stderr/<set>` and so on, their sampling standard errors; an empty cell was not measured.
+    - `trunk`, `spent_flops`: of branches, the run whose first steps they share, and what their own cost.
     - `quarantine`: empty, or why the run must not be fitted, to which the quality gates (`fitting.testbeds.gates`) add
       their reasons. The numbers stay: a quarantined rung is fitted only by a selection that names `quarantine`, a
       quarantined target is still predicted and scored.
@@ -153,6 +159,8 @@ class Testbed:
         rows = []
         for record in records:
             row = {name: getattr(record, name) for name in COLUMNS} | dict(settings.get(record.run, {}))
+            if any(other.trunk for other in records):
+                row |= {"trunk": record.trunk, "spent_flops": record.spent_flops}
             row |= _measurements("loss", {name: record.losses.get(name) for name in losses})
             bits = {name: record.scores.get(name, {}).get("bits_per_byte") for name in in_bytes}
             row |= _measurements("bpb", bits)

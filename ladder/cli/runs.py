@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
@@ -274,6 +274,7 @@ def _one_run(job: Job, config: str, run: str, workdir: str, overrides: tuple[str
             _prepare(c, specs, w, e.name)
             if not hosts.is_first():
                 return e.follow([spec])
+            w.refuse_early(spec)
             leases.refuse_living(w.lease(run), to_person.print)
             with Display([spec], console=to_person) as display:
                 launching.launch(e, [spec], w, display).refuse_failures()
@@ -299,7 +300,7 @@ def _meant_for_here(
 
 def _todo(c: configs.LadderConfig, specs: Sequence[RunSpec], w: Workdir) -> tuple[list[RunSpec], list[RunSpec]]:
     """Rungs and targets that are not finished, the dearest first, so that no core waits long at the end."""
-    todo = sorted((spec for spec in specs if _finished(c, w, spec) is None), key=lambda spec: -spec.flops)
+    todo = sorted((spec for spec in specs if _finished(c, w, spec) is None), key=lambda spec: -spec.own_flops)
     return [spec for spec in todo if spec.role == "rung"], [spec for spec in todo if spec.role == "target"]
 
 
@@ -323,7 +324,8 @@ def _launch(
     *,
     until: Sequence[RunSpec] | None = None,
 ) -> None:
-    """Carries out runs, and waits for those of them that others hold; a worker waits for all of `until` instead.
+    """Carries out runs, and waits for those of them that others hold; a worker waits for all of `until` instead, and
+    for trunks that others are at.
 
     Raises:
       RunFailed: runs were set aside. A worker says so when nobody else is at work: it may take the others along.
@@ -333,20 +335,29 @@ def _launch(
     told: dict[str, str] = {}
     with Display(specs, done=done, console=to_person) as display:
         while todo or until:
-            left = launching.launch(e, todo, w, display, finished=finished, retries=retries, remember=worker)
+            left = launching.launch(
+                e, todo, w, display, finished=finished, awaits=w.awaited_trunk, retries=retries, remember=worker
+            )
             if not worker:
                 left.refuse_failures()
             elif not leases.live_holders(w):
                 launching.refuse_given_up(w, specs, retries)
-            awaited = left.held if until is None else [spec.run for spec in until if finished(spec) is None]
+            held = [spec for spec in todo if spec.run in left.held]
+            awaited = [spec.run for spec in (held if until is None else until) if finished(spec) is None]
+            if worker:
+                awaited += [spec.run for spec in held if _is_under_way(w, w.awaited_trunk(spec), left.held)]
             if not awaited:
                 return
             waits = {run: left.held.get(run, "another worker") for run in awaited}
             for run in waits.keys() - told.keys():
                 display(Waits(run, waits[run]))
             told |= waits
-            todo = [spec for spec in todo if spec.run in left.held]
+            todo = held
             time.sleep(launching.LOOK_SECONDS)
+
+
+def _is_under_way(w: Workdir, trunk: str, held: Collection[str]) -> bool:
+    return bool(trunk) and (trunk in held or leases.live_holder(w.lease(trunk)) is not None)
 
 
 def _foretell(c: configs.LadderConfig, targets: Sequence[RunSpec], w: Workdir, engine: str) -> None:

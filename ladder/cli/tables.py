@@ -30,8 +30,9 @@ def print_plan(plan: Mapping[str, Any], console: Console) -> None:
         table.add_column(name, no_wrap=True)
     of_pool = ("of pool",) if any(row["pool_share"] is not None for row in plan["runs"]) else ()
     given = ("slice", "hours", "$", "from hour") if plan["totals"]["schedule"] else ()
+    from_trunk = ("shared",) if any(row["trunk"] for row in plan["runs"]) else ()
     no_embeddings = () if given else ("N no emb.",)  # there is no room for all
-    for name in ("N", *no_embeddings, "D", "M", "C FLOPs", "steps", "batch", "lr", *of_pool, *given):
+    for name in ("N", *no_embeddings, "D", "M", "C FLOPs", "steps", *from_trunk, "batch", "lr", *of_pool, *given):
         table.add_column(name, justify="right", no_wrap=bool(given))
     for row in plan["runs"]:
         counts = [short(row[key]) for key in ("params", *("params_non_embedding" for _ in no_embeddings), "tokens")]
@@ -42,6 +43,7 @@ def print_plan(plan: Mapping[str, Any], console: Console) -> None:
             f"{row['token_multiplier']:.4g}",
             f"{row['flops']:.1e}".replace("e+", "e"),
             f"{row['steps']:,}",
+            *(f"{row['first_step']:,}" if row["trunk"] else "" for _ in from_trunk),
             str(row["batch_size"]),
             f"{'~' if row['extrapolated'] else ''}{row['learning_rate']:.2g}",
             *("" if row["pool_share"] is None else f"{row['pool_share']:.2g}" for _ in of_pool),
@@ -54,9 +56,18 @@ def print_plan(plan: Mapping[str, Any], console: Console) -> None:
         if row["chip_hours"]:
             hours = ", ".join(f"{hours:,.0f} on {where}" for where, hours in row["chip_hours"].items())
             console.print(f"{row['run']}: estimated chip-hours {hours}")
+    if from_trunk:
+        console.print(_trunks(plan))
     share = plan["totals"]["ladder_share_of_smallest_target"]
     if share is not None:
         console.print(f"the rungs cost {share:.0%} of the smallest target's FLOPs")
+
+
+def _trunks(plan: Mapping[str, Any]) -> str:
+    own, alone = plan["totals"]["ladder_flops"], plan["totals"]["ladder_flops_alone"]
+    trunks = sorted({row["trunk"] for row in plan["runs"] if row["trunk"]})
+    told = f"{', '.join(trunks)} {'is a trunk' if len(trunks) == 1 else 'are trunks'}, of which others share steps"
+    return f"{told}: the rungs cost {own:.2g} FLOPs in place of {alone:.2g}, {1 - own / alone:.0%} less"
 
 
 def _given(given: Mapping[str, Any]) -> tuple[str, ...]:

@@ -162,7 +162,7 @@ def _grow(config: LadderConfig, specs: Sequence[RunSpec], workdir: Workdir, say:
 
 def _enough(specs: Sequence[RunSpec], parts: Sequence[Part], epochs: int) -> list[int | None]:
     """How many records of each part the run with the largest pool needs."""
-    by_run = [sizes(parts, epochs, spec.records, spec.seed) for spec in specs]
+    by_run = [sizes(parts, epochs, spec.pool_records, spec.seed) for spec in specs]
     return [None if None in own else max(own) for own in zip(*by_run, strict=True)]
 
 
@@ -248,13 +248,29 @@ def _refuse_other_corpus(config: LadderConfig, workdir: Workdir) -> None:
 
 def _refuse_other_runs(config: LadderConfig, specs: Sequence[RunSpec], workdir: Workdir) -> None:
     # Runs may come and go, and be rungs or targets; but one that stays must be what it was.
+    parts = Pool(workdir.train_records).parts
     for spec in specs:
         path = workdir.spec(spec.run)
-        if not path.exists() or dataclasses.replace(specs_.load(path), role=spec.role) == spec:
+        if not path.exists():
+            continue
+        earlier = specs_.load(path)
+        if dataclasses.replace(earlier.alone, role=spec.role) == spec.alone:
+            _refuse_other_pool(spec, earlier, path, parts, config.corpus.epochs)
             continue
         if differing := _differing(config, workdir):
             _refuse(workdir, differing)
         raise ValueError(f"{path} was planned by another version of this program; choose another --workdir")
+
+
+def _refuse_other_pool(spec: RunSpec, earlier: RunSpec, path: epath.Path, parts: Sequence[Part], epochs: int) -> None:
+    was, now = (sizes(parts, epochs, one.pool_records, one.seed) for one in (earlier, spec))
+    if was != now:
+        trunk, tokens = (spec.trunk or earlier.trunk), spec.pool_records * spec.sequence_length
+        raise ValueError(
+            f"{path}: {spec.run} was planned to read from another pool than with the trunk "
+            f"{trunk.run if trunk else spec.run}, which reads {tokens:,} tokens; choose another --workdir, or a larger "
+            "corpus.pool_tokens there"
+        )
 
 
 def _differing(config: LadderConfig, workdir: Workdir) -> dict[str, str]:

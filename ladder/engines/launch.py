@@ -46,7 +46,7 @@ class RunFailed(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class Left:
-    """What a launch leaves behind: runs that others hold, by whom, and those that were set aside."""
+    """What a launch leaves behind: runs that others hold, or that await their trunk, and those that were set aside."""
 
     held: Mapping[str, str]
     aside: Sequence[SetAside]
@@ -85,6 +85,7 @@ def launch(
     report: Report,
     *,
     finished: Callable[[RunSpec], str | None] = lambda spec: None,
+    awaits: Callable[[RunSpec], str] = lambda spec: "",
     retries: int = RETRIES,
     remember: bool = False,
 ) -> Left:
@@ -99,6 +100,7 @@ def launch(
       workdir: prepared (`ladder.corpus.prepare`).
       report: called in this process with all that happens.
       finished: the quarantine of a run that somebody has finished, "" where it has none; None where it is not finished.
+      awaits: the trunk that has not come yet to where a branch leaves it; "" where a run may begin.
       retries: how often a run that failed is tried again.
       remember: whether failures that earlier commands wrote down count.
 
@@ -119,7 +121,8 @@ def launch(
 
     try:
         while True:
-            for run in [run for run in waiting if run.is_due()]:
+            # Those that await a trunk are looked at after it, at every turn.
+            for run in sorted((run for run in waiting if run.is_due()), key=lambda run: bool(awaits(run.spec))):
                 if not engine.has_room(run.spec):
                     continue
                 waiting.remove(run)
@@ -127,6 +130,11 @@ def launch(
                     report(Finished(run.name, quarantine))
                 elif run.failures > retries:
                     give_up(run, "failed", _given_up(workdir, run.spec, run.failures))
+                elif (trunk := awaits(run.spec)) in [set_aside.run for set_aside in aside]:
+                    give_up(run, "refused", f"its trunk {trunk} was set aside")
+                elif trunk:
+                    run.held_by = f"its trunk {trunk}"
+                    waiting.append(run)
                 elif holder := leases.live_holder(workdir.lease(run.name)):
                     run.held_by = leases.told(holder)
                     run.pause(LOOK_SECONDS)

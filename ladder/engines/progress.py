@@ -46,7 +46,7 @@ class Display:
         every_s: float = 30.0,
     ):
         self._specs = {spec.run: spec for spec in specs}
-        self._step = {spec.run: spec.steps if spec.run in done else 0 for spec in specs}
+        self._step = {spec.run: spec.steps if spec.run in done else spec.first_step for spec in specs}
         self._console = console or Console(stderr=True, highlight=False)
         self._finished = len(done)
         self._seldom = _Seldom(every_s)
@@ -104,7 +104,8 @@ class Display:
         self._progress.update(self._row(run), completed=self._step[run], note=note)
         overall = self._overall()
         if not self._console.is_terminal and self._seldom.due():
-            percent = 100 * self._step[run] / self._specs[run].steps
+            spec = self._specs[run]
+            percent = 100 * (self._step[run] - spec.first_step) / spec.own_steps
             self._console.print(f"{run}  {percent:.0f}%  {note}  ({overall})", soft_wrap=True)
 
     def _remove_row(self, run: str) -> None:
@@ -118,10 +119,11 @@ class Display:
         return self._rows[run]
 
     def _flops_of_all(self) -> float:
-        return sum(spec.flops for spec in self._specs.values())
+        return sum(spec.own_flops for spec in self._specs.values())
 
     def _flops_done(self) -> float:
-        return sum(spec.flops * self._step[run] / spec.steps for run, spec in self._specs.items())
+        steps_done = {run: max(0, self._step[run] - spec.first_step) for run, spec in self._specs.items()}
+        return sum(spec.own_flops * steps_done[run] / spec.own_steps for run, spec in self._specs.items())
 
     def _overall(self) -> str:
         done, now = self._flops_done(), time.monotonic()

@@ -1,8 +1,8 @@
 """schedule.json: the slice that each run of a ladder is given, for how long, at what price, and when. Needs no device.
 
 A step's time is what `ladder precompile` found, where it has, and an estimate where it has not. The rungs come first,
-as what their law says of the targets is frozen before one is trained. The schedule is a plan: who carries a run out,
-and when, is said by its lease.
+as what their law says of the targets is frozen before one is trained; a branch begins when its trunk has come to where
+it leaves it. The schedule is a plan: who carries a run out, and when, is said by its lease.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from ladder.pods import packing, precompiled
 from ladder.pods.cloud import Slice
 from ladder.pods.estimate import Estimate, estimate
 from ladder.pods.machines import Machines
-from ladder.pods.packing import Placed, Task, Way
+from ladder.pods.packing import After, Placed, Task, Way
 from ladder.pods.topology import CHIPS, Topology
 from ladder.spec import RunSpec, Workdir
 
@@ -191,14 +191,14 @@ def _step(training: Training, spec: RunSpec, where: Slice) -> _Step | str:
 
 def _task(spec: RunSpec, steps: Mapping[Slice, _Step | str]) -> Task:
     ways = tuple(
-        Way(str(where), where.chips, (spec.steps * step.seconds + BESIDES_SECONDS) / SECONDS_PER_HOUR)
+        Way(str(where), where.chips, (spec.own_steps * step.seconds + BESIDES_SECONDS) / SECONDS_PER_HOUR)
         for where, step in steps.items()
         if isinstance(step, _Step)
     )
     if not ways:
         why = "; ".join(f"{where}: {step}" for where, step in steps.items())
         raise ValueError(f"machines: {spec.run} can be carried out on none of them: {files.cut(why, 400)}")
-    return Task(spec.run, ways)
+    return Task(spec.run, ways, After(spec.trunk.run, spec.trunk.step / spec.trunk.steps) if spec.trunk else None)
 
 
 def _given(placed: Placed, steps: Mapping[Slice, _Step | str]) -> Given:

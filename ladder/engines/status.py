@@ -70,6 +70,7 @@ class RunStatus:
 
     Attributes:
       run, role, token_multiplier, steps: as planned.
+      first_step: after which a branch begins.
       state: see `State`; `stale` is a run whose holder was not heard of, `hung` one whose holder is, and gets nowhere.
       note: by whom it is run, what it does, or why it is not.
       step: the last one that it has told.
@@ -97,11 +98,13 @@ class RunStatus:
     held_seconds: float
     dollars: float | None
     goodput: float | None
+    first_step: int = 0
 
     @property
     def progress(self) -> float:
-        """The share of its steps that are done."""
-        return 1.0 if self.state in ("finished", "quarantined") else min(1.0, self.step / self.steps)
+        """The share of its own steps that are done."""
+        done = (self.step - self.first_step) / (self.steps - self.first_step)
+        return 1.0 if self.state in ("finished", "quarantined") else min(1.0, max(0.0, done))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,10 +245,10 @@ def _status(
     flops_per_second = _flops_per_second(plan, seen)
     runs = tuple(_run(row, seen[row["run"]], config, schedule, flops_per_second, now) for row in plan)
     done = {run.run: run.progress for run in runs}
-    flops, flops_done = (sum(row["flops"] * (done[row["run"]] if d else 1) for row in plan) for d in (False, True))
+    flops, flops_done = (sum(_own_flops(row) * (done[row["run"]] if d else 1) for row in plan) for d in (False, True))
     usual = statistics.median(flops_per_second.values()) if flops_per_second else 0.0
     speed = sum(flops_per_second.get(run.run, usual) for run in runs if run.state == "running")
-    left = sum(row["flops"] * (1 - done[row["run"]]) for row, run in zip(plan, runs, strict=True) if _is_open(run))
+    left = sum(_own_flops(row) * (1 - done[row["run"]]) for row, run in zip(plan, runs, strict=True) if _is_open(run))
     good = [(_good_seconds(one.rows), one.rows[-1]["goodput"]) for one in seen.values() if one.rows]
     spent = sum(seconds / share for seconds, share in good if share > 0)
     priced = [run.dollars for run in runs if run.dollars is not None]
@@ -276,7 +279,8 @@ def _run(
 ) -> RunStatus:
     last = seen.rows[-1] if seen.rows else None
     state, note = _state(row, seen, _window_seconds(row, seen, config, schedule, flops_per_second), now)
-    step = int(last["step"]) if last else 0
+    first_step = row.get("first_step", 0)
+    step = int(last["step"]) if last else first_step
     left = (row["steps"] - step) * last["step_seconds"] if last and state == "running" else None
     held = sum(span["end"] - span["start"] for span in held_spans(seen, now))
     given = schedule.of(row["run"]) if schedule else None
@@ -296,7 +300,13 @@ def _run(
         held_seconds=held,
         dollars=_dollars(given.slice, given.chips, held) if given else None,
         goodput=last["goodput"] if last else None,
+        first_step=first_step,
     )
+
+
+def _own_flops(row: Mapping[str, Any]) -> float:
+    """Of a row of plan.json; older versions know no branches."""
+    return row.get("own_flops", row["flops"])
 
 
 def _dollars(name: str, chips: int, seconds: float) -> float | None:
@@ -350,7 +360,7 @@ def _window_seconds(
     if seen.rows:
         return steps * statistics.median(one["step_seconds"] for one in seen.rows)
     if schedule and (given := schedule.of(row["run"])):
-        return steps * given.hours * SECONDS_PER_HOUR / row["steps"]
+        return steps * given.hours * SECONDS_PER_HOUR / (row["steps"] - row.get("first_step", 0))
     if flops_per_second:
         return steps * row["flops"] / row["steps"] / min(flops_per_second.values())
     return UNKNOWN_WINDOW_SECONDS
@@ -366,7 +376,7 @@ def _flops_per_second(plan: Sequence[Mapping[str, Any]], seen: Mapping[str, Seen
 
 
 def _good_seconds(rows: Sequence[Mapping[str, float]]) -> float:
-    before = [0, *(row["step"] for row in rows)]
+    before = [rows[0].get("first_step", 0) if rows else 0, *(row["step"] for row in rows)]
     return sum((row["step"] - b) * row["step_seconds"] for row, b in zip(rows, before[:-1], strict=True))
 
 

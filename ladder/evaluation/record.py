@@ -7,6 +7,7 @@ from typing import Any
 
 from fitting.testbeds.testbed import Measurement, RunRecord
 from ladder import spec as specs
+from ladder import storage
 from ladder.config import Evaluation, LadderConfig
 from ladder.spec import RECORD_REMEDY, RunSpec, Workdir
 from ladder.training import data, hosts
@@ -129,7 +130,15 @@ def identity(spec: RunSpec, workdir: Workdir) -> str:
 
 def _blank_of_run(config: LadderConfig, spec: RunSpec, workdir: Workdir, quarantine: str) -> RunRecord:
     names: dict[str, Any] = {"run": spec.run, "role": spec.role, "corpus": config.corpus.kind, "model": spec.size}
+    names |= {"trunk": spec.trunk.run if spec.trunk else "", "spent_flops": _spent_flops(spec, workdir)}
     return _blank(spec.decoder, spec.tokens, **names, quarantine=quarantine, identity=identity(spec, workdir))
+
+
+def _spent_flops(spec: RunSpec, workdir: Workdir) -> float:
+    """Of the steps that a run has trained itself: all of them where its trunk had no checkpoint left for it."""
+    rows = storage.read_rows(workdir.metrics(spec.run)) if workdir.metrics(spec.run).exists() else []
+    first_step = rows[0].get("first_step", 0) if rows else spec.first_step
+    return spec.flops * (spec.steps - first_step) / spec.steps
 
 
 def _blank(decoder: DecoderConfig, tokens: int, **known: Any) -> RunRecord:

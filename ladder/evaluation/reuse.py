@@ -16,8 +16,6 @@ from ladder.spec import RECORD_REMEDY, RunSpec, Workdir
 from ladder.training import data
 from tasks.questions import questions, rows
 
-COMMITTED = "commit_success.txt"  # orbax's mark of a checkpoint in a bucket that is whole
-
 
 def reuse(
     config: LadderConfig, specs: Sequence[RunSpec], workdir: Workdir, others: Sequence[Workdir], say: Say
@@ -49,15 +47,16 @@ def reuse(
         other, theirs = finished[identity]
         taken = _as_ours(config, spec, workdir, theirs)
         trained = other.checkpoints(theirs.run) / str(spec.steps)
-        is_trained = _is_whole(trained)
+        is_trained = storage.is_whole(trained)
         is_measured = not any(records.unmeasured(config, workdir, taken))
         if not is_measured and not is_trained:
             say(f"{spec.run}: {theirs.run} of {other.root} has no checkpoint to measure; it is trained again")
             continue
         if other.metrics(theirs.run).exists():
             write(workdir.metrics(spec.run), other.metrics(theirs.run).read_bytes())
-        if is_trained:
-            _copy_whole(trained, workdir.checkpoints(spec.run) / str(spec.steps))
+        for step in (*spec.branches, *((spec.steps,) if is_trained else ())):
+            if storage.is_whole(there := other.checkpoints(theirs.run) / str(step)):
+                _copy_whole(there, workdir.checkpoints(spec.run) / str(step))
         if is_measured:
             records.finish(taken, workdir)
         else:
@@ -97,20 +96,16 @@ def _sources(config: LadderConfig, workdir: Workdir, theirs: RunRecord) -> Mappi
     return found
 
 
-def _is_whole(checkpoint: epath.Path) -> bool:
-    return (checkpoint / COMMITTED if storage.is_remote(checkpoint) else checkpoint).exists()
-
-
 def _copy_whole(source: epath.Path, target: epath.Path) -> None:
     """Copies a checkpoint so that it is there whole or, to orbax, not at all."""
-    if _is_whole(target):
+    if storage.is_whole(target):
         return
     if storage.is_remote(target):
-        storage.copy(source, target, last=COMMITTED)
-        (target / COMMITTED).write_bytes(b"committed")  # a checkpoint from a disk may have none
+        storage.copy(source, target, last=storage.COMMITTED)
+        (target / storage.COMMITTED).write_bytes(b"committed")  # a checkpoint from a disk may have none
         return
     beside = target.parent / f"{target.name}.orbax-checkpoint-tmp"  # which orbax removes where it finds it
     if beside.exists():
         beside.rmtree()
-    storage.copy(source, beside, last=COMMITTED)
+    storage.copy(source, beside, last=storage.COMMITTED)
     beside.rename(target)

@@ -5,7 +5,7 @@ matter, every run is given the slice that takes the least of the chips' time and
 1992), all are placed one after another where they can start first (Graham 1969), and the schedule that ends first is
 kept. Placed widest first they leave no holes on a pod that is cut in two again and again, so that it ends within twice
 what any schedule takes. From there one run after another is given a slice of the next size, as long as that helps; at
-last the whole is held against one run after another.
+last the whole is held against one run after another. Branches, short as they are, are placed after all other runs.
 """
 
 import dataclasses
@@ -31,11 +31,20 @@ class Way:
 
 
 @dataclasses.dataclass(frozen=True)
+class After:
+    """What a branch begins after: a share of another run of its phase, in time."""
+
+    run: str
+    share: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Task:
-    """A run, and every way to carry it out."""
+    """A run, every way to carry it out, and what it must not begin before."""
 
     run: str
     ways: tuple[Way, ...]
+    after: After | None = None
 
     @property
     def least_chip_hours(self) -> float:
@@ -157,11 +166,23 @@ def _neighbours(tasks: Sequence[Task], placed: Sequence[Placed]) -> Iterator[lis
 
 def _in_turn(tasks: Sequence[Task], machines: Machines, start_hours: float) -> list[Placed]:
     placed: list[Placed] = []
-    for task in tasks:
+    for task in sorted(tasks, key=_is_branch):
         way = max((way for way in task.ways if way.slice in machines.places), key=lambda way: way.chips)
         placed.append(Placed(task.run, way, machines.places[way.slice][0], start_hours))
         start_hours = placed[-1].end_hours
     return placed
+
+
+def _is_branch(task: Task) -> bool:
+    return task.after is not None
+
+
+def _earliest(task: Task, placed: Sequence[Placed]) -> float:
+    """When a task may begin at all; what it begins after is placed before it."""
+    if (after := task.after) is None:
+        return 0.0
+    trunk = next(run for run in placed if run.run == after.run)
+    return trunk.start_hours + after.share * trunk.way.hours
 
 
 def _cost(placed: Sequence[Placed]) -> tuple[float, float]:
@@ -175,13 +196,16 @@ def _lists(
     chips_of = {way.slice: np.asarray(machines.places[way.slice])[:, None] + np.arange(way.chips) for way in set(ways)}
     for order in ORDERS:
         free_at = np.full(machines.chips, start_hours)
-        placed = []
-        for way, task in sorted(zip(ways, tasks, strict=True), key=lambda pair: order(pair[0])):
-            free_at_PxC = free_at[chips_of[way.slice]]
-            start_P = free_at_PxC.max(axis=1)
-            # Of the places where it can start first, the one whose chips would have waited least.
-            waited_P = np.where(start_P == start_P.min(), (start_P[:, None] - free_at_PxC).sum(axis=1), np.inf)
-            place = int(waited_P.argmin())
-            placed.append(Placed(task.run, way, machines.places[way.slice][place], float(start_P[place])))
-            free_at[chips_of[way.slice][place]] = placed[-1].end_hours
+        placed: list[Placed] = []
+        pairs = sorted(zip(tasks, ways, strict=True), key=lambda pair: order(pair[1]))
+        for is_branch in (False, True):
+            group = [pair for pair in pairs if _is_branch(pair[0]) == is_branch]
+            for task, way in sorted(group, key=lambda pair: _earliest(pair[0], placed)):
+                free_at_PxC = free_at[chips_of[way.slice]]
+                start_P = np.maximum(free_at_PxC.max(axis=1), _earliest(task, placed))
+                # Of the places where it can start first, the one whose chips would have waited least.
+                waited_P = np.where(start_P == start_P.min(), (start_P[:, None] - free_at_PxC).sum(axis=1), np.inf)
+                place = int(waited_P.argmin())
+                placed.append(Placed(task.run, way, machines.places[way.slice][place], float(start_P[place])))
+                free_at[chips_of[way.slice][place]] = placed[-1].end_hours
         yield placed

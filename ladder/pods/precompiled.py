@@ -84,10 +84,10 @@ def _where(report: dict[str, Any]) -> str:
 
 def _costed(found: dict[str, Any], spec: RunSpec) -> dict[str, Any]:
     """With the whole run's days and price, which the runs of one size have each their own of."""
-    report = {"run": spec.run, "steps": spec.steps, **found}
+    report = {"run": spec.run, "steps": spec.own_steps, **found}
     if not found["fits"]:
         return report
-    hours = spec.steps * found["estimated_step_seconds"] / SECONDS_PER_HOUR
+    hours = spec.own_steps * found["estimated_step_seconds"] / SECONDS_PER_HOUR
     dollars = CHIPS[found["topology"].partition(":")[0]].dollars_per_hour
     costs = {"days": hours / HOURS_PER_DAY, "chip_hours": hours * found["chips"]}
     return report | costs | {"dollars": costs["chip_hours"] * dollars}

@@ -1,8 +1,12 @@
-"""Checkpoints of one run through orbax: committed whole, the last two kept, each proven on its way back."""
+"""Checkpoints of one run through orbax: committed whole, the last two kept, each proven on its way back.
+
+Kept too are those from which branches begin: when the last of them has is known to none who may delete here.
+"""
 
 import itertools
 import sys
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -10,6 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
+from orbax.checkpoint.checkpoint_managers import preservation_policy as policy
 
 from ladder import storage
 from ladder.training import hosts
@@ -25,14 +30,19 @@ class Damaged(ValueError):
 class Checkpoints:
     """The checkpoints in one folder, local or gs://; a context manager that waits for the last write when it closes.
 
-    Where a run has many processes, all of them call every method.
+    Where a run has many processes, all of them call every method. Those after `kept` steps are never deleted.
     """
 
-    def __init__(self, folder: epath.Path):
+    def __init__(self, folder: epath.Path, kept: Sequence[int] = ()):
         self._folder = folder if storage.is_remote(folder) else folder.absolute()  # as orbax wants it
+        policies = [policy.LatestN(2), policy.CustomSteps(kept)]
         self._manager = ocp.CheckpointManager(
             self._folder,
-            options=ocp.CheckpointManagerOptions(max_to_keep=2, create=True, enable_async_checkpointing=True),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=policy.AnyPreservationPolicy(policies),
+                create=True,
+                enable_async_checkpointing=True,
+            ),
         )
 
     def __enter__(self) -> "Checkpoints":
@@ -54,38 +64,8 @@ class Checkpoints:
         self._manager.save(step, args=ocp.args.StandardSave(proven))
 
     def restore(self, step: int, abstract_state: Any) -> Any:
-        """The state after `step` steps, with the shapes and shardings of `abstract_state`, whatever mesh saved it.
-
-        A checkpoint from before there were fingerprints is warned about and taken as it is.
-
-        Raises:
-          Damaged: if it is not, bit for bit, what was saved.
-        """
-        path = self._folder / str(step)
-        # Past the manager: there a process that cannot read would leave the others waiting for it.
-        handler, item = ocp.StandardCheckpointHandler(), path / "default"
-        with_fingerprint = {
-            "state": abstract_state,
-            "fingerprint": np.zeros(len(jax.tree.leaves(abstract_state)), np.uint32),
-        }
-        restored: Any = None
-        read_error, proven = None, True
-        try:
-            proven = not with_fingerprint.keys().isdisjoint(handler.metadata(item).tree)
-            wanted = with_fingerprint if proven else abstract_state
-            restored = handler.restore(item, args=ocp.args.StandardRestore(wanted))
-        except Exception as e:
-            if isinstance(e, PermissionError | ConnectionError | TimeoutError) or any(o in str(e) for o in OUTAGES):
-                raise
-            read_error = e
-        if not multihost_utils.process_allgather(np.asarray(read_error is None)).all():
-            raise Damaged(f"{path} is damaged and cannot be read") from read_error
-        if not proven:
-            warnings.warn(f"{path} has no fingerprint; whether it is what was saved cannot be told", stacklevel=2)
-            return restored
-        if not np.array_equal(restored["fingerprint"], fingerprint(restored["state"])):
-            raise Damaged(f"{path} is damaged: it holds other numbers than were saved")
-        return restored["state"]
+        """The state after `step` steps: see `restore`."""
+        return restore(self._folder, step, abstract_state)
 
     def restore_newest(self, abstract_state: Any) -> tuple[int, Any]:
         """The newest state that is undamaged, and its step; (0, None) where there is none.
@@ -121,6 +101,41 @@ class Checkpoints:
     def _unraisable(self, told: Any) -> None:
         if str(told.exc_value) != "Event loop is closed":
             self._hook(told)
+
+
+def restore(folder: epath.Path, step: int, abstract_state: Any) -> Any:
+    """The state after `step` steps, with the shapes and shardings of `abstract_state`, whatever mesh saved it.
+
+    A checkpoint from before there were fingerprints is warned about and taken as it is.
+
+    Raises:
+      Damaged: if it is not, bit for bit, what was saved.
+    """
+    path = (folder if storage.is_remote(folder) else folder.absolute()) / str(step)
+    # Past the manager: there a process that cannot read would leave the others waiting for it.
+    handler, item = ocp.StandardCheckpointHandler(), path / "default"
+    with_fingerprint = {
+        "state": abstract_state,
+        "fingerprint": np.zeros(len(jax.tree.leaves(abstract_state)), np.uint32),
+    }
+    restored: Any = None
+    read_error, proven = None, True
+    try:
+        proven = not with_fingerprint.keys().isdisjoint(handler.metadata(item).tree)
+        wanted = with_fingerprint if proven else abstract_state
+        restored = handler.restore(item, args=ocp.args.StandardRestore(wanted))
+    except Exception as e:
+        if isinstance(e, PermissionError | ConnectionError | TimeoutError) or any(o in str(e) for o in OUTAGES):
+            raise
+        read_error = e
+    if not multihost_utils.process_allgather(np.asarray(read_error is None)).all():
+        raise Damaged(f"{path} is damaged and cannot be read") from read_error
+    if not proven:
+        warnings.warn(f"{path} has no fingerprint; whether it is what was saved cannot be told", stacklevel=2)
+        return restored
+    if not np.array_equal(restored["fingerprint"], fingerprint(restored["state"])):
+        raise Damaged(f"{path} is damaged: it holds other numbers than were saved")
+    return restored["state"]
 
 
 def fingerprint(state: Any) -> np.ndarray:

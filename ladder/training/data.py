@@ -25,7 +25,8 @@ class Batches:
       folder: of the pool (`ladder.training.pool`).
       batch_size: records a batch.
       seed: of the order; each pass over the records has an order of its own.
-      steps: of the run, which a pool is large enough for; where it is None, of none that is larger than the others'.
+      steps: that a pool is large enough for, those of the run or of its trunk; where it is None, the pool is no larger
+        than the others'.
       ids: how many the model knows; records with others are refused when they are read, by a ValueError.
     """
 

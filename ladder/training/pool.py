@@ -68,7 +68,7 @@ class Pool:
 
     def sizes_for(self, spec: RunSpec) -> list[int]:
         """How many records of each part are a run's pool."""
-        return self.sizes(spec.records, spec.seed)
+        return self.sizes(spec.pool_records, spec.seed)
 
     def sizes(self, positions: int, seed: int) -> list[int]:
         """How many records of each part are the pool of a run that reads so many records in all."""

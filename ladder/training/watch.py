@@ -47,7 +47,7 @@ class Watch:
     `loss_nats` and `grad_norm` are means over the window; `tokens_per_second`, `step_seconds` and, where the device's
     peak is known, `mfu` (6ND over it) are of its steps alone, without compilation and saving. `goodput` is the share of
     the time since the run's first start, stops included, that went into steps that counted: a row's that a restart
-    drops did not. `started` is that start, in seconds since 1970.
+    drops did not. `started` is that start, in seconds since 1970. A branch's have `first_step`, after which it began.
 
     Args:
       training: says what shows the rows and which steps to profile.
@@ -61,6 +61,7 @@ class Watch:
         self._rows: list[dict[str, float]] = []
         self._shows: list[Show] = []
         self._good_seconds, self._started, self._written = 0.0, time.time(), time.monotonic()
+        self._first_step = 0
         self._window = (0.0, 0)  # when it began, and the steps done by then
         self._open, self._compiling = False, True
         self._profiler = Profiler(training.profile_steps, workdir.tensorboard(spec.run))
@@ -74,11 +75,15 @@ class Watch:
         self._profiler.stop()
 
     def start(self, done: int) -> None:
-        """The run goes on from a checkpoint after so many steps; rows of later ones are dropped."""
+        """The run goes on from a state after so many steps, its own or its trunk's; rows of later ones are dropped."""
         before = storage.read_rows(self._path) if self._path.exists() else []
         self._rows = [row for row in before if row["step"] <= done]
         self._started = before[0]["started"] if before else self._started
-        steps = np.diff([0, *(row["step"] for row in self._rows)])
+        if self._rows:
+            self._first_step = int(self._rows[0].get("first_step", 0))
+        else:
+            self._first_step = done if self._spec.trunk else 0
+        steps = np.diff([self._first_step, *(row["step"] for row in self._rows)])
         self._good_seconds = float(sum(n * row["step_seconds"] for n, row in zip(steps, self._rows, strict=True)))
         if hosts.is_first():
             self._shows = _shows(self._training, self._spec, self._workdir)
@@ -106,6 +111,8 @@ class Watch:
             flops_per_second = accounting.training_flops(spec.params, tokens_per_step) / step_seconds
             row["mfu"] = flops_per_second / peak_flops_per_second
         row |= {"goodput": self._good_seconds / (time.time() - self._started), "started": self._started}
+        if self._first_step:
+            row["first_step"] = self._first_step
         self._rows.append(row)
         self._open = False
         self._stall.expect(step, step_seconds, len(next(iter(values.values()))))

@@ -187,6 +187,22 @@ def test_a_ladder_that_was_killed_many_times_ends_as_one_that_was_not(finished, 
     same_results(tmp_path / "w", reference)
 
 
+@pytest.mark.slow
+def test_a_trunk_and_its_branches_that_were_killed_end_as_those_that_were_not(command, tmp_path):
+    rungs = [
+        {"sizes": ["w4", "w6", "w8", "w10"], "token_multipliers": [20]},
+        {"sizes": ["w4"], "token_multipliers": [10, 40]},
+    ]
+    wsd = [f"--set={key}={json.dumps(value)}" for key, value in (("recipe.schedule", "wsd"), ("rungs", rungs))]
+    wsd += ["--set=targets=[]", "--set=evaluation.tasks=[]", "--set=fit.error=null"]
+    start = time.monotonic()
+    _finish(command(tmp_path / "reference", *wsd))
+    rng, took_s = random.Random(0), time.monotonic() - start
+    while _kill(command(tmp_path / "w", *wsd), tmp_path / "w", rng.uniform(0, took_s / 4), rng.random() < 0.5):
+        pass
+    same_results(tmp_path / "w", tmp_path / "reference")
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A disk of 48 MiB."""

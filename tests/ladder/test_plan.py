@@ -239,3 +239,55 @@ def test_a_recipe_without_embeddings_is_given_them_off(ladder):
         with pytest.raises(ValueError, match="every rung would end within its warm-up"):
             plans.plan(tuned, 256)
     assert h.learning_rate == pytest.approx(1.79 * accounting.params_non_embedding(built) ** -0.713 * 1e9**0.307)
+
+
+def _doublings(tree, cooldown):
+    """One size of some 1,900 parameters at M = 20, 40, ..., 640, and a target of the same size."""
+    return tree | {
+        "rungs": [{"sizes": ["w4"], "token_multipliers": [20 * 2**k for k in range(6)]}],
+        "targets": [{"sizes": ["w4"], "token_multipliers": [1280]}],
+        "recipe": {"name": "tiny", "schedule": "wsd", "cooldown": cooldown},
+    }
+
+
+@pytest.mark.parametrize(("cooldown", "saved"), [(0.2, 0.394), (0.1, 0.443)])
+def test_five_doublings_on_one_trunk_cost_the_longest_and_the_cooldowns_of_the_others(ladder, tree, cooldown, saved):
+    _, specs = ladder(tree=_doublings(tree, cooldown))
+    *branches, trunk, target = specs
+    steps = [spec.steps for spec in branches]
+    assert trunk.trunk is None and trunk.own_flops == trunk.flops
+    assert [spec.trunk.run for spec in branches] == [trunk.run] * 5
+    cooldowns = [max(100, round(cooldown * s)) for s in steps]
+    assert [spec.first_step for spec in branches] == [s - c for s, c in zip(steps, cooldowns, strict=True)]
+    assert trunk.branches == tuple(spec.first_step for spec in branches)
+    assert all(spec.pool_records == trunk.records for spec in branches)
+    assert target.trunk is None and target.branches == ()  # of no rung: its steps come after it is foretold
+    # 20, 40, ..., 640 times N tokens are 63 of the first; of the branches' 31 only the cooldowns are trained.
+    first = branches[0].flops
+    assert plans.cost_flops(specs[:-1]) == pytest.approx(first * (32 + cooldown * 31), rel=1e-3)
+    assert 1 - plans.cost_flops(specs[:-1]) / sum(spec.flops for spec in specs[:-1]) == pytest.approx(saved, abs=2e-3)
+    totals = plans.as_table(specs)["totals"]
+    assert totals["ladder_flops"] == plans.cost_flops(specs[:-1])
+    assert totals["ladder_flops_alone"] == sum(spec.flops for spec in specs[:-1])
+
+
+def test_of_some_of_the_runs_the_longest_is_the_trunk(ladder, tree):
+    _, specs = ladder(tree=_doublings(tree, 0.2))
+    two = plans.with_trunks(specs[:2])
+    assert two[0].trunk.run == two[1].run and two[1].branches == (two[0].first_step,)
+    assert plans.cost_flops(specs[:2]) == two[1].flops + two[0].flops * (two[0].own_steps / two[0].steps)
+    assert plans.cost_flops(specs[:1]) == specs[0].flops
+
+
+def test_with_a_cosine_every_run_is_alone(ladder):
+    _, specs = ladder()
+    assert all(spec.trunk is None and not spec.branches for spec in specs)
+    assert plans.cost_flops(specs) == sum(spec.flops for spec in specs)
+
+
+def test_a_rung_that_would_cool_down_within_its_warmup_is_left_out(ladder, tree):
+    tree = _doublings(tree, 0.2)
+    tree["rungs"][0]["token_multipliers"] = [4.5, 20]
+    with pytest.warns(UserWarning, match=r"not planned.*w4-m4\.5 \(.* steps, warm-up .* and cooldown 1"):
+        _, specs = ladder(tree=tree)
+    assert [spec.run for spec in specs] == ["w4-m20", "w4-m1280"]

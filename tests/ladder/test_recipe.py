@@ -1,5 +1,6 @@
 """Recipes: the paper's table, row by row, and what every recipe owes."""
 
+import dataclasses
 import math
 
 import jax
@@ -9,7 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ladder.recipe import RECIPES, STEP_LAW_RATE, PowerLaw, gadre2024, learning_rate, splittable, steplaw2025
+from ladder.recipe import (
+    RECIPES,
+    STEP_LAW_RATE,
+    Cooldown,
+    PowerLaw,
+    gadre2024,
+    learning_rate,
+    splittable,
+    steplaw2025,
+    warmup_stable_decay,
+)
 
 # N, batch in sequences, warm-up steps, learning rate, weight decay: Gadre et al. 2024, Table 2 and the released runs.
 PUBLISHED = {
@@ -82,8 +93,10 @@ def test_a_batch_that_splits_is_near_what_was_asked_and_has_one_odd_factor_of_se
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_schedule_is_the_same_in_numbers_as_traced(recipe):
     h, steps = RECIPES[recipe](2 * 10**8, 4e9, 2048), 5000
-    traced_S = jax.jit(lambda step: learning_rate(h, steps, step))(jnp.arange(steps))
-    np.testing.assert_allclose(learning_rate(h, steps, np.arange(steps)), traced_S, rtol=1e-5, atol=1e-9)
+    for cooldown in (None, Cooldown(1000), Cooldown(1000, "linear")):
+        told = dataclasses.replace(h, cooldown=cooldown)
+        traced_S = jax.jit(lambda step, told=told: learning_rate(told, steps, step))(jnp.arange(steps))
+        np.testing.assert_allclose(learning_rate(told, steps, np.arange(steps)), traced_S, rtol=1e-5, atol=1e-9)
 
 
 def test_another_batch_keeps_the_tokens_of_the_warmup():
@@ -112,3 +125,26 @@ def test_a_power_law_says_its_value_interval_and_how_far_a_run_is_beyond_it():
     assert law.beyond(1e6, 1e8) == "" and law.beyond(2.02e6, 1e8) == ""  # whole batches
     assert law.beyond(4e6, 4e8) == "N by a factor of 2"
     assert law.beyond(5e5, 4e8) == "D/N by a factor of 4"
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@given(
+    params=st.integers(1_000, 10**10),
+    token_multiplier=st.floats(20, 1000),
+    cooldown=st.floats(0.01, 1),
+    shape=st.sampled_from(["1-sqrt", "linear"]),
+)
+def test_runs_of_one_size_at_a_constant_rate_differ_in_their_cooldowns_alone(
+    recipe, params, token_multiplier, cooldown, shape
+):
+    def told(multiplier):
+        return warmup_stable_decay(RECIPES[recipe], params, multiplier * params, 128, cooldown, shape)
+
+    h, middle = told(token_multiplier), RECIPES[recipe](params, 80 * params, 128)
+    assert dataclasses.replace(h, cooldown=None) == dataclasses.replace(told(20), cooldown=None)
+    assert dataclasses.replace(h, cooldown=None, warmup_steps=1) == dataclasses.replace(middle, warmup_steps=1)
+    short = RECIPES[recipe](params, 20 * params, 128)
+    warmup_records = short.warmup_steps * short.batch_size
+    assert abs(h.warmup_steps * h.batch_size - warmup_records) <= max(h.batch_size / 2, h.batch_size - warmup_records)
+    steps = round(token_multiplier * params / (h.batch_size * 128))
+    assert h.cooldown == Cooldown(max(100, round(cooldown * steps)), shape)

@@ -6,7 +6,8 @@ import json
 import pytest
 
 from ladder import spec as specs
-from ladder.spec import Workdir, run_name
+from ladder.recipe import Cooldown
+from ladder.spec import Trunk, Workdir, run_name
 
 
 def test_tokens_multiplier_and_flops_follow_from_what_is_trained(spec):
@@ -33,6 +34,7 @@ POOL = [{"rate": 1.0, "records": 100, "origin": "a"}]
 def _changes(value):
     """Every value that differs in one setting from a dataclass of settings."""
     others = {"norm": "rms", "dtype": "bfloat16", "head_dim": 6, "key_heads": 1, "inverse_wavelengths": (1.0,) * 4}
+    others["cooldown"] = Cooldown(5)
     for field in dataclasses.fields(value):
         now = getattr(value, field.name)
         other = others.get(field.name, not now if isinstance(now, bool) else now and now * 2)
@@ -56,9 +58,28 @@ def test_an_identity_changes_with_all_that_determines_the_result_and_with_nothin
         *(specs.identity(other, POOL) for other in (spec, *changed)),
         *(specs.identity(spec, pool) for pool in (*pools, POOL * 2)),
     ]
+    cooled = [dataclasses.replace(spec.hyperparameters, cooldown=c) for c in (Cooldown(4), Cooldown(5, "linear"))]
+    identities += [specs.identity(dataclasses.replace(spec, hyperparameters=h), POOL) for h in cooled]
     assert len(set(identities)) == len(identities) > 25
     renamed = dataclasses.replace(spec, run="other", role="target", size="small", schema_version=1)
-    assert specs.identity(renamed, POOL) == identities[0]
+    branch = dataclasses.replace(spec, trunk=Trunk("trunk", 5, 50), branches=(3,))
+    assert specs.identity(renamed, POOL) == specs.identity(branch, POOL) == identities[0]
+
+
+def test_runs_with_a_cosine_have_the_identities_and_the_specs_of_before_there_were_others(spec, tmp_path):
+    assert specs.identity(spec, POOL) == "1844477b451d7e0c0f834489aab73913f1fab7ffe7db1563b7bfbbe195188e4e"
+    tree = json.loads(specs.dump(spec))
+    del tree["trunk"], tree["branches"], tree["hyperparameters"]["cooldown"]
+    (tmp_path / "spec.json").write_text(json.dumps(tree))
+    assert specs.load(tmp_path / "spec.json") == spec
+
+
+def test_a_branch_in_spec_json_is_read_as_it_was(spec, tmp_path):
+    cooled = dataclasses.replace(spec.hyperparameters, cooldown=Cooldown(5, "linear"))
+    branch = dataclasses.replace(spec, hyperparameters=cooled, trunk=Trunk("trunk", 20, 50), branches=(3, 7))
+    (tmp_path / "spec.json").write_bytes(specs.dump(branch))
+    assert specs.load(tmp_path / "spec.json") == branch
+    assert (branch.own_steps, branch.own_flops, branch.pool_steps) == (5, branch.flops / 5, 50)
 
 
 def test_a_workdir_is_laid_out_as_documented():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from etils import epath
 
+from ladder import spec as specs_
 from ladder.corpus import prepare as preparing
 from ladder.corpus.prepare import prepare
 from ladder.evaluation import record as runs
@@ -343,3 +344,26 @@ def test_a_table_that_is_smaller_than_the_vocabulary_is_refused_before_the_train
     with pytest.raises(ValueError, match=why):  # also where the table is rounded up
         prepare(*ladder("model.vocab_size=258", "model.vocab_multiple=64"), at, _say, _say)
     assert not at.config.exists()
+
+
+def test_a_longer_run_of_a_size_becomes_the_trunk_of_those_that_are_there(at, ladder, tree):
+    shorter = tree | {"rungs": [{"sizes": ["w4"], "token_multipliers": [10, 20]}], "targets": []}
+    prepare(*ladder("recipe.schedule=wsd", tree=shorter), at, _say, _say)
+    longer = shorter | {"rungs": [{"sizes": ["w4"], "token_multipliers": [10, 20, 40]}]}
+    config, specs = ladder("recipe.schedule=wsd", tree=longer)
+    prepare(config, specs, at, _say, _say)
+    assert [specs_.load(at.spec(spec.run)) for spec in specs] == list(specs)
+    assert {spec.run: spec.trunk and spec.trunk.run for spec in specs} == {
+        "w4-m10": "w4-m40",
+        "w4-m20": "w4-m40",
+        "w4-m40": None,
+    }
+
+
+def test_a_longer_run_that_needs_a_larger_pool_is_no_trunk_for_those_that_are_there(at, ladder, tree):
+    shorter = tree | {"rungs": [{"sizes": ["w4"], "token_multipliers": [20]}], "targets": []}
+    how = ("recipe.schedule=wsd", "corpus.pool_tokens=50_000")
+    prepare(*ladder(*how, tree=shorter), at, _say, _say)
+    longer = shorter | {"rungs": [{"sizes": ["w4"], "token_multipliers": [20, 40]}]}
+    with pytest.raises(ValueError, match=r"w4-m20 was planned to read from another pool than with the trunk w4-m40"):
+        prepare(*ladder(*how, tree=longer), at, _say, _say)

@@ -263,3 +263,51 @@ def test_workers_do_not_outlive_their_parent(tmp_path, sent):
     _stopped_parent(tmp_path, "hang", sent)
     workers = [int(path.suffix[1:]) for path in tmp_path.glob("?.*")]
     _until(lambda: all(_gone(pid) for pid in workers), seconds=20)
+
+
+def save_step(config, spec, workdir, report):
+    (workdir.root / spec.run).touch()
+    report(Finished(spec.run, ""))
+
+
+def fail_trunk(config, spec, workdir, report):
+    if spec.run == "trunk":
+        raise ValueError("no text")
+    report(Finished(spec.run, ""))
+
+
+def wait_for_branch(config, spec, workdir, report):
+    """The trunk comes to where its branch leaves it, and goes on until that has begun."""
+    (workdir.root / spec.run).touch()
+    if spec.run == "trunk":
+        _until(lambda: (workdir.root / "branch").exists())
+    report(Finished(spec.run, ""))
+
+
+def test_a_branch_is_not_begun_before_its_trunk_has_come_to_it(run, tmp_path):
+    awaits = lambda spec: "trunk" if spec.run == "branch" and not (tmp_path / "trunk").exists() else ""  # noqa: E731
+    events, left = run(save_step, ["branch", "trunk"], cores_per_run=0, awaits=awaits)
+    assert _finished(events) == ["trunk", "branch"] and not left.held
+
+
+@needs_affinity
+@pytest.mark.skipif(len(CORES) < 2, reason="two runs at once need two cores")
+def test_a_branch_is_begun_while_its_trunk_goes_on(run, tmp_path):
+    awaits = lambda spec: "trunk" if spec.run == "branch" and not (tmp_path / "trunk").exists() else ""  # noqa: E731
+    events, _ = run(wait_for_branch, ["branch", "trunk"], awaits=awaits)
+    assert sorted(_finished(events)) == ["branch", "trunk"]
+
+
+def test_the_branches_of_a_trunk_that_is_set_aside_are_set_aside_too_and_all_others_go_on(run):
+    awaits = lambda spec: "trunk" if spec.run == "branch" else ""  # noqa: E731
+    events, left = run(fail_trunk, ["branch", "trunk", "other"], cores_per_run=0, awaits=awaits)
+    assert _finished(events) == ["other"]
+    with pytest.raises(
+        RunFailed, match=r"(?s)  trunk   refused: no text\n  branch  refused: its trunk trunk was set aside"
+    ):
+        left.refuse_failures()
+
+
+def test_a_branch_whose_trunk_nobody_here_trains_is_left(run):
+    events, left = run(fail_trunk, ["branch"], cores_per_run=0, awaits=lambda spec: "trunk")
+    assert not events and left.held == {"branch": "its trunk trunk"} and not left.aside

@@ -143,3 +143,18 @@ def test_the_papers_ladder_uses_85_percent_of_a_pod_and_more_than_one_run_after_
     said = schedule.plan(config, specs)
     assert said.used >= 0.85 and said.used > said.in_turn_used and said.hours < said.in_turn_hours
     assert len({given.slice for given in said.runs}) > 1
+
+
+def test_a_branch_is_given_the_hours_of_its_own_steps_from_when_its_trunk_has_come_to_it(ladder, tree):
+    tree |= {"rungs": [{"sizes": ["w4"], "token_multipliers": [20, 80]}], "targets": [], "machines": {"v5e:1x1": 2}}
+    config, (branch, trunk) = ladder("recipe.schedule=wsd", tree=tree)
+    for spec in (branch, trunk):
+        _compiled(config, spec, "v5e:1x1", 2.0)
+    said = schedule.plan(config, (branch, trunk))
+    given, before = said.of(branch.run), said.of(trunk.run)
+    assert given.hours == pytest.approx((2 * branch.own_steps + 300) / 3600)
+    assert before.hours == pytest.approx((2 * trunk.steps + 300) / 3600)
+    assert given.start_hours == pytest.approx(before.hours * branch.first_step / trunk.steps)
+    assert precompiled.chip_hours(config.training, [branch])[branch.run] == {
+        "v5e:1x1": pytest.approx(2 * branch.own_steps / 3600)
+    }

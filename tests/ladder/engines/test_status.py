@@ -39,7 +39,7 @@ LADDER_KEYS = {
     "goodput",
     "law",
 }
-RUN_KEYS = {"run", "role", "token_multiplier", "state", "note", "step", "steps", "progress", "loss_nats"}
+RUN_KEYS = {"run", "role", "token_multiplier", "state", "note", "step", "steps", "first_step", "progress", "loss_nats"}
 RUN_KEYS |= {"tokens_per_second", "seconds_left", "attempts", "steps_redone", "held_seconds", "dollars", "goodput"}
 
 
@@ -278,3 +278,31 @@ def test_states_cover_what_a_watch_ends_at(made):
     assert not whole.is_at_rest
     rest = tuple(dataclasses.replace(run, state="finished") for run in whole.runs)
     assert dataclasses.replace(whole, runs=rest).is_at_rest
+
+
+def test_of_a_branch_its_own_steps_count_and_what_it_shares_is_counted_once(ladder, tree, tmp_path):
+    tree |= {"rungs": [{"sizes": ["w4"], "token_multipliers": [20, 80]}], "targets": []}
+    config, specs = ladder("recipe.schedule=wsd", tree=tree)
+    made, (branch, trunk) = Made(tmp_path / "W", config, specs, time.time()), specs
+    whole = status.look(made.workdir).status
+    assert whole.flops == pytest.approx(trunk.flops + branch.own_flops)
+    assert [(run.step, run.progress) for run in whole.runs] == [(branch.first_step, 0), (0, 0)]
+    made.record(trunk, ago=100)
+    half = branch.first_step + branch.own_steps // 2
+    made.rows(branch, half, ago=10, every=half)
+    row = json.loads(made.workdir.metrics(branch.run).read_text()) | {"first_step": branch.first_step}
+    made.workdir.metrics(branch.run).write_text(json.dumps(row))
+    whole = status.look(made.workdir).status
+    assert whole.runs[0].progress == pytest.approx(0.5, abs=0.01)
+    assert whole.flops_done == pytest.approx(
+        trunk.flops + branch.own_flops * (half - branch.first_step) / branch.own_steps
+    )
+    assert whole.goodput == pytest.approx(0.8)
+
+
+def test_a_plan_of_before_there_were_trunks_is_read(made):
+    plan = json.loads(made.workdir.plan.read_text())
+    for row in plan["runs"]:
+        del row["own_flops"], row["trunk"], row["first_step"]
+    made.workdir.plan.write_text(json.dumps(plan))
+    assert status.look(made.workdir).status.flops == pytest.approx(sum(spec.flops for spec in made.specs))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from ladder.pods.cloud import Slice
 from ladder.pods.machines import Machines
 from ladder.pods.packing import (
+    After,
     Task,
     Way,
     end_hours,
@@ -20,8 +21,8 @@ from ladder.pods.packing import (
 
 
 @st.composite
-def ladders(draw, machines):
-    """Two phases of runs, which take longer on fewer chips and waste more on many."""
+def ladders(draw, machines, branches=False):
+    """Two phases of runs, which take longer on fewer chips and waste more on many; some branch off others."""
     slices = machines.slices
     phases = []
     for phase in range(2):
@@ -30,7 +31,11 @@ def ladders(draw, machines):
             work, waste = draw(st.floats(0.01, 1e3)), draw(st.floats(0, 0.5))
             can = draw(st.sets(st.sampled_from(slices), min_size=1))
             ways = [Way(str(s), s.chips, work * (1 + waste * i) / s.chips) for i, s in enumerate(slices) if s in can]
-            tasks.append(Task(f"{phase}-{number}", tuple(ways)))
+            trunks = [task.run for task in tasks if not task.after] if branches else []
+            trunk = draw(st.sampled_from([None, *trunks]))
+            after = After(trunk, draw(st.floats(0, 1))) if trunk else None
+            tasks.append(Task(f"{phase}-{number}", tuple(ways), after))
+        tasks = draw(st.permutations(tasks))
         phases.append(tasks)
     return phases
 
@@ -43,8 +48,13 @@ MIXED = [{"v5p": 96}, {"v5p:2x2x1": 8, "v5p:2x2x4": 4}, {"v5e:4x4": 1, "v5p": 8}
 @given(st.sampled_from(PODS + MIXED), st.data())
 def test_no_chip_is_given_twice_and_every_run_once_on_a_slice_that_is_there_after_the_phase_before(asked, data):
     machines = Machines.of(asked)
-    phases = data.draw(ladders(machines))
+    phases = data.draw(ladders(machines, branches=True))
     placed = pack(phases, machines)
+    by_run = {run.run: run for run in placed}
+    for task in itertools.chain(*phases):
+        if task.after:
+            trunk = by_run[task.after.run]
+            assert by_run[task.run].start_hours >= trunk.start_hours + task.after.share * trunk.way.hours - 1e-9
     assert sorted(run.run for run in placed) == sorted(task.run for tasks in phases for task in tasks)
     ways = {task.run: task.ways for tasks in phases for task in tasks}
     for run in placed:
@@ -73,7 +83,7 @@ def test_on_a_pod_it_ends_within_twice_what_no_schedule_can_undercut(asked, data
 @given(st.data())
 def test_it_is_never_slower_than_one_run_after_another(data):
     machines = Machines.of({"v5p": 32})
-    phases = data.draw(ladders(machines))
+    phases = data.draw(ladders(machines, branches=True))
     assert end_hours(pack(phases, machines)) <= end_hours(one_after_another(phases, machines)) * (1 + 1e-9)
 
 
@@ -90,6 +100,15 @@ def test_small_runs_share_the_pod_and_a_long_one_has_as_many_chips_as_let_it_end
     assert sorted(run.first_chip for run in placed[:4]) == [0, 4, 8, 12]
     long = pack([[*small, Task("long", _ways(4.0, 2.2, 1.2))]], Machines.of({"v5p": 16}))
     assert end_hours(long) == pytest.approx(2.2) and end_hours(long) < 4  # beside two runs, then two more
+
+
+def test_branches_begin_when_their_trunk_has_come_to_them_beside_it():
+    """On two slices: a trunk of 8 h on one; branches of 1 h that leave it after 2 h and 6 h on the other."""
+    trunk = Task("trunk", (Way("v5p:2x2x1", 4, 8.0),))
+    branches = [Task(f"b{share}", (Way("v5p:2x2x1", 4, 1.0),), After("trunk", share)) for share in (0.75, 0.25)]
+    placed = {run.run: run for run in pack([[*branches, trunk]], Machines.of({"v5p:2x2x1": 2}))}
+    assert {run: one.start_hours for run, one in placed.items()} == {"trunk": 0.0, "b0.25": 2.0, "b0.75": 6.0}
+    assert placed["b0.25"].first_chip == placed["b0.75"].first_chip != placed["trunk"].first_chip
 
 
 def test_what_is_used_counts_what_a_ladder_without_waste_would_need():

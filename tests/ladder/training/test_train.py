@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from ladder.recipe import Hyperparameters
+from ladder.recipe import Cooldown, Hyperparameters
 from ladder.training.checkpoint import Checkpoints, Damaged
 from ladder.training.data import Batches
 from ladder.training.preemption import EXIT_CODE, Preempted
@@ -58,6 +58,25 @@ def test_the_schedule_is_the_hand_computed_one():
     warmup = [0.25, 0.5, 0.75, 1.0]
     cosine = [1.0, 0.9657, 0.8682, 0.7222, 0.55, 0.3778, 0.2318, 0.1343]  # 0.1 + 0.45 (1 + cos(pi s / 8)), s = 0..7
     np.testing.assert_allclose(_schedule(h, 12), warmup + cosine, atol=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "cooldown"),
+    [
+        ("1-sqrt", [1.0, 0.55, 0.3636, 0.2206]),  # 0.1 + 0.9 (1 - sqrt(s / 4)), s = 0..3
+        ("linear", [1.0, 0.775, 0.55, 0.325]),
+    ],
+)
+def test_with_a_cooldown_the_rate_is_constant_until_it_begins(shape, cooldown):
+    h = Hyperparameters(
+        batch_size=1,
+        learning_rate=1.0,
+        final_learning_rate=0.1,
+        warmup_steps=4,
+        weight_decay=0.0,
+        cooldown=Cooldown(4, shape),
+    )
+    np.testing.assert_allclose(_schedule(h, 12), [0.25, 0.5, 0.75, 1.0, *[1.0] * 4, *cooldown], atol=5e-5)
 
 
 def test_a_warmup_longer_than_the_run_never_reaches_the_peak():
