@@ -25,7 +25,7 @@ from fitting.uncertainty import SMOOTH, smooth
 _SIZES, _MULTIPLIERS = 13, 7
 _STEP = 1e-4  # of a parameter's logarithm, for slopes by central differences
 FLAT = 10.0  # standard deviation of the logarithm of what nothing is known of
-_POWERS = (0.0, 0.35, 0.7, 1.0)  # of what a run costs, by which what it tells is divided where a set grows
+POWERS = (0.0, 0.35, 0.7, 1.0)  # of what a run costs, by which what it tells is divided where a set grows
 _WORTH = 0.005  # the share of the doubt that a run must take to be bought at all
 _SWEEPS = 10
 _CHEAP = 12  # of the cheapest runs, those among which the smallest ladder is sought
@@ -176,7 +176,12 @@ def smallest(outlook: Outlook, cost: Cost, rules: Rules) -> tuple[int, ...]:
 
 
 def best(
-    outlook: Outlook, cost: Cost, budget: float, rules: Rules = Rules(), landed: Sequence[int] = ()
+    outlook: Outlook,
+    cost: Cost,
+    budget: float,
+    rules: Rules = Rules(),
+    landed: Sequence[int] = (),
+    powers: Sequence[float] = POWERS,
 ) -> tuple[int, ...]:
     """The runs to buy: of the sets that the rules and the budget allow, one of the least doubt that a search finds.
 
@@ -189,6 +194,7 @@ def best(
       budget: what may be spent beyond what those that landed cost.
       rules: what the set must be, with those that landed.
       landed: runs that are there already, of any number; they stay.
+      powers: of what a run costs, by which what it tells is divided while a set grows; each is tried.
 
     Returns:
       The places of all runs, those that landed first.
@@ -203,7 +209,7 @@ def best(
     search = _Search(outlook, cost, spent + budget, rules, len(landed))
     if not landed and (least := float(cost(np.array([start]))[0])) > budget:
         raise ValueError(f"a budget of {budget:.3g} is too small for a law: the smallest that works is {least:.3g}")
-    found = {tuple(sorted(each)): each for each in (search.improved(search.grown(start, p)) for p in _POWERS)}
+    found = {tuple(sorted(each)): each for each in (search.improved(search.grown(start, p)) for p in powers)}
     return min(found.values(), key=outlook.doubt)
 
 
@@ -227,21 +233,27 @@ class _Search:
             chosen, before, spent = (*chosen, k), left_K[k], cost_K[k]
 
     def improved(self, chosen: tuple[int, ...]) -> tuple[int, ...]:
-        """A set with runs exchanged while that helps, and those left out that tell next to nothing."""
+        """A set with one run put in the place of one or of two while that helps, and without those that tell nothing."""
         doubt = self.outlook.doubt(chosen)
         for _ in range(_SWEEPS):
             before = doubt
-            for r in range(self.landed, len(chosen)):
-                rest = chosen[:r] + chosen[r + 1 :]
-                left_K, _ = self._with_one_more(rest)
-                if left_K.min() < (1 - 1e-4) * doubt:
-                    k = int(left_K.argmin())
-                    chosen, doubt = (*rest[:r], k, *rest[r:]), float(left_K[k])
+            for taken in (1, 2):
+                chosen, doubt = self._exchanged(chosen, doubt, taken)
             chosen = self.grown(self._pruned(chosen), 0.0)
             doubt = self.outlook.doubt(chosen)
             if doubt > (1 - 1e-3) * before:
-                return chosen
+                break
         return chosen
+
+    def _exchanged(self, chosen: tuple[int, ...], doubt: float, taken: int) -> tuple[tuple[int, ...], float]:
+        for places in itertools.combinations(range(self.landed, len(chosen)), taken):
+            if places[-1] < len(chosen):
+                rest = tuple(k for r, k in enumerate(chosen) if r not in places)
+                left_K, _ = self._with_one_more(rest)
+                if left_K.min() < (1 - 1e-3) * doubt:
+                    k = int(left_K.argmin())
+                    chosen, doubt = (*rest, k), float(left_K[k])
+        return chosen, doubt
 
     def _pruned(self, chosen: tuple[int, ...]) -> tuple[int, ...]:
         doubt = self.outlook.doubt(chosen)

@@ -21,6 +21,8 @@ def plan(config: LadderConfig, vocab_size: int) -> tuple[RunSpec, ...]:
     Raises:
       ValueError: where sizes do not grow, a run is named twice, a run would have no step, or no rung would be left.
     """
+    if not config.rungs:
+        raise ValueError("there are no rungs yet: `ladder design CONFIG --out FILE` chooses them and writes a config")
     decoders = {name: decoder(config, name, vocab_size) for name in config.sizes}
     _refuse_shrinking(decoders)
     specs = (*_runs(config, "rung", config.rungs, decoders), *_runs(config, "target", config.targets, decoders))
@@ -51,6 +53,11 @@ def decoder(config: LadderConfig, size: str, vocab_size: int) -> DecoderConfig:
         )
     except ValueError as e:
         raise ValueError(f"sizes.{size}: {e}") from e
+
+
+def params(config: LadderConfig, size: str, vocab_size: int) -> int:
+    """N of one size."""
+    return accounting.params(decoder(config, size, vocab_size))
 
 
 def vocab_size(config: LadderConfig) -> int:
@@ -132,16 +139,20 @@ def _runs(
         for multiplier in grid.token_multipliers:
             for size in grid.sizes:
                 params = accounting.params(decoders[size])
-                run = run_name(size, multiplier)
                 hyperparameters = RECIPES[config.recipe.name](params, multiplier * params, length)
                 hyperparameters = hyperparameters.scaled(config.recipe.learning_rate_scale)
                 steps = round(multiplier * params / (hyperparameters.batch_size * length))
+                run = run_name(size, multiplier)
                 if steps < 1:
                     raise ValueError(
                         f"{run}: {multiplier * params:.0f} tokens are less than one batch of "
                         f"{hyperparameters.batch_size} x {length}; raise the token multiplier or shorten the sequence"
                     )
-                yield RunSpec(run, role, size, decoders[size], length, steps, hyperparameters, config.seed)
+                for seed in range(grid.seeds):
+                    run = run_name(size, multiplier, seed)
+                    yield RunSpec(
+                        run, role, size, decoders[size], length, steps, hyperparameters, config.seed + seed
+                    )
 
 
 def _without_cut_warmups(specs: Sequence[RunSpec]) -> tuple[RunSpec, ...]:

@@ -89,9 +89,9 @@ def identity(spec: RunSpec, pool: Sequence[Mapping[str, Any]]) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
-def run_name(size: str, token_multiplier: float) -> str:
-    """The name of a run, such as `w24-m320`."""
-    return f"{size}-m{token_multiplier:g}"
+def run_name(size: str, token_multiplier: float, seed: int = 0) -> str:
+    """The name of a run, such as `w24-m320`, and `w24-m320-s1` of one more seed."""
+    return f"{size}-m{token_multiplier:g}" + (f"-s{seed}" if seed else "")
 
 
 def dump(spec: RunSpec) -> bytes:
