@@ -233,7 +233,7 @@ class _Search:
             chosen, before, spent = (*chosen, k), left_K[k], cost_K[k]
 
     def improved(self, chosen: tuple[int, ...]) -> tuple[int, ...]:
-        """A set with one run put in the place of one or of two while that helps, and without those that tell nothing."""
+        """A set with one run in the place of one or of two while that helps, and without those that tell nothing."""
         doubt = self.outlook.doubt(chosen)
         for _ in range(_SWEEPS):
             before = doubt
@@ -299,7 +299,7 @@ def of_law(law: FittedLaw, target: tuple[float, float], size_Kx2: np.ndarray) ->
     """What a fitted law foresees of runs (N, D) and of the target's own loss, without the noise that it will have."""
     form, fit = catalogue.named(law.loss.law), law.loss
     theta_1xP = np.array([tuple(fit.theta.values())])
-    slope_1xIxP, loss_1xI = slopes(form, theta_1xP, np.array([target, *size_Kx2]).T)
+    slope_1xIxP, loss_1xI = slopes(form, theta_1xP, (*np.array([target, *size_Kx2]).T,))
     sd_P = np.array([fit.beliefs[name][1] if name in fit.beliefs else FLAT for name in fit.theta])
     return Outlook(
         size_Kx2=size_Kx2,

@@ -8,6 +8,7 @@ for the fit that will be made of it. No loss of the ladder's own is looked at, f
 """
 
 import functools
+import math
 import statistics
 import sys
 import typing
@@ -75,7 +76,7 @@ def outlook(
     for h in range(draws):
         form = catalogue.named(forms[h % len(forms)])
         theta_P, sd_P = _drawn(form, priors, reducible_H[h], multiplier_H[h], rng)
-        slope_1xIxP, loss_1xI = slopes(form, theta_P[None], everything.T)
+        slope_1xIxP, loss_1xI = slopes(form, theta_P[None], (*everything.T,))
         relative_IxP = slope_1xIxP[0] / loss_1xI[0][:, None] * sd_P
         level_Ix1 = np.full((len(everything), 1), FLAT)
         none = np.zeros((len(everything), most - 1 - len(sd_P)))
@@ -119,10 +120,10 @@ def learn_reducible(examples: "Sequence[Example]") -> tuple[float, float]:
     found: dict[str, list[np.ndarray]] = {}
     for example in examples:
         found.setdefault(example.testbed, []).append(_log_reducible_draws(example))
-    log_mean = [float(np.mean(some)) for some in found.values()]
-    within = [float(np.mean(np.square(np.array(some) - mean))) for some, mean in zip(found.values(), log_mean, strict=True)]
-    between = statistics.pvariance(log_mean)
-    return float(np.exp(np.mean(log_mean))), float(np.sqrt(between + np.mean(within)))
+    testbeds = [np.stack(some) for some in found.values()]
+    means = [float(some.mean()) for some in testbeds]
+    within = float(np.mean([some.var() for some in testbeds]))
+    return math.exp(statistics.fmean(means)), math.sqrt(statistics.pvariance(means) + within)
 
 
 @functools.cache  # learned from once for every testbed that is left out

@@ -22,7 +22,7 @@ from ladder.spec import RunSpec
 from models.config import DecoderConfig
 
 MULTIPLIERS = (20.0, 40.0, 80.0, 160.0, 320.0, 640.0)  # below, runs are under-trained, and hardly tell of others
-SMALLEST = 650  # times fewer parameters than the largest target, as Gadre et al. 2024, where the config names no smaller
+SMALLEST = 650  # times fewer parameters than the target, as Gadre et al. 2024, where the config names no smaller
 SIZES = 40  # of about so many, evenly spread
 DEPTHS = 0.2  # by what share a depth may differ from the proportions of the config's own sizes
 BUDGETS = (1 / 4, 1 / 2, 2, 4)  # of the curve, in budgets
@@ -273,8 +273,8 @@ def _sizes(config: LadderConfig, vocab_size: int, largest: RunSpec) -> dict[str,
     if not found:
         mesh = config.training.mesh
         raise ValueError(
-            f"design: no size below {largest.size} shards over training.mesh, fsdp {mesh.fsdp} and tensor {mesh.tensor}, "
-            f"with heads as wide as its own, {largest.decoder.head_width}"
+            f"design: no size below {largest.size} shards over training.mesh, fsdp {mesh.fsdp} and tensor "
+            f"{mesh.tensor}, with heads as wide as its own, {largest.decoder.head_width}"
         )
     log_n = np.log(sorted(found))
     bins = np.round((SIZES - 1) * (log_n - log_n[0]) / max(log_n[-1] - log_n[0], 1e-9))

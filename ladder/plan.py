@@ -150,9 +150,7 @@ def _runs(
                     )
                 for seed in range(grid.seeds):
                     run = run_name(size, multiplier, seed)
-                    yield RunSpec(
-                        run, role, size, decoders[size], length, steps, hyperparameters, config.seed + seed
-                    )
+                    yield RunSpec(run, role, size, decoders[size], length, steps, hyperparameters, config.seed + seed)
 
 
 def _without_cut_warmups(specs: Sequence[RunSpec]) -> tuple[RunSpec, ...]:

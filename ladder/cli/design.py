@@ -88,7 +88,7 @@ def _price(c: configs.LadderConfig, unit: str, spec: Any) -> float:
 
 
 def _cost(value: float, chosen: Any) -> str:
-    return flops(value) if chosen.unit == "FLOPs" else short(value)
+    return f"{flops(value) if chosen.unit == 'FLOPs' else short(value)} {chosen.unit}"
 
 
 def _half(value: float) -> str:
@@ -99,7 +99,7 @@ def _tables(chosen: Any) -> list[Table]:
     """What each rung brings, and what other sets would."""
     rungs = Table(
         title=f"{sum(rung.seeds for rung in chosen.rungs)} rungs of {chosen.candidates} candidates, for "
-        f"{', '.join(chosen.targets)}: {_cost(chosen.cost, chosen)} {chosen.unit} of {_cost(chosen.budget, chosen)}; the "
+        f"{', '.join(chosen.targets)}: {_cost(chosen.cost, chosen)} of {_cost(chosen.budget, chosen)}; the "
         f"{percent(chosen.level, 0)} interval to expect of the loss is {_half(chosen.interval)}",
         columns=("rung", "seeds", "N", "D", "M", chosen.unit, "share", "without it"),
         rows=tuple(
@@ -109,7 +109,7 @@ def _tables(chosen: Any) -> list[Table]:
                 short(rung.params),
                 short(rung.tokens),
                 f"{rung.token_multiplier:g}",
-                _cost(rung.cost, chosen),
+                _cost(rung.cost, chosen).partition(" ")[0],
                 percent(rung.cost / chosen.cost, 0 if rung.cost > 0.01 * chosen.cost else 2),
                 _half(rung.interval_without),
             )
@@ -120,7 +120,7 @@ def _tables(chosen: Any) -> list[Table]:
         title="for less, for more, and otherwise",
         columns=("", "rungs", chosen.unit, "interval to expect"),
         rows=tuple(
-            (one.name, str(one.runs), _cost(one.cost, chosen), _half(one.interval))
+            (one.name, str(one.runs), _cost(one.cost, chosen).partition(" ")[0], _half(one.interval))
             for one in (*chosen.curve, *chosen.alternatives)
         ),
         remark="expected over laws that published testbeds make plausible, before a run of this ladder is seen",
@@ -132,7 +132,7 @@ def _remarks(chosen: Any) -> list[str]:
     """What the YAML says above itself."""
     lines = [
         "Written by `ladder design`; change what you like: these are plain sizes and rungs.",
-        f"{_cost(chosen.cost, chosen)} {chosen.unit} of {_cost(chosen.budget, chosen)}, to predict {', '.join(chosen.targets)}. The "
+        f"{_cost(chosen.cost, chosen)} of {_cost(chosen.budget, chosen)}, to predict {', '.join(chosen.targets)}. The "
         f"{percent(chosen.level, 0)} interval to expect of the loss is {_half(chosen.interval)}; without",
     ]
     lines += [
@@ -140,7 +140,7 @@ def _remarks(chosen: Any) -> list[str]:
         f"{_half(rung.interval_without)}"
         for rung in chosen.rungs
     ]
-    lines += [f"{one.name}, {_cost(one.cost, chosen)} {chosen.unit}: {_half(one.interval)}" for one in chosen.alternatives]
+    lines += [f"{one.name}, {_cost(one.cost, chosen)}: {_half(one.interval)}" for one in chosen.alternatives]
     return lines
 
 
