@@ -43,9 +43,10 @@ PAPER = {
 }
 POWER = 0.4
 MOST_RUNS = 60
-_CLOUD, _ROUNDS, _KEPT = 1200, 5, 16
+_CLOUD, _KEPT = 1200, 16
+_TEMPERS = (0.02, 0.035, 0.06, 0.1, 0.2, 0.35, 0.6, 1.0)  # of the likelihood, a round each
 _TARGETS, _CANDIDATES = 24, 800  # of more, as many, evenly by cost
-_FREEDOM = 4  # of what is believed of the noise, in runs
+_FREEDOM = 1  # of what is believed of the noise, in runs
 
 
 def scores(folder: pathlib.Path, seeds: int = 1) -> list[dict[str, object]]:
@@ -157,36 +158,48 @@ def _outlook(
 
 def _cloud(laws: Sequence[Law], runs: pd.DataFrame, rng: np.random.Generator) -> list[tuple[Law, np.ndarray, float]]:
     """Equally likely laws, with parameters and noise, given the runs."""
-    clouds = [_of_law(law, runs, rng) for law in laws]
-    evidence_L = np.array([evidence for *_, evidence in clouds])
-    share_L = np.exp(evidence_L - evidence_L.max())
+    score_L = np.array([_foretells(law, runs, rng) for law in laws])
+    share_L = np.exp(score_L - score_L.max())
+    clouds = {i: _of_law(laws[i], runs, rng) for i in np.flatnonzero(share_L > 0.2 / _KEPT)}
     found = []
-    for i in systematic(share_L, _KEPT):
-        theta_SxP, noise_S, _ = clouds[i]
+    for i in systematic(share_L * (share_L > 0.2 / _KEPT), _KEPT):
+        theta_SxP, noise_S = clouds[i]
         s = rng.integers(len(theta_SxP))
         found.append((laws[i], theta_SxP[s], float(noise_S[s])))
     return found
 
 
-def _of_law(law: Law, runs: pd.DataFrame, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float]:
-    """Draws of one law's parameters, of its noise, and the logarithm of its evidence."""
+def _foretells(law: Law, runs: pd.DataFrame, rng: np.random.Generator) -> float:
+    """The logarithm of how likely the dearest fifth of the runs is, given the others (Dawid 1984)."""
+    by_cost = runs.sort_values("cost", kind="stable")
+    dear = max(1, len(runs) // 5)
+    if len(runs) <= dear:
+        return 0.0
+    cheap, dear_runs = by_cost.iloc[:-dear], by_cost.iloc[-dear:]
+    theta_SxP, noise_S = _of_law(law, cheap, rng)
+    loss_SxN = law.evaluate(theta_SxP.T[..., None], *_inputs(law, dear_runs))
+    off_SxN = (loss_SxN / dear_runs["loss"].to_numpy(float) - 1) / noise_S[:, None]
+    log_S = (-np.log(noise_S)[:, None] - np.minimum(np.nan_to_num(off_SxN, nan=1e6) ** 2, 1e12) / 2).sum(1)
+    return float(np.logaddexp.reduce(log_S) - math.log(len(log_S)))
+
+
+def _of_law(law: Law, runs: pd.DataFrame, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draws of one law's parameters, and of its noise."""
     x, y_N = _inputs(law, runs), runs["loss"].to_numpy(float)
     best = int(y_N.argmin())
     log_median_Q, sd_Q = np.array([(math.log(s.median), s.log_sd) for s in law.shapes.values()]).T
     low_Q, high_Q = np.log(law.shape_ranges).T
     z_SxQ = rng.standard_normal((2 * _CLOUD, len(sd_Q)))
     log_proposal_S = -np.square(z_SxQ).sum(1) / 2
-    temper = 0.25
-    for rounds in range(_ROUNDS):
+    for temper in (*_TEMPERS, None):
         log_shape_SxQ = np.clip(log_median_Q + sd_Q * z_SxQ, low_Q, high_Q)
         shape_SxQ = np.stack(np.broadcast_arrays(*law.scaled([*np.exp(log_shape_SxQ).T], y_N[best], *(v[best] for v in x))), 1)
         linear_SxJ, noise_S, log_likely_S = _given_shapes(law, shape_SxQ, x, y_N)
         log_weight_S = log_likely_S - np.square(z_SxQ).sum(1) / 2 - log_proposal_S
         weight_S = np.exp(log_weight_S - log_weight_S.max())
-        if rounds == _ROUNDS - 1:
+        if temper is None:
             break
-        soft_S = weight_S ** min(1.0, temper)
-        temper *= 2
+        soft_S = weight_S**temper
         centre_Q = soft_S @ z_SxQ / soft_S.sum()
         apart_SxQ = z_SxQ - centre_Q
         cover_QxQ = 2 * (soft_S * apart_SxQ.T) @ apart_SxQ / soft_S.sum() + 1e-4 * np.eye(len(sd_Q))
@@ -199,7 +212,7 @@ def _of_law(law: Law, runs: pd.DataFrame, rng: np.random.Generator) -> tuple[np.
         log_proposal_S = np.logaddexp(math.log(0.8) + near_S, math.log(0.2) - np.square(z_SxQ).sum(1) / 2)
     kept = systematic(weight_S, 4 * _KEPT)
     theta_SxP = np.concatenate([linear_SxJ, shape_SxQ], 1)[kept]
-    return theta_SxP, noise_S[kept], float(log_weight_S.max() + np.log(weight_S.mean()))
+    return theta_SxP, noise_S[kept]
 
 
 def _given_shapes(
