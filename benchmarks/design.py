@@ -43,7 +43,7 @@ from fitting.testbeds.published import Ladder
 from fitting.testbeds.testbed import Testbed
 
 SHARES = (0.03, 0.1, 0.3)
-RANDOM_SEEDS = 5
+RANDOM_SEEDS = 3
 MOST_PARAMS = "params < 5e8"
 LEAST_MULTIPLIER = 20
 TRUTHS, OTHERS = 8, 8  # of the synthetic part: true laws a problem, and sets that the design is compared with
