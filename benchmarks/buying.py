@@ -12,9 +12,9 @@ takes most of the doubt about the region (`fitting.design.Outlook`) for a power 
 The rules were set before a score was seen: noise of 1 %; the cheapest runs to begin with, as many as the largest law
 has parameters, at most a quarter of the first share; the power 0.4 of the cost, which is the paper's; a new cloud
 whenever there are a fourth more runs; no more than 60 runs of a group. Some of the laws themselves were written with
-these regions in view (`scalebench`). Tried once with scores in view, and not kept: weighing each law by what it foretells
-of the dearest fifth of the runs bought, with less belief in the noise, which brings experts at 10 % from 0.31 to 0.75
-and constrained data from 0.87 to -0.48.
+these regions in view (`scalebench`). Tried once with scores in view, and not kept: weighing each law by what it
+foretells of the dearest fifth of the runs bought, with less belief in the noise, which brings experts at 10 % from 0.31
+to 0.75 and constrained data from 0.87 to -0.48.
 
 No share is overspent: the paper's code begins with up to 2 % of a pool's cost before it looks at 1 %.
 """
