@@ -1,7 +1,7 @@
 """Do chosen runs tell more than others that cost as much?
 
     python benchmarks/design.py FOLDER [PART…]   # parts: synthetic gadre2024 scalebench demo; all but demo if not given
-    python benchmarks/design.py FOLDER demo=SEED,SEED,…   # trains, 8 minutes a seed of two cores
+    python benchmarks/design.py FOLDER demo=SEED,SEED,…   # trains, 8 minutes of two cores a seed
 
 FOLDER has the published testbeds, gadre2024/ and scalebench2026/ among them. Prints one JSON line; progress on stderr.
 

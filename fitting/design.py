@@ -182,6 +182,7 @@ def best(
     rules: Rules = Rules(),
     landed: Sequence[int] = (),
     powers: Sequence[float] = POWERS,
+    at_once: int = 2,
 ) -> tuple[int, ...]:
     """The runs to buy: of the sets that the rules and the budget allow, one of the least doubt that a search finds.
 
@@ -195,6 +196,7 @@ def best(
       rules: what the set must be, with those that landed.
       landed: runs that are there already, of any number; they stay.
       powers: of what a run costs, by which what it tells is divided while a set grows; each is tried.
+      at_once: how many runs, at most, one is tried in the place of; less of both is quicker.
 
     Returns:
       The places of all runs, those that landed first.
@@ -206,7 +208,7 @@ def best(
     if not rules.allow(outlook, np.array([start], int)).all():
         start = smallest(outlook, cost, rules) if not landed else start
     spent = float(cost(np.array([landed], int))[0]) if landed else 0.0
-    search = _Search(outlook, cost, spent + budget, rules, len(landed))
+    search = _Search(outlook, cost, spent + budget, rules, len(landed), at_once)
     if not landed and (least := float(cost(np.array([start]))[0])) > budget:
         raise ValueError(f"a budget of {budget:.3g} is too small for a law: the smallest that works is {least:.3g}")
     found = {tuple(sorted(each)): each for each in (search.improved(search.grown(start, p)) for p in powers)}
@@ -220,6 +222,7 @@ class _Search:
     most: float
     rules: Rules
     landed: int
+    at_once: int
 
     def grown(self, chosen: tuple[int, ...], power: float) -> tuple[int, ...]:
         """A set with runs added, while one is worth it."""
@@ -237,7 +240,7 @@ class _Search:
         doubt = self.outlook.doubt(chosen)
         for _ in range(_SWEEPS):
             before = doubt
-            for taken in (1, 2):
+            for taken in range(1, self.at_once + 1):
                 chosen, doubt = self._exchanged(chosen, doubt, taken)
             chosen = self.grown(self._pruned(chosen), 0.0)
             doubt = self.outlook.doubt(chosen)

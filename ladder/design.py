@@ -134,7 +134,10 @@ def choose(
     chosen = designs.best(outlook, cost_of, budget, rules)
     found = told("the design", chosen)
     curve = [
-        told(f"{factor:g} times the budget", designs.best(outlook, cost_of, factor * budget, rules, powers=(0.7,)))
+        told(
+            f"{factor:g} times the budget",
+            designs.best(outlook, cost_of, factor * budget, rules, powers=(0.7,), at_once=1),
+        )
         for factor in BUDGETS
         if least.cost <= factor * budget < dearest_allowed
     ]
