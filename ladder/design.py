@@ -249,7 +249,8 @@ def _own_rungs(config: LadderConfig, vocab_size: int, size_Kx2: np.ndarray) -> l
     """Places among K runs of the config's own rungs; nothing where it has none or one is not among them."""
     if not config.rungs:
         return []
-    own = [(s.params, s.tokens) for s in plans.plan(config, vocab_size) if s.role == "rung"]
+    with warnings.catch_warnings(action="ignore"):
+        own = [(s.params, s.tokens) for s in plans.plan(config, vocab_size) if s.role == "rung"]
     found = [np.flatnonzero((size_Kx2 == one).all(1)) for one in own]
     return [int(places[0]) for places in found] if all(len(places) for places in found) else []
 

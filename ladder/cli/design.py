@@ -99,7 +99,7 @@ def _tables(chosen: Any) -> list[Table]:
     """What each rung brings, and what other sets would."""
     rungs = Table(
         title=f"{sum(rung.seeds for rung in chosen.rungs)} rungs of {chosen.candidates} candidates, for "
-        f"{', '.join(chosen.targets)}: {_cost(chosen.cost, chosen)} of {_cost(chosen.budget, chosen)}; the "
+        f"{', '.join(chosen.targets)}: {_cost(chosen.cost, chosen)} of {_cost(chosen.budget, chosen).partition(' ')[0]}; the "
         f"{percent(chosen.level, 0)} interval to expect of the loss is {_half(chosen.interval)}",
         columns=("rung", "seeds", "N", "D", "M", chosen.unit, "share", "without it"),
         rows=tuple(
@@ -132,7 +132,7 @@ def _remarks(chosen: Any) -> list[str]:
     """What the YAML says above itself."""
     lines = [
         "Written by `ladder design`; change what you like: these are plain sizes and rungs.",
-        f"{_cost(chosen.cost, chosen)} of {_cost(chosen.budget, chosen)}, to predict {', '.join(chosen.targets)}. The "
+        f"{_cost(chosen.cost, chosen)} of {_cost(chosen.budget, chosen).partition(' ')[0]}, to predict {', '.join(chosen.targets)}. The "
         f"{percent(chosen.level, 0)} interval to expect of the loss is {_half(chosen.interval)}; without",
     ]
     lines += [
