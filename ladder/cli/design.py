@@ -91,6 +91,10 @@ def _cost(value: float, chosen: Any) -> str:
     return f"{flops(value) if chosen.unit == 'FLOPs' else short(value)} {chosen.unit}"
 
 
+def _spent(chosen: Any) -> str:
+    return f"{_cost(chosen.cost, chosen)} of {_cost(chosen.budget, chosen).partition(' ')[0]}"
+
+
 def _half(value: float) -> str:
     return f"±{percent(value, 1)}" if value < 1 else "anything"
 
@@ -99,7 +103,7 @@ def _tables(chosen: Any) -> list[Table]:
     """What each rung brings, and what other sets would."""
     rungs = Table(
         title=f"{sum(rung.seeds for rung in chosen.rungs)} rungs of {chosen.candidates} candidates, for "
-        f"{', '.join(chosen.targets)}: {_cost(chosen.cost, chosen)} of {_cost(chosen.budget, chosen).partition(' ')[0]}; the "
+        f"{', '.join(chosen.targets)}: {_spent(chosen)}; the "
         f"{percent(chosen.level, 0)} interval to expect of the loss is {_half(chosen.interval)}",
         columns=("rung", "seeds", "N", "D", "M", chosen.unit, "share", "without it"),
         rows=tuple(
@@ -132,7 +136,7 @@ def _remarks(chosen: Any) -> list[str]:
     """What the YAML says above itself."""
     lines = [
         "Written by `ladder design`; change what you like: these are plain sizes and rungs.",
-        f"{_cost(chosen.cost, chosen)} of {_cost(chosen.budget, chosen).partition(' ')[0]}, to predict {', '.join(chosen.targets)}. The "
+        f"{_spent(chosen)}, to predict {', '.join(chosen.targets)}. The "
         f"{percent(chosen.level, 0)} interval to expect of the loss is {_half(chosen.interval)}; without",
     ]
     lines += [
