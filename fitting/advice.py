@@ -74,6 +74,8 @@ class Advice:
       best_per_flop: that of `next_runs` which takes most of the doubt for its compute; None where there is none.
       params_column: what N counts in all of it, as in the law.
       unit: of every loss, penalty and doubt.
+      add_flops: what runs that are added together may take; None where that was not asked.
+      batch: those runs, by cost; `doubt_left` is what each leaves with those before it.
     """
 
     budget_flops: float
@@ -87,10 +89,16 @@ class Advice:
     best_per_flop: design.NextRun | None
     params_column: str = "params"
     unit: str = "nats per token"
+    add_flops: float | None = None
+    batch: tuple[design.NextRun, ...] = ()
 
 
-def advise(law: FittedLaw, budget_flops: float, *, served_tokens: float = 0.0) -> Advice:
+def advise(
+    law: FittedLaw, budget_flops: float, *, served_tokens: float = 0.0, add_flops: float | None = None
+) -> Advice:
     """What to train for `budget_flops`, where the model will then serve `served_tokens` tokens.
+
+    With `add_flops`, which runs to add to the ladder for that much compute, chosen together.
 
     >>> import fitting
     >>> law = fitting.fit(fitting.read("gadre2024"), loss="c4_val", select="corpus == 'rpj' and role == 'rung'")
@@ -99,10 +107,13 @@ def advise(law: FittedLaw, budget_flops: float, *, served_tokens: float = 0.0) -
     True
 
     Raises:
-      ValueError: a budget or a count that is no positive number, a law of more than N and D, one without an optimum.
+      ValueError: a budget or a count that is no positive number, a law of more than N and D, one without an optimum,
+        too little compute to add a run.
     """
     if not (math.isfinite(budget_flops) and budget_flops > 0):
         raise ValueError(f"budget_flops is {budget_flops}: it must be a positive number, such as 1e21")
+    if add_flops is not None and not (math.isfinite(add_flops) and add_flops > 0):
+        raise ValueError(f"add_flops is {add_flops}: it must be a positive number, such as 1e19")
     if not (math.isfinite(served_tokens) and served_tokens >= 0):
         raise ValueError(f"served_tokens is {served_tokens}: it must be a number, zero or more, such as 1e12")
     form = catalogue.named(law.loss.law)
@@ -136,6 +147,8 @@ def advise(law: FittedLaw, budget_flops: float, *, served_tokens: float = 0.0) -
         best_per_flop=max(next_runs, key=lambda run: (1 - run.doubt_left) / run.flops, default=None),
         params_column=law.params_column,
         unit=law.loss.unit,
+        add_flops=add_flops,
+        batch=design.batch(law, target.params, target.tokens, add_flops) if add_flops else (),
     )
 
 

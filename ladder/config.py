@@ -1,6 +1,7 @@
 """LadderConfig: the typed tree that a YAML file fills, with overrides and refusals."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, dataclass_transform
@@ -58,7 +59,7 @@ class Model:
 
 @strict
 class Grid:
-    """Every named size, trained at every token multiplier M = D / N.
+    """Every named size, trained at every token multiplier M = D / N, by so many seeds, from the ladder's own on.
 
     A sweep trains each with every one of `batch_scales` times the recipe's batch and `learning_rate_scales` times its
     rate, too.
@@ -66,6 +67,7 @@ class Grid:
 
     sizes: tuple[str, ...]
     token_multipliers: tuple[float, ...]
+    seeds: AtLeastOne = 1
     learning_rate_scales: tuple[float, ...] = (1.0,)
     batch_scales: tuple[float, ...] = (1.0,)
 
@@ -275,8 +277,39 @@ class Fit:
 
 
 @strict
+class Budget:
+    """What all rungs together may take: FLOPs, a share of the cheapest target's, or what they cost on `machines`."""
+
+    flops: float | None = None
+    target_share: float | None = None
+    chip_hours: float | None = None
+    dollars: float | None = None
+
+
+@strict
+class Design:
+    """What `ladder design` chooses rungs for, and from.
+
+    Attributes:
+      target: name of the run to predict, such as `w64-m20`; all targets where it is not given.
+      budget: one of its kinds.
+      token_multipliers: to choose from; doublings of 20 up to 640, and the targets' own, where there are none.
+      most_runs: at most so many, seeds of one size counted.
+      seeds: of one size, at most.
+    """
+
+    target: str | None = None
+    budget: Budget = Budget()
+    token_multipliers: tuple[float, ...] = ()
+    most_runs: AtLeastOne = 12
+    seeds: AtLeastOne = 3
+
+
+@strict
 class LadderConfig:
     """A whole ladder: sizes, rungs, targets, recipe, corpus, evaluation.
+
+    `rungs` may be left to `ladder design`, which chooses them as `design` says.
 
     `machines` are the TPUs that its runs may have: of a pod to share so many chips, such as `{v5p: 64}`, or so many
     slices of each kind, such as `{v5p:2x2x1: 8, v5p:2x2x4: 4}`; see `ladder.engines.schedule`.
@@ -286,13 +319,14 @@ class LadderConfig:
     seed: int = 0
     sizes: dict[str, Size]
     model: Model = Model()
-    rungs: tuple[Grid, ...]
+    rungs: tuple[Grid, ...] = ()
     targets: tuple[Grid, ...] = ()
     recipe: Recipe
     corpus: Corpus = Corpus()
     evaluation: Evaluation = Evaluation()
     training: Training = Training()
     machines: dict[str, int] = dataclasses.field(default_factory=dict)
+    design: Design | None = None
     fit: Fit
 
 
@@ -400,8 +434,14 @@ def _refuse_impossible(config: LadderConfig, path: str) -> None:
     for size in config.sizes:
         if not re.fullmatch(r"[A-Za-z0-9=_.-]+", size):
             refuse("sizes", f"{cut(repr(size))} names a folder: use letters, digits and = _ . - only")
-    if not config.rungs:
-        refuse("rungs", "a ladder needs at least one grid of rungs")
+    if not config.rungs and not config.design:
+        refuse("rungs", "a ladder needs at least one grid of rungs, or a `design` to choose them by")
+    if config.design:
+        given = {k: v for k, v in dataclasses.asdict(config.design.budget).items() if v is not None}
+        if len(given) > 1 or not all(0 < value < math.inf for value in given.values()):
+            refuse("design.budget", f"{given} must be one positive number, such as flops: 3e19")
+        if not all(0 < multiplier < math.inf for multiplier in config.design.token_multipliers):
+            refuse("design.token_multipliers", "must all be more than 0")
     for key, seed in (("seed", config.seed), ("corpus.seed", config.corpus.seed)):
         if not 0 <= seed < 2**32:
             refuse(key, f"{seed} must lie between 0 and 2^32 - 1")

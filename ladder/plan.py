@@ -23,6 +23,8 @@ def plan(config: LadderConfig, vocab_size: int) -> tuple[RunSpec, ...]:
     Raises:
       ValueError: where sizes do not grow, a run is named twice, a run would have no step, or no rung would be left.
     """
+    if not config.rungs:
+        raise ValueError("there are no rungs yet: `ladder design CONFIG --out FILE` chooses them and writes a config")
     decoders = {name: decoder(config, name, vocab_size) for name in config.sizes}
     _refuse_shrinking(decoders)
     specs = (*_runs(config, "rung", config.rungs, decoders), *_runs(config, "target", config.targets, decoders))
@@ -82,6 +84,11 @@ def decoder(config: LadderConfig, size: str, vocab_size: int) -> DecoderConfig:
         )
     except ValueError as e:
         raise ValueError(f"sizes.{size}: {e}") from e
+
+
+def params(config: LadderConfig, size: str, vocab_size: int) -> int:
+    """N of one size."""
+    return accounting.params(decoder(config, size, vocab_size))
 
 
 def vocab_size(config: LadderConfig) -> int:
@@ -182,7 +189,9 @@ def _runs(
                     f"{run}: {multiplier * params:.0f} tokens are less than one batch of "
                     f"{hyperparameters.batch_size} x {length}; raise the token multiplier or shorten the sequence"
                 )
-            yield RunSpec(run, role, size, decoders[size], length, steps, hyperparameters, config.seed)
+            for seed in range(grid.seeds):
+                run = run_name(size, multiplier, rate_scale, batch_scale, seed)
+                yield RunSpec(run, role, size, decoders[size], length, steps, hyperparameters, config.seed + seed)
 
 
 def recommended(recipe: Recipe, decoder: DecoderConfig, tokens: float, sequence_length: int) -> Hyperparameters:
@@ -239,7 +248,7 @@ def _refuse_twins(specs: Sequence[RunSpec]) -> None:
     """A sweep's factors may round to one batch, and runs that differ in nothing tell nothing."""
     known: dict[Any, str] = {}
     for spec in specs:
-        if (twin := known.setdefault((spec.size, spec.steps, spec.hyperparameters), spec.run)) != spec.run:
+        if (twin := known.setdefault((spec.size, spec.steps, spec.seed, spec.hyperparameters), spec.run)) != spec.run:
             raise ValueError(f"{spec.run} is the same run as {twin}: leave one of its factors out")
 
 

@@ -141,11 +141,17 @@ def identity(spec: RunSpec, pool: Sequence[Mapping[str, Any]]) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
-def run_name(size: str, token_multiplier: float, learning_rate_scale: float = 1.0, batch_scale: float = 1.0) -> str:
-    """The name of a run, such as `w24-m320`, or `w24-m320-lr0.5-b2` of a sweep at half the rate and twice the batch."""
+def run_name(
+    size: str, token_multiplier: float, learning_rate_scale: float = 1.0, batch_scale: float = 1.0, seed: int = 0
+) -> str:
+    """The name of a run, such as `w24-m320`.
+
+    Of a sweep it says the factors, as `w24-m320-lr0.5-b2` does of half the rate and twice the batch, and of one more
+    seed which: `w24-m320-s1`.
+    """
     rate = f"-lr{learning_rate_scale:g}" if learning_rate_scale != 1 else ""
     batch = f"-b{batch_scale:g}" if batch_scale != 1 else ""
-    return f"{size}-m{token_multiplier:g}{rate}{batch}"
+    return f"{size}-m{token_multiplier:g}{rate}{batch}" + (f"-s{seed}" if seed else "")
 
 
 def dump(spec: RunSpec) -> bytes:

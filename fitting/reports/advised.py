@@ -23,9 +23,9 @@ class Table:
     remark: str = ""
 
 
-def tables(advice: Advice) -> tuple[Table, Table, Table]:
-    """The best runs for a budget, what other sizes cost, and which run to add to the ladder."""
-    return _optima(advice), _over_training(advice), _next_runs(advice)
+def tables(advice: Advice) -> tuple[Table, ...]:
+    """The best runs for a budget, what other sizes cost, and which run to add to the ladder, or which together."""
+    return _optima(advice), _over_training(advice), _next_runs(advice), *([_batch(advice)] if advice.batch else [])
 
 
 def _optima(advice: Advice) -> Table:
@@ -102,4 +102,23 @@ def _next_runs(advice: Advice) -> Table:
             for run in advice.next_runs
         ),
         remark="" if advice.next_runs else "no run as cheap as the ladder takes any of it",
+    )
+
+
+def _batch(advice: Advice) -> Table:
+    return Table(
+        title=f"runs to add together for {flops(advice.add_flops or 0.0)} FLOPs; each leaves of that doubt, with those "
+        "above it",
+        columns=("", "N", "D", "M", "C FLOPs", "doubt left"),
+        rows=tuple(
+            (
+                str(i),
+                short(run.params),
+                short(run.tokens),
+                short(run.tokens / run.params),
+                flops(run.flops),
+                percent(run.doubt_left, 0),
+            )
+            for i, run in enumerate(advice.batch, 1)
+        ),
     )

@@ -151,6 +151,9 @@ def advise(
     *,
     budget_flops: Annotated[float, arg(metavar="C", help="training compute, 6ND, such as 1e21")],
     served_tokens: Annotated[float, arg(metavar="T", help="tokens that the model will serve, such as 1e12")] = 0.0,
+    add: Annotated[
+        float | None, arg(metavar="C", help="compute for runs to add to the ladder together, such as 1e19")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Tell what to train for a budget, what over-training costs, and which run to add to the ladder."""
@@ -160,7 +163,7 @@ def advise(
 
     fitted_law = fitted.load(law_file(law))
     warn_of_strays({"flops": budget_flops, "served_tokens": served_tokens}, ladder_of(fitted_law))
-    advice = advise(fitted_law, budget_flops, served_tokens=served_tokens)
+    advice = advise(fitted_law, budget_flops, served_tokens=served_tokens, add_flops=add)
     if json:
         print_json(tables.as_data(advice))
     else:

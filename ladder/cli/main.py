@@ -7,7 +7,7 @@ from collections.abc import Callable
 import tyro
 
 from ladder import quiet, storage
-from ladder.cli import compare, convert, corpus, imports, launch, laws, precompile, runs, status, tune
+from ladder.cli import compare, convert, corpus, design, imports, launch, laws, precompile, runs, status, tune
 from ladder.cli.arguments import to_person, told
 from ladder.training.preemption import Preempted
 
@@ -36,7 +36,8 @@ def main() -> None:
 
 
 VERBS: tuple[Callable[..., None], ...] = (
-    *(runs.run, runs.work, runs.plan, tune.tune, runs.train, runs.evaluate, runs.generate, runs.collect),
+    *(runs.run, runs.work, design.design, runs.plan, tune.tune),
+    *(runs.train, runs.evaluate, runs.generate, runs.collect),
     *(laws.fit, laws.predict, laws.score, laws.advise, compare.compare, laws.report),
     *(status.status, corpus.cache, corpus.tokenizer, launch.launch, precompile.precompile),
 )

@@ -165,7 +165,7 @@ def iso_time(seconds: float) -> str:
 def print_advice(advice: Advice, console: Console) -> None:
     """Advice as three short tables."""
     print_what_n_is(advice.params_column, console)
-    _print_tables(advised.tables(advice), console)
+    print_tables(advised.tables(advice), console)
 
 
 def print_comparison(compared: Comparison, console: Console) -> None:
@@ -174,12 +174,13 @@ def print_comparison(compared: Comparison, console: Console) -> None:
 
     print_what_n_is(compared.params_column, console)
     console.print(reporting.headline(compared), style="bold")
-    _print_tables(reporting.tables(compared), console)
+    print_tables(reporting.tables(compared), console)
     for caution in compared.cautions:
         console.print(f"warning: {caution}")
 
 
-def _print_tables(some: Sequence[advised.Table], console: Console) -> None:
+def print_tables(some: Sequence[advised.Table], console: Console) -> None:
+    """Tables of text, each under its title."""
     for told in some:
         console.print(f"\n{told.title}", style="bold")
         if told.rows:

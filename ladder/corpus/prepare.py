@@ -27,7 +27,7 @@ FIXED = ("corpus.", "model.sequence_length", "evaluation.sequences", "evaluation
 # What may change while runs of the workdir are under way.
 OF_NO_WORKDIR = ("training.", "machines")
 # What of the rest says which runs there are, how they are carried out, measured and read, but not what one of them is.
-OF_NO_RUN = ("name", "rungs", "targets", "training.", "machines", "fit.", "evaluation.")
+OF_NO_RUN = ("name", "rungs", "targets", "training.", "machines", "design", "fit.", "evaluation.")
 HELD_OUT_SEED = 0
 
 

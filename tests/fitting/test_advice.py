@@ -112,11 +112,6 @@ def test_a_model_too_small_for_the_loss_never_reaches_it():
     assert too_small  # the smallest is
 
 
-def test_the_doubt_about_a_linear_prediction_is_that_of_the_regression():
-    """By hand: two runs of slopes 3 and 4 in the one parameter, noise 1, and a prior of variance 1/11, tell 36."""
-    assert design.linear_doubt(np.array([2.0]), np.array([[3.0], [4.0]]), np.array([11.0])) == pytest.approx(2 / 6)
-
-
 def test_a_second_seed_tells_of_its_scatter_alone():
     """With all of the noise common to the seeds of a size, one more of them tells nothing; with none, as any other."""
     law, left = synthetic_law(), []
