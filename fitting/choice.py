@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fitting.files import cut
-from fitting.laws import catalogue
 from fitting.laws.law import Law
+from fitting.laws.mixtures import PROPORTION
 from fitting.testbeds.testbed import Testbed
 
 if typing.TYPE_CHECKING:
@@ -79,10 +79,6 @@ def chosen(
 
 def refuse_inputs(law: Law, rows: "pd.DataFrame") -> None:
     """Every row must have all that a law is of, and as it may be."""
-    of = f"law {law.name} is of {', '.join(law.inputs)}"
-    if missing := [name for name in law.inputs if name not in rows]:
-        others = ", ".join(name for name, other in catalogue.LOSS_LAWS.items() if set(other.inputs) <= set(rows))
-        raise ValueError(f"{of}: there is no column {', '.join(missing)}; those there are are enough for {others}")
     for name in law.inputs:
         values = rows[name].to_numpy(float)
         if np.isnan(values).any():
@@ -91,6 +87,9 @@ def refuse_inputs(law: Law, rows: "pd.DataFrame") -> None:
         if bad.any():
             run = rows["run"][bad].iloc[0]
             raise ValueError(f"law {law.name}: {name} of run {run!r} is {values[bad][0]:g}: it must be {must}")
+    if (off_N := law.off_one(rows)).any():
+        run, off = rows["run"][off_N != 0].iloc[0], off_N[off_N != 0][0]
+        raise ValueError(f"law {law.name}: proportions of run {run!r} sum to {1 + off:.4g}: they must sum to one")
 
 
 def refuse_too_few(law: Law, column: str, x: Sequence[np.ndarray], y_N: np.ndarray, *, believed: int = 0) -> None:
@@ -130,7 +129,8 @@ def _along_a_ray(columns: Mapping[str, np.ndarray]) -> str:
 
 def sizes(rows: "pd.DataFrame", inputs: Sequence[str] = ()) -> np.ndarray:
     """Numbers that are equal for runs of one size, which differ in nothing but their seed, [N]."""
-    kinds = [name for name in dict.fromkeys(("corpus", *SIZE_COLUMNS, *inputs)) if name in rows]
+    proportions = (name for name in rows if name.startswith(PROPORTION))
+    kinds = [name for name in dict.fromkeys(("corpus", *SIZE_COLUMNS, *inputs, *proportions)) if name in rows]
     return rows.groupby(kinds, dropna=False).ngroup().to_numpy()
 
 

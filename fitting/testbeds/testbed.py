@@ -12,6 +12,7 @@ from typing import Any
 
 from fitting import files
 from fitting.files import cut
+from fitting.laws.mixtures import PROPORTION
 from fitting.testbeds import cells, gates, typed
 
 if typing.TYPE_CHECKING:
@@ -117,6 +118,7 @@ class Testbed:
       `corpus`; `model`.
     - `params` (N, embeddings counted), `params_non_embedding`, `tokens` (D), `token_multiplier` (M = D/N where absent),
       `flops` (C = 6ND where absent). Columns N and D are params and tokens where no column is named so.
+    - `proportion_<domain>`: how much of its tokens each domain is, 0 to 1, all of them one.
     - `unique_tokens`, `width`, `experts` and so on: what some laws are functions of (`SETTING_COLUMNS`, docs/laws.md).
     - `learning_rate`, `batch_size`, `warmup_steps`, `steps`, `tokens_seen`: what the quality gates look at.
     - `loss/<set>` (nats a token), `bpb/<task>` (bits a byte), `error/<task or average>` (fractions, 0 to 1), and
@@ -296,7 +298,8 @@ def _checked(table: "pd.DataFrame") -> "pd.DataFrame":
         run = table["run"][table["role"] == odd[0]].iloc[0]
         raise ValueError(f"role {cut(repr(odd[0]))} of run {cut(repr(run))}: it is rung, target or checkpoint")
 
-    numeric = [name for name in table if name in (*SIZE_COLUMNS, *SETTING_COLUMNS) or _kind(name)]
+    settings = (*SIZE_COLUMNS, *SETTING_COLUMNS)
+    numeric = [name for name in table if name in settings or name.startswith(PROPORTION) or _kind(name)]
     for name in table:
         if name in numeric:
             table[name] = typed.numbers(table, name)

@@ -24,7 +24,7 @@ def fit(
         arg(metavar="TESTBED", help="table of runs, such as a workdir's testbed.csv, or gadre2024, which is built in"),
     ],
     *,
-    loss: Annotated[str, arg(metavar="COLUMN", help="loss to fit, such as loss/code")],
+    loss: Annotated[str, arg(metavar="COLUMN", help="loss to fit, such as loss/code; or several, such as web,code")],
     out: Annotated[str, arg(metavar="DIR", help="folder that law.json goes to")],
     error: Annotated[str | None, arg(metavar="COLUMN", help="error to fit on that loss, such as error/average")] = None,
     select: Annotated[str, arg(metavar="EXPR", help="rows to fit, as a pandas query")] = "role == 'rung'",
@@ -64,7 +64,7 @@ def fit(
     fitted_law = fit_table(
         storage.place(testbed),
         storage.place(out),
-        loss=loss,
+        loss=loss.split(","),
         error=error,
         select=select,
         select_error=select_error,
@@ -103,7 +103,9 @@ def predict(
 
     path, freeze_to = law_file(law), storage.place(freeze) if freeze else None
     fitted_law = fitted.load(path)
-    prediction = predict(fitted_law, params, tokens, run, columns=dict(map(named_number, given)))
+    columns = dict(map(named_number, given))
+    prediction = predict(fitted_law, params, tokens, run, columns=columns)
+    others = {one.loss.column: predict(one, params, tokens, run, columns=columns) for one in fitted_law.each[1:]}
     warn_of_strays({"params": params, "tokens": tokens, **prediction.columns}, ladder_of(fitted_law))
     if freeze_to:
         dated = _freeze(fitted_law, path, prediction, freeze_to)
@@ -113,9 +115,13 @@ def predict(
         untold = ("run", "measured_loss", "measured_error", "columns")
         told = {f.name: getattr(prediction, f.name) for f in dataclasses.fields(prediction) if f.name not in untold}
         told["params_column"] = fitted_law.params_column
+        if others:
+            told["others"] = {name: {"loss": p.loss, "loss_interval": p.loss_interval} for name, p in others.items()}
         print_json(files.finite(told | ({"given": dict(prediction.columns)} if given else {})))
     else:
         tables.print_predictions([prediction], to_person)
+        for name, other in others.items():
+            tables.print_predictions([dataclasses.replace(other, run=name)], to_person)
         tables.print_what_n_is(fitted_law.params_column, to_person)
 
 

@@ -105,10 +105,11 @@ def law_as_data(law: FittedLaw) -> dict[str, Any]:
         | {"unit": fit.unit, "runs": len(fit.points)}
         for part, fit in law.fits.items()
     }
+    others = {fit.column: {"law": fit.law, "theta": dict(fit.theta), "noise": fit.noise} for fit in law.others}
     about = {name: getattr(law, name) for name in ("method", "level", "seed", "select", "params_column")}
     about["predictions"] = [dataclasses.asdict(prediction) for prediction in law.predictions]
     about["left_out"] = [dataclasses.asdict(row) for row in law.left_out]
-    return files.finite({**about, "loss": None, "error": None, **laws})
+    return files.finite({**about, "loss": None, "error": None, **laws} | ({"others": others} if others else {}))
 
 
 def score_as_data(score: Score) -> dict[str, Any]:
