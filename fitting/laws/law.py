@@ -46,6 +46,7 @@ class Law:
       ideal: points beyond the runs, (x, y), that the law's authors fit along with them.
       signed: inputs that may be zero or negative; the others are sizes.
       least: the least that an input can be, where that is more than nothing: there is one expert at least.
+      chosen: inputs that a run can have as it likes, whatever its size and budget.
       proportions: inputs that are proportions of one whole, 0 to 1, and sum to one.
     """
 
@@ -60,6 +61,7 @@ class Law:
     ideal: tuple[tuple[tuple[float, ...], float], ...] = ()
     signed: tuple[str, ...] = ()
     least: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    chosen: tuple[str, ...] = ()
     proportions: tuple[str, ...] = ()
 
     @property

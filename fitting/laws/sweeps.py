@@ -64,6 +64,7 @@ LAWS = (
         citation="Step Law, Li et al. 2025, arXiv:2503.04715: the best rate and batch; the valley around them, "
         "quadratic in logarithms, is ours: they say that it is convex",
         units=_step_law_units,
+        chosen=("learning_rate", "batch_size"),
     ),
     Law(
         name="rate_and_batch",
@@ -80,5 +81,6 @@ LAWS = (
         r"\quad b^* = {B_0}\,D^{{{c}}}",
         citation="as step_law, and ours: the best rate moves with the batch, and valleys flatten with D",
         units=_rate_and_batch_units,
+        chosen=("learning_rate", "batch_size"),
     ),
 )

@@ -155,17 +155,38 @@ def score(
 def advise(
     law: Annotated[Positional[str], arg(metavar="LAW.json", help="what `ladder fit` wrote, or its folder")],
     *,
-    budget_flops: Annotated[float, arg(metavar="C", help="training compute, 6ND, such as 1e21")],
+    budget_flops: Annotated[float | None, arg(metavar="C", help="training compute, 6ND, such as 1e21")] = None,
+    given: Annotated[
+        tuple[str, ...], arg(metavar="NAME=VALUE", help="what is not to be chosen of what else the law is of")
+    ] = (),
+    target: Annotated[
+        str, arg(metavar="COLUMN", help="of losses fitted together, the one to make least; by default their mean")
+    ] = "mean",
     served_tokens: Annotated[float, arg(metavar="T", help="tokens that the model will serve, such as 1e12")] = 0.0,
     json: Json = False,
 ) -> None:
-    """Tell what to train for a budget, what over-training costs, and which run to add to the ladder."""
+    """Tell what to train for a budget, what over-training costs, and which run to add to the ladder.
+
+    Of a law of more than size and data, tell the best experts, vocabulary, rate and batch, or mixture of domains.
+    """
     from fitting.advice import advise
     from fitting.artifacts import fitted
     from fitting.prediction import ladder_of
+    from fitting.settings import best_settings, has_settings
 
-    fitted_law = fitted.load(law_file(law))
-    warn_of_strays({"flops": budget_flops, "served_tokens": served_tokens}, ladder_of(fitted_law))
+    fitted_law, columns = fitted.load(law_file(law)), dict(map(named_number, given))
+    warn_of_strays({"flops": budget_flops or 0.0, "served_tokens": served_tokens, **columns}, ladder_of(fitted_law))
+    if has_settings(fitted_law):
+        if served_tokens:
+            raise ValueError("served_tokens is for laws of params and tokens alone")
+        settings = best_settings(fitted_law, budget_flops=budget_flops, given=columns, target=target)
+        if json:
+            print_json(tables.as_data(settings))
+        else:
+            tables.print_settings(settings, fitted_law.params_column, to_person)
+        return
+    if budget_flops is None or given or target != "mean":
+        raise ValueError(f"the law {fitted_law.loss.law} is asked about a budget alone: say --budget-flops")
     advice = advise(fitted_law, budget_flops, served_tokens=served_tokens)
     if json:
         print_json(tables.as_data(advice))

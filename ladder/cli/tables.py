@@ -21,6 +21,7 @@ if typing.TYPE_CHECKING:
     from fitting.artifacts.fitted import FittedLaw, Prediction
     from fitting.artifacts.frozen import Score
     from fitting.comparison import Comparison
+    from fitting.settings import Settings
 
 
 def print_plan(plan: Mapping[str, Any], console: Console) -> None:
@@ -92,7 +93,13 @@ def print_what_n_is(params_column: str, console: Console) -> None:
         console.print(f"N is {params_column}: {counted(params_column)}, here and in C = 6ND")
 
 
-def as_data(advice: Advice) -> dict[str, Any]:
+def print_settings(settings: Settings, params_column: str, console: Console) -> None:
+    """The best settings as two short tables."""
+    print_what_n_is(params_column, console)
+    _print_tables(advised.settings_tables(settings), console)
+
+
+def as_data(advice: Advice | Settings) -> dict[str, Any]:
     """Advice as JSON-ready data; null where a number is unknown or infinite."""
     return files.finite(dataclasses.asdict(advice))
 
