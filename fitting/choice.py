@@ -9,16 +9,15 @@ import numpy as np
 from fitting.files import cut
 from fitting.laws.law import Law
 from fitting.laws.mixtures import PROPORTION
-from fitting.testbeds.testbed import Testbed
+from fitting.testbeds.testbed import SETTING_COLUMNS, Testbed
 
 if typing.TYPE_CHECKING:
     import pandas as pd
 
 _SEEDS = 0.01  # by how much of the loss seeds of one size scatter, at most
-SIZE_COLUMNS = (
-    *("params", "tokens", "unique_tokens", "tokens_before", "width", "depth", "weight_bits", "quantised_bits"),
-    *("params_active", "params_average", "params_non_vocab", "params_vocab", "experts", "streams"),
-)
+# Runs that differ in these are of one size all the same: a sweep, or steps of one run.
+_NO_SIZES = ("learning_rate", "batch_size", "lr_area", "lr_annealing", "warmup_steps", "steps", "tokens_seen")
+SIZE_COLUMNS = ("params", "tokens", *(name for name in SETTING_COLUMNS if name not in _NO_SIZES))
 
 
 def counted(testbed: Testbed, params_column: str) -> Testbed:

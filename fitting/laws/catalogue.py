@@ -5,16 +5,20 @@ from collections.abc import Callable, Collection, Mapping
 from fitting.laws import (
     annealing,
     architecture,
+    distillation,
     errors,
     experts,
     mixtures,
     params_and_tokens,
     precision,
+    public_models,
     rays,
     repeated_data,
+    sampling,
     streams,
     sweeps,
     vocabulary,
+    wall_clock,
 )
 from fitting.laws.law import Law
 from fitting.laws.mixtures import PROPORTION
@@ -23,11 +27,13 @@ LOSS_LAWS: Mapping[str, Law] = {
     law.name: law
     for family in (
         *(params_and_tokens, rays, repeated_data, architecture, precision, annealing),
-        *(experts, vocabulary, sweeps, streams),
+        *(experts, vocabulary, sweeps, streams, distillation, wall_clock),
     )
     for law in family.LAWS
 }
 ERROR_LAWS: Mapping[str, Law] = {law.name: law for law in errors.LAWS}
+# Laws of how often tasks are solved, which know no loss: what they are of is fitted as a loss is.
+TASK_LAWS: Mapping[str, Law] = {law.name: law for family in (sampling, public_models) for law in family.LAWS}
 # Laws of as many domains as a table has: `mixture` of it is, say, `mixture:web,code`, and so a law.json names it.
 FAMILIES: Mapping[str, Callable[..., Law]] = mixtures.FAMILIES
 
@@ -40,7 +46,7 @@ def named(name: str) -> Law:
     family, _, domains = name.partition(":")
     if domains and family in FAMILIES:
         return FAMILIES[family](*domains.split(","))
-    known = {**LOSS_LAWS, **ERROR_LAWS}
+    known = {**LOSS_LAWS, **TASK_LAWS, **ERROR_LAWS}
     if name not in known:
         raise ValueError(f"law {name!r} is unknown to this version; it knows {', '.join((*known, *FAMILIES))}")
     return known[name]
@@ -58,8 +64,8 @@ def loss_law(name: str, columns: Collection[str]) -> Law:
             return FAMILIES[name](*domains)
         of, missing = f"{PROPORTION}<domain> of two domains or more", f"{PROPORTION}<domain>"
     else:
-        if name not in LOSS_LAWS and ":" not in name:
-            raise ValueError(f"law {name!r} is unknown; there are {', '.join((*LOSS_LAWS, *FAMILIES))}")
+        if name not in {**LOSS_LAWS, **TASK_LAWS} and ":" not in name:
+            raise ValueError(f"law {name!r} is unknown; there are {', '.join((*LOSS_LAWS, *TASK_LAWS, *FAMILIES))}")
         law = named(name)
         if set(law.inputs) <= set(columns):
             return law

@@ -12,6 +12,7 @@ from typing import Any
 
 from fitting import files
 from fitting.files import cut
+from fitting.laws import catalogue
 from fitting.laws.mixtures import PROPORTION
 from fitting.testbeds import cells, gates, typed
 
@@ -22,10 +23,20 @@ if typing.TYPE_CHECKING:
 TEXT_COLUMNS = ("run", "role", "corpus", "model", "quarantine")
 SIZE_COLUMNS = ("params", "params_non_embedding", "tokens", "token_multiplier", "flops")
 # What else a law may be a function of, and what the quality gates look at.
-SETTING_COLUMNS = (
-    *("unique_tokens", "width", "depth", "weight_bits", "quantised_bits", "lr_area", "lr_annealing", "tokens_before"),
-    *("params_active", "params_average", "params_non_vocab", "params_vocab", "experts", "streams"),
-    *("learning_rate", "batch_size", "warmup_steps", "steps", "tokens_seen"),
+SETTING_COLUMNS = tuple(
+    dict.fromkeys(
+        name
+        for name in (
+            *(
+                name
+                for laws in (catalogue.LOSS_LAWS, catalogue.TASK_LAWS)
+                for law in laws.values()
+                for name in law.inputs
+            ),
+            *("warmup_steps", "steps", "tokens_seen"),
+        )
+        if name not in SIZE_COLUMNS
+    )
 )
 COLUMNS = ("run", "role", "corpus", "model", *SIZE_COLUMNS)
 ROLES = ("rung", "target", "checkpoint")
@@ -209,10 +220,11 @@ class Testbed:
     def column(self, name: str, kind: str) -> str:
         """The full name of a measured column: `c4_val` and `loss/c4_val` are both `loss/c4_val`, for kind `loss`.
 
-        A loss may also be `bpb/<task>`, and is found without its kind where there is no `loss/<task>`.
+        A loss may also be `bpb/<task>`, and is found without its kind where there is no `loss/<task>`; and an error,
+        which is named in full, for laws of errors that know no loss.
         """
         kinds = LOSS_KINDS if kind == "loss" else (kind,)
-        names = [name] if _kind(name) in kinds else [f"{kind}/{name}" for kind in kinds]
+        names = [name] if _kind(name) in (*kinds, "error") else [f"{kind}/{name}" for kind in kinds]
         full = next((name for name in names if name in self.table), names[0])
         if full not in self.table:
             there = [column for column in self.table if column.partition("/")[0] in kinds]
