@@ -199,11 +199,12 @@ def _best_mixture(law: FittedLaw, laws: Sequence[FittedLaw], form: Law, target: 
     low_D, high_D = np.array(list(tried.values())).T
     theta = [_theta_PxS(one) for one in laws]
 
-    def mean(r_D: np.ndarray) -> np.ndarray:
-        return np.mean([form.evaluate(theta_PxS, *np.moveaxis(r_D, -1, 0)) for theta_PxS in theta], axis=0)
+    def mean(r_D: np.ndarray, axes: int = 0) -> np.ndarray:
+        """The mean loss by every draw: proportions have one axis more than those of S and of `axes` together."""
+        shape = (slice(None), slice(None), *[None] * axes)
+        return np.mean([form.evaluate(theta_PxS[shape], *np.moveaxis(r_D, -1, 0)) for theta_PxS in theta], axis=0)
 
-    log_K_LxSxD = np.log([theta_PxS[len(form.linear) :].T for theta_PxS in theta])
-    best_SxD = optima.mixture(log_K_LxSxD, low_D, high_D)
+    best_SxD = optima.search(lambda r_SxGxD: mean(r_SxGxD, 1), theta[0].shape[1], low_D, high_D, optima.proportions)
     best_D = best_SxD[0]
     at_best_S = mean(best_D)
     settings = []

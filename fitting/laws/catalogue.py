@@ -1,6 +1,6 @@
 """Every law by name. To add one, write its terms in the file of its family and add it to the family's LAWS."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 
 from fitting.laws import (
     annealing,
@@ -35,7 +35,7 @@ ERROR_LAWS: Mapping[str, Law] = {law.name: law for law in errors.LAWS}
 # Laws of how often tasks are solved, which know no loss: what they are of is fitted as a loss is.
 TASK_LAWS: Mapping[str, Law] = {law.name: law for family in (sampling, public_models) for law in family.LAWS}
 # Laws of as many domains as a table has: `mixture` of it is, say, `mixture:web,code`, and so a law.json names it.
-FAMILIES: Mapping[str, Callable[..., Law]] = mixtures.FAMILIES
+FAMILIES = mixtures.FAMILIES
 
 OVER_TRAINING = LOSS_LAWS["over_training"]
 EXPONENTIAL_DECAY = ERROR_LAWS["exponential_decay"]

@@ -54,7 +54,7 @@ def settings_tables(settings: Settings) -> tuple[Table, ...]:
     costs += [(cost.choice, cost) for cost in settings.costs]
     return best, Table(
         title="what a wrong choice costs, the rest held",
-        columns=("choice", f"penalty, {settings.unit.split()[0]}"),
+        columns=("choice", f"penalty, {settings.unit.partition(' ')[0]}".removesuffix(", ")),
         rows=tuple(
             (name, f"{cost.penalty:+.4f}" + _interval(cost.penalty_interval, "{:+.4f}".format)) for name, cost in costs
         ),

@@ -158,6 +158,9 @@ TRUTHS = {
     "coverage_of_size": (200, 0.3, 0.4),
     "observational": (0.9, 0.7, 1.3),
     "skills": (0.9, 1e-6, 0.3, 0.4),
+    "mixture_power:web,code,books": (1.6, 4, 0.3, 0.8, 0.4),
+    "experts_apart": (1.2, 300, 900, 0.3, 0.2),
+    "vocabulary_power": (1.2, 2000, 0.1, 0.05, 0.2),
     "mixture:web,code,books": (1.6, 0.3, 1.5, 0.9),
     "exponential_decay": (0.85, 2.2, 0.7),
     "sigmoid": (0.1, 0.6, 3, 3),
@@ -203,9 +206,7 @@ def _inputs() -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.parametrize(
-    "name", [*catalogue.LOSS_LAWS, *catalogue.TASK_LAWS, *catalogue.ERROR_LAWS, "mixture:web,code,books"]
-)
+@pytest.mark.parametrize("name", TRUTHS)
 def test_every_law_recovers_its_parameters(name):
     law, inputs = catalogue.named(name), _inputs()
     x = [inputs[column] for column in law.inputs]
@@ -303,3 +304,8 @@ def test_the_error_law_reaches_scipys_optimum():
             for start in np.linspace(-2, 1, 8)
         ]
         assert solution.objective_B[0] <= min(found) * (1 + 1e-6)
+
+
+def test_every_law_has_a_truth_to_recover():
+    families = {f"{name}:web,code,books" for name in catalogue.FAMILIES}
+    assert set(TRUTHS) == {*catalogue.LOSS_LAWS, *catalogue.TASK_LAWS, *catalogue.ERROR_LAWS, *families}

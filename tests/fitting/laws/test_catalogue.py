@@ -13,10 +13,11 @@ from matplotlib.mathtext import MathTextParser
 from fitting.laws import catalogue, latex
 from synthetic_law import synthetic_law
 
-_MIXTURE = catalogue.loss_law("mixture", ["proportion_web", "proportion_code-2", "proportion_books_old"])
+_DOMAINS = ["proportion_web", "proportion_code-2", "proportion_books_old"]
+_MIXTURES = [catalogue.loss_law(name, _DOMAINS) for name in catalogue.FAMILIES]
 _ALL = [
     *(law for laws in (catalogue.LOSS_LAWS, catalogue.TASK_LAWS, catalogue.ERROR_LAWS) for law in laws.values()),
-    _MIXTURE,
+    *_MIXTURES,
 ]
 
 
