@@ -1,6 +1,6 @@
 """How well do the laws foretell the dear regions that ScaleBench holds out, of kinds of law that are not of N and D?
 
-    python benchmarks/scalebench.py FOLDER [TASK …]   # 3 minutes of two cores; progress on stderr
+    python benchmarks/scalebench.py FOLDER FIGURES [TASK …]   # 3 minutes of two cores; progress on stderr
 
 FOLDER has <task>.train.parquet and <task>.test.parquet of Li et al. 2026 (arXiv:2604.22753, github.com/PlanarG/
 active-sl). Of each task every law of `fitting.laws` whose inputs are its columns is fitted as `ladder fit --method
@@ -13,6 +13,8 @@ Not all of it is blind: while the laws of experts and of swept runs were written
 What is not in the tables is what their authors say of them: tokens are characters times the tokens a character that
 Tao et al. 2024 measured of a vocabulary, and vocabulary parameters the vocabulary times their models' widths. Their
 loss, less a unigram model's, is negative: it has 6 added. A mixture's five losses are fitted each, and scored together.
+
+FIGURES gets <task>.svg: what was foretold against what was measured, and the conformal interval of each run.
 
 Prints one JSON line: by task, the law chosen, R² on the region held out clipped to [-1, 1], predictions of all groups
 together; `all`, the mean R² of the benchmark's laws fitted to the whole pool, as its authors print it; `best`, that of
@@ -62,11 +64,11 @@ _LEVEL, _RESAMPLES = 0.8, 100
 
 def main() -> None:
     """Fits and scores every task."""
-    folder = pathlib.Path(sys.argv[1])
-    print(json.dumps({"scalebench": [scored(folder, task) for task in sys.argv[2:] or ALL]}))
+    folder, figures = map(pathlib.Path, sys.argv[1:3])
+    print(json.dumps({"scalebench": [scored(folder, figures, task) for task in sys.argv[3:] or ALL]}))
 
 
-def scored(folder: pathlib.Path, task: str) -> dict[str, object]:
+def scored(folder: pathlib.Path, figures: pathlib.Path, task: str) -> dict[str, object]:
     """What one task gives."""
     started = time.perf_counter()
     pool, region = (_read(folder / f"{task}.{half}.parquet", task) for half in ("train", "test"))
@@ -81,6 +83,8 @@ def scored(folder: pathlib.Path, task: str) -> dict[str, object]:
     most = np.quantile(np.abs(missed[chosen]), _LEVEL, method="higher")
     off_N = np.abs(np.log(foretold[chosen] / region["loss"]))
     low_N, high_N = _intervals(catalogue.named(chosen), pool, region)
+    figures.mkdir(parents=True, exist_ok=True)
+    (figures / f"{task}.svg").write_text(_figure(region["loss"].to_numpy(), foretold[chosen], float(most)))
     print(f"{task}: {chosen}, R² {r2[chosen]:.3f}, {time.perf_counter() - started:.0f} s", file=sys.stderr)
     return {
         "task": task,
@@ -154,6 +158,29 @@ def _fitted(law: Law, known: pd.DataFrame, draws: int) -> best.Best:
 
 def _inputs(law: Law, table: Mapping[str, pd.Series]) -> list[np.ndarray]:
     return [table[name].to_numpy(float) for name in law.inputs]
+
+
+def _figure(measured_N: np.ndarray, foretold_N: np.ndarray, off: float) -> str:
+    """Foretold against measured with its interval, as an SVG of few bytes: no plotting library writes one."""
+    ends = np.concatenate([measured_N, foretold_N * np.exp(off), foretold_N * np.exp(-off)])
+    low, high = ends.min(), ends.max()
+    side = 200
+
+    def at(value: np.ndarray) -> np.ndarray:
+        return np.round(10 + (side - 20) * (value - low) / (high - low), 1)
+
+    x_N, y_N = at(measured_N), side - at(foretold_N)
+    bars = zip(x_N, side - at(foretold_N * np.exp(-off)), side - at(foretold_N * np.exp(off)), strict=True)
+    lines = "".join(f"M{x:g} {bottom:g}V{top:g}" for x, bottom, top in bars)
+    dots = "".join(f'<circle cx="{x:g}" cy="{y:g}" r="2"/>' for x, y in zip(x_N, y_N, strict=True))
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {side} {side}" width="{side}" height="{side}">'
+        f'<rect width="{side}" height="{side}" fill="#fff"/><path d="M10 {side - 10}L{side - 10} 10" stroke="#999"/>'
+        f'<path d="{lines}" stroke="#4269d0" stroke-opacity=".35"/><g fill="#4269d0">{dots}</g>'
+        f'<g font-family="sans-serif" font-size="9" fill="#555"><text x="10" y="{side - 1}">{low:.3g}</text>'
+        f'<text x="{side - 10}" y="{side - 1}" text-anchor="end">measured, to {high:.3g}</text>'
+        f'<text x="10" y="9">foretold</text></g></svg>\n'
+    )
 
 
 def _r2(measured: pd.Series, foretold: np.ndarray) -> float:

@@ -162,7 +162,8 @@ def fit(
         raise ValueError(f"losses {', '.join(names)}: name each once")
     loss_column = loss_columns[0]
     error_column = None if error is None else testbed.column(error, "error")
-    for suspicion in dict.fromkeys(s for name in loss_columns for s in suspicions(testbed, name, error_column)):
+    judged = () if form.name in catalogue.TASK_LAWS else loss_columns  # a share solved is no loss a token
+    for suspicion in dict.fromkeys(s for name in judged for s in suspicions(testbed, name, error_column)):
         warnings.warn(suspicion, stacklevel=2)
     sha256, testbed = testbed.sha256, choice.counted(testbed, params_column)
     loss_rows, loss_left_out = choice.chosen(testbed, select, loss_columns, best_of_size)

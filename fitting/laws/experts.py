@@ -27,12 +27,6 @@ def _experts_power(shape: Sequence[Any], params_active: Any, experts: Any) -> Se
     return 1.0, exp(-alpha * log(params_active) - beta * log(experts))
 
 
-def _experts_apart(shape: Sequence[Any], params_active: Any, experts: Any) -> Sequence[Any]:
-    alpha, beta = shape
-    size = exp(-alpha * log(params_active))
-    return 1.0, size, size * exp(-beta * log(experts))
-
-
 def _experts_joint(shape: Sequence[Any], params_active: Any, tokens: Any, experts: Any) -> Sequence[Any]:
     alpha, beta, delta, gamma, omega, zeta, E_start, E_max = shape
     log_N, log_D, log_E = log(params_active), log(tokens), _log_saturated(experts, E_start, E_max)
@@ -85,18 +79,6 @@ LAWS = (
         latex=r"L = {E} + {A}\,N^{{-{alpha}}}\,E^{{-{beta}}}",
         citation="Li et al. 2026, arXiv:2604.22753, its first law of experts: Clark et al. 2022 with an "
         "irreducible loss, without interaction or saturation",
-        least={"experts": 1.0},
-        chosen=("experts",),
-    ),
-    Law(
-        name="experts_apart",
-        inputs=("params_active", "experts"),
-        linear=("E", "A", "B"),
-        shapes={"alpha": EXPONENTS["alpha"], "beta": exponent(0.2, _CLARK, 1.0)},
-        terms=_experts_apart,
-        latex=r"L = {E} + ({A} + {B}\,E^{{-{beta}}})\,N^{{-{alpha}}}",
-        citation="ours, after the third law of experts of Li et al. 2026, arXiv:2604.22753: experts help a part of "
-        "what is to be learned, and cannot help the rest, which attention has to learn",
         least={"experts": 1.0},
         chosen=("experts",),
     ),

@@ -13,11 +13,6 @@ def _vocabulary(shape: Sequence[Any], params_non_vocab: Any, params_vocab: Any, 
     return 1.0, exp(-alpha_1 * log(params_non_vocab)), exp(-alpha_2 * log(params_vocab)), exp(-beta * log(tokens))
 
 
-def _vocabulary_power(shape: Sequence[Any], params_non_vocab: Any, params_vocab: Any, tokens: Any) -> Sequence[Any]:
-    a, b, c = shape
-    return 1.0, exp(-a * log(params_non_vocab) - b * log(params_vocab) - c * log(tokens))
-
-
 LAWS = (
     Law(
         name="vocabulary",
@@ -32,21 +27,6 @@ LAWS = (
         latex=r"L_u = {E} + {A_1}\,N_{{nv}}^{{-{alpha_1}}} + {A_2}\,N_v^{{-{alpha_2}}} + {B}\,D^{{-{beta}}}",
         citation="Tao et al. 2024, arXiv:2407.13623: L_u is less a unigram model's loss, and N_v is vocabulary "
         "times width; ours has L_u plus a constant, so that it is positive, and alpha_1 free of beta",
-        chosen=("params_vocab",),
-    ),
-    Law(
-        name="vocabulary_power",
-        inputs=("params_non_vocab", "params_vocab", "tokens"),
-        linear=("E", "A"),
-        shapes={
-            "a": EXPONENTS["alpha"],
-            "b": exponent(0.05, "little, beside size and tokens: a starting range", 1.0),
-            "c": EXPONENTS["beta"],
-        },
-        terms=_vocabulary_power,
-        latex=r"L_u = {E} + {A}\,N_{{nv}}^{{-{a}}}\,N_v^{{-{b}}}\,D^{{-{c}}}",
-        citation="Li et al. 2026, arXiv:2604.22753, its first law of vocabularies, of N_v for the vocabulary: all in "
-        "one product",
         chosen=("params_vocab",),
     ),
 )

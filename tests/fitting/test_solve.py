@@ -159,8 +159,6 @@ TRUTHS = {
     "observational": (0.9, 0.7, 1.3),
     "skills": (0.9, 1e-6, 0.3, 0.4),
     "mixture_power:web,code,books": (1.6, 4, 0.3, 0.8, 0.4),
-    "experts_apart": (1.2, 300, 900, 0.3, 0.2),
-    "vocabulary_power": (1.2, 2000, 0.1, 0.05, 0.2),
     "mixture:web,code,books": (1.6, 0.3, 1.5, 0.9),
     "exponential_decay": (0.85, 2.2, 0.7),
     "sigmoid": (0.1, 0.6, 3, 3),
