@@ -158,9 +158,12 @@ def _best_inputs(
     if not names:
         raise ValueError(f"all that {form.name} is of is given: there is nothing to choose")
 
+    most = (budget_flops or 0.0) / 6  # N of one token, and tokens of one parameter
+    theta = [_theta_PxS(one) for one in laws]
+
     def columns(log_x_D: np.ndarray) -> dict[str, np.ndarray]:
         x = dict(given) | dict(zip(names, np.exp(np.moveaxis(log_x_D, -1, 0)), strict=True))
-        return x | ({"tokens": budget_flops / 6 / sum(x[name] for name in sizes)} if follows else {})
+        return x | ({"tokens": most / sum(x[name] for name in sizes)} if follows else {})
 
     def loss(theta_PxS: np.ndarray, log_x_D: np.ndarray) -> np.ndarray:
         x = columns(log_x_D)
@@ -169,22 +172,20 @@ def _best_inputs(
     def mean(log_x_D: np.ndarray, axes: int) -> np.ndarray:
         """The mean loss by every draw, [S, ...]: settings have one of S and as many axes more."""
         shape = (slice(None), slice(None), *[None] * axes)
-        return np.mean([loss(_theta_PxS(one)[shape], log_x_D) for one in laws], axis=0)
+        return np.mean([loss(theta_PxS[shape], log_x_D) for theta_PxS in theta], axis=0)
 
     tried = {name: _tried(law, name) for name in names}
     free = {name for name in sizes if follows and name not in form.chosen}  # a budget says where these lie
-    bounds = [(0.0, math.log(budget_flops / 6)) if name in free else tuple(np.log(tried[name])) for name in names]
+    bounds = [(0.0, math.log(most)) if name in free else tuple(np.log(tried[name])) for name in names]
     low_D, high_D = np.array(bounds).T
-    log_best_SxD = optima.search(lambda x_SxGxD: mean(x_SxGxD, 1), _theta_PxS(law).shape[1], low_D, high_D)
+    log_best_SxD = optima.search(lambda x_SxGxD: mean(x_SxGxD, 1), theta[0].shape[1], low_D, high_D)
     best_D = log_best_SxD[0]
     at_best_S = mean(best_D, 0)
     settings = []
     for d, name in enumerate(names):
-        costs = []
-        for words, times in (("half", 0.5), ("twice", 2.0)):
-            wrong_D = best_D.copy()
-            wrong_D[d] += math.log(times)
-            costs.append(_cost(words, mean(wrong_D, 0) - at_best_S, law.level))
+        step_D = math.log(2) * (np.arange(len(names)) == d)
+        wrong = {"half": best_D - step_D, "twice": best_D + step_D}
+        costs = [_cost(words, mean(wrong_D, 0) - at_best_S, law.level) for words, wrong_D in wrong.items()]
         edge = name not in free and min(best_D[d] - low_D[d], high_D[d] - best_D[d]) < 0.01 * (high_D[d] - low_D[d])
         interval = central(np.exp(log_best_SxD[1:, d]), law.level)
         settings.append(Setting(name, float(np.exp(best_D[d])), interval, tried[name], bool(edge), tuple(costs)))
@@ -209,12 +210,12 @@ def _best_mixture(law: FittedLaw, laws: Sequence[FittedLaw], form: Law, target: 
     at_best_S = mean(best_D)
     settings = []
     for d, name in enumerate(domains):
-        costs = [
-            _cost(f"{100 * abs(by):.0f} points {'more' if by > 0 else 'less'}", mean(wrong_D) - at_best_S, law.level)
-            for by in (-_POINTS, _POINTS)
-            if 0 <= (wrong := best_D[d] + by) <= 1
-            for wrong_D in [_with_proportion(best_D, d, wrong)]
-        ]
+        wrong = {
+            f"{100 * _POINTS:.0f} points {words}": _with_proportion(best_D, d, best_D[d] + by)
+            for words, by in (("less", -_POINTS), ("more", _POINTS))
+            if 0 <= best_D[d] + by <= 1
+        }
+        costs = [_cost(words, mean(wrong_D) - at_best_S, law.level) for words, wrong_D in wrong.items()]
         edge = min(best_D[d] - low_D[d], high_D[d] - best_D[d]) < 0.01 * (high_D[d] - low_D[d])
         interval = central(best_SxD[1:, d], law.level)
         settings.append(Setting(name, float(best_D[d]), interval, tried[name], bool(edge), tuple(costs)))
@@ -223,9 +224,9 @@ def _best_mixture(law: FittedLaw, laws: Sequence[FittedLaw], form: Law, target: 
         "equal parts": np.full(len(domains), 1 / len(domains)),
         "the best that a run had": had_NxD[np.argmin([mean(r_D)[0] for r_D in had_NxD])],
     }
-    costs = tuple(_cost(words, mean(r_D) - at_best_S, law.level) for words, r_D in others.items())
+    of_others = tuple(_cost(words, mean(r_D) - at_best_S, law.level) for words, r_D in others.items())
     at_best = dict(zip(domains, best_D.tolist(), strict=True))
-    return _settings(law, laws, target, at_best, tuple(settings), {}, costs=costs)
+    return _settings(law, laws, target, at_best, tuple(settings), {}, costs=of_others)
 
 
 def _settings(

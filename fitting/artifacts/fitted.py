@@ -10,7 +10,7 @@ import numpy as np
 from fitting import files
 
 SCHEMA_VERSION = 6
-_ADDED = {
+_ADDED: Mapping[int, Mapping[str, Any]] = {
     3: {"params_column": "params", "tasks": {}, "others": []},
     4: {"tasks": {}, "others": []},
     5: {"others": []},

@@ -18,7 +18,7 @@ def _distillation(
 
 
 def _distillation_units(shape: Sequence[Any], loss: Any, params: Any, tokens: Any, *_: Any) -> Mapping[str, Any]:
-    _, _, alpha, beta, *_ = shape
+    alpha, beta = shape[2:4]
     return {"A": params**alpha, "B": tokens**beta}
 
 
