@@ -48,7 +48,7 @@ ALL = {
     "farseer": 0.91,
     "domain_mixture": 0.81,
 }
-# Best of their 65 laws, and its R²: `python baseline_full_train.py <task>_scaling_law 1` of PlanarG/active-sl at e0a58ff,
+# Best of their 65 laws, and its R², by their `python baseline_full_train.py <task>_scaling_law 1` at commit e0a58ff:
 # N_STARTS 64 of parallel, sparsity and four laws of mixtures, 4 of the other six laws, 24 of the three best of lr_bsz
 # (4 of its others), 16 of all else.
 BEST = {
