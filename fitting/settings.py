@@ -90,6 +90,15 @@ def best_settings(
 ) -> Settings:
     """The settings of the lowest loss, within what the fitted runs tried, and what others cost.
 
+    >>> import fitting, pandas as pd
+    >>> web = [0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9]
+    >>> runs = pd.DataFrame({"run": list("abcdefg"), "params": 1e8, "tokens": 1e10, "proportion_web": web})
+    >>> runs["proportion_code"] = 1 - runs["proportion_web"]
+    >>> runs["loss/web"] = 2.5 + 0.2 ** runs["proportion_web"]
+    >>> law = fitting.fit(fitting.Testbed(runs), loss="web", law="mixture", method="best", resamples=0)
+    >>> {setting.name: round(setting.value, 2) for setting in fitting.best_settings(law).settings}
+    {'proportion_web': 0.9, 'proportion_code': 0.1}
+
     A mixture's is of the `target`, one of the losses that were fitted together, or their mean. With a budget, N and
     what else is not given is chosen too, and tokens follow: C = 6ND, with N what a token passes through.
 

@@ -63,6 +63,13 @@ def test_the_best_mixture_is_better_than_any_other_within_what_was_tried(mixed):
     assert all(s.interval[0] <= s.value + 0.02 and s.value - 0.02 <= s.interval[1] for s in best.settings)
 
 
+def test_settings_show_themselves_in_a_notebook(mixed):
+    import fitting
+
+    shown = fitting.best_settings(mixed)._repr_html_()
+    assert "proportion_code" in shown and "What a wrong choice costs" in shown and "equal parts" in shown
+
+
 def test_the_best_mixture_for_one_loss_is_as_much_of_its_domain_as_was_tried(mixed):
     best = best_settings(mixed, target="code")
     code = next(setting for setting in best.settings if setting.name == "proportion_code")
