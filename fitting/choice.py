@@ -7,18 +7,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fitting.files import cut
-from fitting.laws import catalogue
 from fitting.laws.law import Law
-from fitting.testbeds.testbed import Testbed
+from fitting.laws.mixtures import PROPORTION
+from fitting.testbeds.testbed import SETTING_COLUMNS, Testbed
 
 if typing.TYPE_CHECKING:
     import pandas as pd
 
 _SEEDS = 0.01  # by how much of the loss seeds of one size scatter, at most
-SIZE_COLUMNS = (
-    *("params", "tokens", "unique_tokens", "tokens_before", "width", "depth", "weight_bits", "quantised_bits"),
-    *("params_active", "params_average", "params_non_vocab", "params_vocab", "experts", "streams"),
-)
+# Runs that differ in these are of one size all the same: a sweep, or steps of one run.
+_NO_SIZES = ("learning_rate", "batch_size", "lr_area", "lr_annealing", "warmup_steps", "steps", "tokens_seen")
+SIZE_COLUMNS = ("params", "tokens", *(name for name in SETTING_COLUMNS if name not in _NO_SIZES))
 
 
 def counted(testbed: Testbed, params_column: str) -> Testbed:
@@ -79,10 +78,6 @@ def chosen(
 
 def refuse_inputs(law: Law, rows: "pd.DataFrame") -> None:
     """Every row must have all that a law is of, and as it may be."""
-    of = f"law {law.name} is of {', '.join(law.inputs)}"
-    if missing := [name for name in law.inputs if name not in rows]:
-        others = ", ".join(name for name, other in catalogue.LOSS_LAWS.items() if set(other.inputs) <= set(rows))
-        raise ValueError(f"{of}: there is no column {', '.join(missing)}; those there are are enough for {others}")
     for name in law.inputs:
         values = rows[name].to_numpy(float)
         if np.isnan(values).any():
@@ -91,6 +86,9 @@ def refuse_inputs(law: Law, rows: "pd.DataFrame") -> None:
         if bad.any():
             run = rows["run"][bad].iloc[0]
             raise ValueError(f"law {law.name}: {name} of run {run!r} is {values[bad][0]:g}: it must be {must}")
+    if (off_N := law.off_one(rows)).any():
+        run, off = rows["run"][off_N != 0].iloc[0], off_N[off_N != 0][0]
+        raise ValueError(f"law {law.name}: proportions of run {run!r} sum to {1 + off:.4g}: they must sum to one")
 
 
 def refuse_too_few(law: Law, column: str, x: Sequence[np.ndarray], y_N: np.ndarray, *, believed: int = 0) -> None:
@@ -130,7 +128,8 @@ def _along_a_ray(columns: Mapping[str, np.ndarray]) -> str:
 
 def sizes(rows: "pd.DataFrame", inputs: Sequence[str] = ()) -> np.ndarray:
     """Numbers that are equal for runs of one size, which differ in nothing but their seed, [N]."""
-    kinds = [name for name in dict.fromkeys(("corpus", *SIZE_COLUMNS, *inputs)) if name in rows]
+    proportions = (name for name in rows if name.startswith(PROPORTION))
+    kinds = [name for name in dict.fromkeys(("corpus", *SIZE_COLUMNS, *inputs, *proportions)) if name in rows]
     return rows.groupby(kinds, dropna=False).ngroup().to_numpy()
 
 

@@ -16,6 +16,8 @@ from fitting.prediction import predict as predict
 from fitting.reports import cells
 from fitting.reports.cells import draw as draw
 from fitting.reports.report import write
+from fitting.settings import Settings
+from fitting.settings import best_settings as best_settings
 from fitting.testbeds import importers
 from fitting.testbeds.curves import annealed as annealed
 from fitting.testbeds.testbed import Testbed
@@ -71,6 +73,7 @@ for _kind, _cell in (
     (FittedLaw, cells.law),
     (Prediction, cells.prediction),
     (Advice, cells.advice),
+    (Settings, cells.settings),
     (Comparison, cells.comparison),
 ):
     setattr(_kind, cells.ASKED_BY_NOTEBOOKS, _cell)

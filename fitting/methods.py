@@ -94,7 +94,7 @@ METHODS: Mapping[str, Method] = {
 def fit(
     testbed: Testbed,
     *,
-    loss: str,
+    loss: str | Sequence[str],
     error: str | None = None,
     select: str = "role == 'rung'",
     select_error: str | None = None,
@@ -119,13 +119,14 @@ def fit(
 
     Args:
       testbed: the runs.
-      loss: the loss to fit, such as `c4_val` or `loss/c4_val`.
+      loss: the loss to fit, such as `c4_val` or `loss/c4_val`; or several, which get a law each of one form, fitted to
+        the runs that have all of them and, by method `best`, to the same resamples, so that their draws are joint.
       error: the error to fit, such as `average` or `error/average`; None for no error law.
       select: which rows to fit, as a pandas query.
       select_error: which rows to fit the error law to, where not the same.
       method: `default`, `published`, `paper` or `best`; see `Method`.
-      law: the loss law's name in `fitting.laws.catalogue`; None is `coupled_tied` where shapes are believed, and
-        `over_training` where not.
+      law: the loss law's name in `fitting.laws.catalogue`, or a family's, such as `mixture`; None is `coupled_tied`
+        where shapes are believed, and `over_training` where not.
       error_law: the error law's; None is `exponential_decay` for an average of tasks, as in the paper, and by its
         method, and `logistic` for one task (docs/extrapolation.md scores both).
       objective: what the method `best` minimises of the loss, a name in `fitting.laws.objectives`; by default
@@ -145,28 +146,32 @@ def fit(
     """
     if method not in METHODS:
         raise ValueError(f"method {method!r} is unknown; methods are {', '.join(METHODS)}")
-    law = law or METHODS[method].law
-    _refuse_unknown("law", law, catalogue.LOSS_LAWS)
+    form = catalogue.loss_law(law or METHODS[method].law, testbed.table.columns)
     if error_law is not None:
         _refuse_unknown("error law", error_law, catalogue.ERROR_LAWS)
     if objective is not None and not METHODS[method].any_objective:
         raise ValueError(f"method {method} has an objective of its own; to minimise {objective}, take method best")
-    for form in (catalogue.LOSS_LAWS[law], catalogue.ERROR_LAWS[error_law] if error and error_law else None):
-        _refuse_beyond_the_grid(form, method)
+    for one in (form, catalogue.ERROR_LAWS[error_law] if error and error_law else None):
+        _refuse_beyond_the_grid(one, method)
     loss_objective = objectives.named(objective or METHODS["best"].objective_loss)
     if not 0 < level < 1:
         raise ValueError(f"level is {level}: the coverage of an interval lies between 0 and 1, such as 0.95")
-    loss_column = testbed.column(loss, "loss")
+    names = [loss] if isinstance(loss, str) else list(loss)
+    loss_columns = [testbed.column(name, "loss") for name in names]
+    if len(set(loss_columns)) < len(loss_columns):
+        raise ValueError(f"losses {', '.join(names)}: name each once")
+    loss_column = loss_columns[0]
     error_column = None if error is None else testbed.column(error, "error")
-    for suspicion in suspicions(testbed, loss_column, error_column):
+    judged = () if form.name in catalogue.TASK_LAWS else loss_columns  # a share solved is no loss a token
+    for suspicion in dict.fromkeys(s for name in judged for s in suspicions(testbed, name, error_column)):
         warnings.warn(suspicion, stacklevel=2)
     sha256, testbed = testbed.sha256, choice.counted(testbed, params_column)
-    form = catalogue.LOSS_LAWS[law]
-    loss_rows, loss_left_out = choice.chosen(testbed, select, (loss_column,), best_of_size)
-    if scattered := choice.scattered(loss_rows, loss_column, form.inputs):
-        warnings.warn(scattered, stacklevel=2)
+    loss_rows, loss_left_out = choice.chosen(testbed, select, loss_columns, best_of_size)
+    for column in loss_columns:
+        if scattered := choice.scattered(loss_rows, column, form.inputs):
+            warnings.warn(scattered, stacklevel=2)
     how = _How(METHODS[method], loss_objective, level, seed, resamples, priors)
-    loss_fit = _fit_loss(testbed, loss_rows, loss_column, form, how)
+    loss_fit, *others = (_fit_loss(testbed, loss_rows, column, form, how) for column in loss_columns)
     error_fit, left_out, tasks = None, loss_left_out, {}
     if error_column is not None:
         error_rows, error_left_out = choice.chosen(
@@ -182,6 +187,7 @@ def fit(
         loss=loss_fit,
         error=error_fit,
         left_out=tuple(LeftOut(run, reason) for run, reason in left_out.items()),
+        others=tuple(others),
         predictions=(),
         level=level,
         seed=seed,
@@ -201,7 +207,7 @@ def fit(
         scored = scored[scored["corpus"].isin(corpora)]
     if best_of_size:
         scored = scored[~scored["run"].isin(choice.beaten(scored, loss_column))]
-    return dataclasses.replace(fitted, predictions=_score(fitted, scored, loss_column, error_column))
+    return dataclasses.replace(fitted, predictions=_score(fitted, scored, loss_columns, error_column))
 
 
 def _error_law_of(column: str, method: str) -> str:
@@ -414,13 +420,14 @@ def _stderr(testbed: Testbed, rows: "pd.DataFrame", column: str) -> np.ndarray:
     return rows[stderr_column].to_numpy(float) if stderr_column in rows else np.full(len(rows), math.nan)
 
 
-def _score(law: FittedLaw, targets: "pd.DataFrame", loss: str, error: str | None) -> tuple[Prediction, ...]:
+def _score(law: FittedLaw, targets: "pd.DataFrame", losses: Sequence[str], error: str | None) -> tuple[Prediction, ...]:
     """Every target predicted, with what was measured beside it.
 
     Quarantine keeps a run out of the fit, not from being predicted: a published target is scored though its record is
     flawed, and one that diverged has no measurement and so becomes a projection.
     """
     predictions = []
+    loss, *others = losses
     for row in targets.to_dict("records"):
         more = [name for name in catalogue.named(law.loss.law).inputs if name not in ("params", "tokens")]
         given = {name: float(row[name]) for name in more}
@@ -431,7 +438,7 @@ def _score(law: FittedLaw, targets: "pd.DataFrame", loss: str, error: str | None
                 prediction,
                 measured_loss=float(row[loss]),
                 measured_error=measured_error,
-                columns=_other_columns(row) | given,
+                columns=_other_columns(row) | given | {name: float(row[name]) for name in others},
             )
         )
     return tuple(predictions)

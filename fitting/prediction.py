@@ -134,6 +134,8 @@ def inputs(law: FittedLaw, params: Any, tokens: Any, columns: Mapping[str, float
         raise ValueError(f"{loss_law.name} is a law of {', '.join(loss_law.inputs)}, not of {', '.join(strange)}")
     if missing := [name for name in loss_law.inputs if name not in given]:
         raise ValueError(f"{loss_law.name} is a law of {', '.join(loss_law.inputs)}: say {', '.join(missing)} as well")
+    if (off := loss_law.off_one(given)).any():
+        raise ValueError(f"proportions sum to {1 + off.flat[0]:.4g}: they must sum to one")
     return [given[name] for name in loss_law.inputs]
 
 

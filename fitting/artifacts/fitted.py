@@ -9,7 +9,12 @@ import numpy as np
 
 from fitting import files
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
+_ADDED: Mapping[int, Mapping[str, Any]] = {
+    3: {"params_column": "params", "tasks": {}, "others": []},
+    4: {"tasks": {}, "others": []},
+    5: {"others": []},
+}
 _UNITS = {"loss": "nats per token", "bpb": "bits per byte"}
 
 
@@ -142,6 +147,8 @@ class FittedLaw:
       method: how it was fitted, a name in `fitting.methods.METHODS`.
       loss: the loss law, L(N, D).
       error: the error law, Err(L), or None.
+      others: laws of further losses, of the same form and runs; what was measured of them on a target is among its
+        prediction's `columns`.
       left_out: rows of the testbed that were not fitted, each with the reason.
       predictions: the testbed's targets, predicted and scored.
       level: nominal coverage of every interval.
@@ -175,8 +182,17 @@ class FittedLaw:
     select_error: str | None = None
     objective: str | None = None
     params_column: str = "params"
+    others: tuple[LawFit, ...] = dataclasses.field(default=(), repr=False)
     tasks: Mapping[str, float] = dataclasses.field(default_factory=dict, repr=False)
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def each(self) -> "tuple[FittedLaw, ...]":
+        """A law for each loss, this one first: what predicts one of them predicts each."""
+        return (
+            self,
+            *(dataclasses.replace(self, loss=fit, error=None, others=(), predictions=()) for fit in self.others),
+        )
 
     @property
     def fits(self) -> dict[str, LawFit]:
@@ -217,4 +233,4 @@ def load(path: Any) -> FittedLaw:
     >>> fitting.load(path).loss == law.loss
     True
     """
-    return files.load(FittedLaw, path, added={3: {"params_column": "params", "tasks": {}}, 4: {"tasks": {}}})
+    return files.load(FittedLaw, path, added=_ADDED)

@@ -68,6 +68,7 @@ LAWS = (
         r"1/(E - 1 + (1/{E_start} - 1/{E_max})^{{-1}}) + 1/{E_max}",
         citation="Clark et al. 2022, arXiv:2202.01169; ours has natural logarithms, and exponents' signs written out",
         least={"experts": 1.0},
+        chosen=("experts",),
     ),
     Law(
         name="experts_power",
@@ -79,6 +80,7 @@ LAWS = (
         citation="Li et al. 2026, arXiv:2604.22753, its first law of experts: Clark et al. 2022 with an "
         "irreducible loss, without interaction or saturation",
         least={"experts": 1.0},
+        chosen=("experts",),
     ),
     Law(
         name="experts_joint",
@@ -99,6 +101,7 @@ LAWS = (
         r"{E_start} \leq \hat E \leq {E_max}",
         citation="Ludziejewski et al. 2025, arXiv:2502.05172; signs written out; E-hat is Clark et al. 2022's",
         least={"experts": 1.0},
+        chosen=("experts",),
     ),
     Law(
         name="sparse_experts",

@@ -31,7 +31,11 @@ def in_numbers(law: Law, theta: Mapping[str, float], digits: int = 4) -> str:
 
 def symbol(name: str) -> str:
     """A parameter's symbol."""
-    return _SYMBOLS.get(name, name)
+    head, _, words = name.partition("_")
+    if name in _SYMBOLS or len(words) < 2:
+        return _SYMBOLS.get(name, name)
+    words = words.replace("_", r"\_")
+    return rf"{head}_{{\mathrm{{{words}}}}}"
 
 
 def number(value: float, digits: int = 4) -> str:

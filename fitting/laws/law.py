@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+_ROUNDED = 0.005  # of proportions that are given in whole percents
+
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
@@ -44,6 +46,8 @@ class Law:
       ideal: points beyond the runs, (x, y), that the law's authors fit along with them.
       signed: inputs that may be zero or negative; the others are sizes.
       least: the least that an input can be, where that is more than nothing: there is one expert at least.
+      chosen: inputs that a run can have as it likes, whatever its size and budget.
+      proportions: inputs that are proportions of one whole, 0 to 1, and sum to one.
     """
 
     name: str
@@ -57,6 +61,8 @@ class Law:
     ideal: tuple[tuple[tuple[float, ...], float], ...] = ()
     signed: tuple[str, ...] = ()
     least: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    chosen: tuple[str, ...] = ()
+    proportions: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -73,8 +79,15 @@ class Law:
         values, least = np.asarray(values, float), self.least.get(name, 0.0)
         if name in self.signed:
             return ~np.isfinite(values), "a finite number"
+        if name in self.proportions:
+            return ~((values >= 0) & (values <= 1)), "a proportion, 0 to 1, not percent"
         bad = ~np.isfinite(values) | (values <= 0) | (values < least)
         return bad, f"at least {least:g}" if least else "a positive number"
+
+    def off_one(self, x: Mapping[str, Any]) -> np.ndarray:
+        """By how much the proportions among the inputs sum to more or less than one; 0 where that is rounding."""
+        off = sum((np.asarray(x[name], float) for name in self.proportions), start=-float(bool(self.proportions)))
+        return np.where(np.abs(off) <= _ROUNDED, 0.0, off)
 
     @property
     def shape_ranges(self) -> np.ndarray:

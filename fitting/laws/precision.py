@@ -20,6 +20,15 @@ def _quantised(shape: Sequence[Any], params: Any, tokens: Any, quantised_bits: A
     return *chinchilla((alpha, beta), params, tokens), harm
 
 
+def _quantised_power(shape: Sequence[Any], params: Any, tokens: Any, quantised_bits: Any) -> Sequence[Any]:
+    alpha, beta, gamma_D, gamma_N, gamma = shape
+    harm = exp(gamma_D * log(tokens) - gamma_N * log(params) - gamma * log(quantised_bits))
+    return *chinchilla((alpha, beta), params, tokens), harm
+
+
+_KUMAR = "Kumar et al. 2024, Table 2"
+_OUYANG = "Ouyang et al. 2024, of Pythia by GPTQ"
+
 LAWS = (
     Law(
         name="precision",
@@ -27,7 +36,7 @@ LAWS = (
         linear=("E", "A", "B"),
         shapes={
             **EXPONENTS,
-            "gamma": Shape(0.1, 30.0, 2.7, 0.7, "2.67 bits (Kumar et al. 2024)"),
+            "gamma": Shape(0.1, 30.0, 2.7, 0.7, f"2.67 bits ({_KUMAR})"),
         },
         terms=_precision,
         latex=r"L = {E} + {A}\,\left(N\,(1 - e^{{-P/{gamma}}})\right)^{{-{alpha}}} + {B}\,D^{{-{beta}}}",
@@ -39,13 +48,28 @@ LAWS = (
         linear=("E", "A", "B", "C"),
         shapes={
             **EXPONENTS,
-            "gamma_D": Shape(0.01, 3.0, 0.5, 0.5, "about 0.5 (Kumar et al. 2024)"),
-            "gamma_N": Shape(0.01, 3.0, 0.4, 0.5, "a little less than that of D (Kumar et al. 2024)"),
-            "gamma": Shape(0.05, 10.0, 0.59, 0.5, "0.59 bits (Kumar et al. 2024)"),
+            "gamma_D": Shape(0.01, 3.0, 0.5, 0.5, f"0.507 ({_KUMAR})"),
+            "gamma_N": Shape(0.01, 3.0, 0.34, 0.5, f"0.344 ({_KUMAR})"),
+            "gamma": Shape(0.05, 10.0, 0.59, 0.5, f"0.591 bits ({_KUMAR})"),
         },
         terms=_quantised,
         latex=r"L = {E} + {A}\,N^{{-{alpha}}} + {B}\,D^{{-{beta}}} + "
         r"{C}\,D^{{{gamma_D}}}\,N^{{-{gamma_N}}}\,e^{{-P/{gamma}}}",
         citation="Kumar et al. 2024, arXiv:2411.04330: quantised to P bits a weight after training",
+    ),
+    Law(
+        name="quantised_power",
+        inputs=("params", "tokens", "quantised_bits"),
+        linear=("E", "A", "B", "C"),
+        shapes={
+            **EXPONENTS,
+            "gamma_D": Shape(0.01, 3.0, 0.53, 0.5, f"0.525 ({_OUYANG})"),
+            "gamma_N": Shape(0.01, 3.0, 0.23, 0.5, f"0.226 ({_OUYANG})"),
+            "gamma": Shape(0.1, 20.0, 5.5, 0.5, f"5.50 ({_OUYANG})"),
+        },
+        terms=_quantised_power,
+        latex=r"L = {E} + {A}\,N^{{-{alpha}}} + {B}\,D^{{-{beta}}} + "
+        r"{C}\,D^{{{gamma_D}}}\,N^{{-{gamma_N}}}\,P^{{-{gamma}}}",
+        citation="Ouyang et al. 2024, arXiv:2411.17691: what P bits after training harm; the law beneath is ours",
     ),
 )

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fitting.laws.beliefs import EXPONENTS
-from fitting.laws.elementary import exp, log
+from fitting.laws.elementary import exp, log, logaddexp
 from fitting.laws.law import Law, Shape
 from fitting.laws.params_and_tokens import chinchilla
 
@@ -40,6 +40,18 @@ def _step_law_units(
     return {"eta_0": learning_rate * params**a * tokens**-b, "B_0": batch_size * tokens**-c}
 
 
+def _critical_batch(shape: Sequence[Any], params: Any, tokens: Any, batch_size: Any) -> Sequence[Any]:
+    alpha, beta, B_0, c = shape
+    of_use = log(tokens) - logaddexp(0.0, log(batch_size) - log(B_0) - c * log(tokens))
+    return 1.0, exp(-alpha * log(params)), exp(-beta * of_use)
+
+
+def _critical_batch_units(
+    shape: Sequence[Any], loss: Any, params: Any, tokens: Any, batch_size: Any
+) -> Mapping[str, Any]:
+    return {"B_0": batch_size * tokens ** -shape[3]}
+
+
 _STEP_LAW = "Step Law, Li et al. 2025"
 _OF_THE_BEST = "that of the best run, give or take a factor of three"
 
@@ -64,6 +76,7 @@ LAWS = (
         citation="Step Law, Li et al. 2025, arXiv:2503.04715: the best rate and batch; the valley around them, "
         "quadratic in logarithms, is ours: they say that it is convex",
         units=_step_law_units,
+        chosen=("learning_rate", "batch_size"),
     ),
     Law(
         name="rate_and_batch",
@@ -80,5 +93,22 @@ LAWS = (
         r"\quad b^* = {B_0}\,D^{{{c}}}",
         citation="as step_law, and ours: the best rate moves with the batch, and valleys flatten with D",
         units=_rate_and_batch_units,
+        chosen=("learning_rate", "batch_size"),
+    ),
+    Law(
+        name="critical_batch",
+        inputs=("params", "tokens", "batch_size"),
+        linear=("E", "A", "B"),
+        shapes={
+            **EXPONENTS,
+            "B_0": Shape(1e-3, 1e3, 1.0, 2.3, "that of the best run, give or take a factor of ten"),
+            "c": Shape(0.01, 2.0, 0.47, 0.5, "0.47 (Zhang et al. 2024)"),
+        },
+        terms=_critical_batch,
+        latex=r"L = {E} + {A}\,N^{{-{alpha}}} + {B}\,\left(D/(1 + b/b^*)\right)^{{-{beta}}},"
+        r"\quad b^* = {B_0}\,D^{{{c}}}",
+        citation="Zhang et al. 2024, arXiv:2410.21676: the critical batch b*; that D tokens then count as D/(1 + b/b*) "
+        "is McCandlish et al. 2018, arXiv:1812.06162, and in the loss ours",
+        units=_critical_batch_units,
     ),
 )

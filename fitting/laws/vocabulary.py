@@ -27,5 +27,6 @@ LAWS = (
         latex=r"L_u = {E} + {A_1}\,N_{{nv}}^{{-{alpha_1}}} + {A_2}\,N_v^{{-{alpha_2}}} + {B}\,D^{{-{beta}}}",
         citation="Tao et al. 2024, arXiv:2407.13623: L_u is less a unigram model's loss, and N_v is vocabulary "
         "times width; ours has L_u plus a constant, so that it is positive, and alpha_1 free of beta",
+        chosen=("params_vocab",),
     ),
 )

@@ -11,6 +11,7 @@ from fitting.reports.words import flops, percent, short
 
 if typing.TYPE_CHECKING:
     from fitting.advice import Advice  # brings jax, which `--help` need not wait for
+    from fitting.settings import Settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +27,41 @@ class Table:
 def tables(advice: Advice) -> tuple[Table, ...]:
     """The best runs for a budget, what other sizes cost, and which run to add to the ladder, or which together."""
     return _optima(advice), _over_training(advice), _next_runs(advice), *([_batch(advice)] if advice.batch else [])
+
+
+def settings_tables(settings: Settings) -> tuple[Table, ...]:
+    """The best settings, and what other choices cost."""
+    edge = [setting.name for setting in settings.settings if setting.at_edge]
+    loss = f"{settings.loss:.4f}" + _interval(settings.loss_interval, "{:.4f}".format)
+    budget = f" for {flops(settings.budget_flops)} FLOPs" if settings.budget_flops else ""
+    best = Table(
+        title=f"best settings{budget}: {settings.target}, {settings.unit}, is {loss}",
+        columns=("", "best", "tried"),
+        rows=(
+            *(
+                (
+                    s.name,
+                    f"{s.value:.4g}" + _interval(s.interval, "{:.3g}".format),
+                    f"{s.tried[0]:.3g} to {s.tried[1]:.3g}",
+                )
+                for s in settings.settings
+            ),
+            *((name, f"{value:.4g}", "") for name, value in settings.given.items()),
+        ),
+        remark=f"at the edge of what was tried: {', '.join(edge)}; a better may lie beyond" if edge else "",
+    )
+    costs = [(f"{s.name}: {cost.choice}", cost) for s in settings.settings for cost in s.costs]
+    costs += [(cost.choice, cost) for cost in settings.costs]
+    return best, Table(
+        title="what a wrong choice costs, the rest held",
+        columns=("choice", f"penalty, {settings.unit.partition(' ')[0]}".removesuffix(", ")),
+        rows=tuple(
+            (name, f"{cost.penalty:+.4f}" + _interval(cost.penalty_interval, "{:+.4f}".format)) for name, cost in costs
+        ),
+        remark=""
+        if all(cost.penalty >= 0 for _, cost in costs)
+        else "below zero: better by the law, but beyond what was tried",
+    )
 
 
 def _optima(advice: Advice) -> Table:

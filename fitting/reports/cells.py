@@ -15,6 +15,7 @@ from fitting.reports import advised, drawing, figures
 from fitting.reports import compared as in_words
 from fitting.reports.rendering import render
 from fitting.reports.summary import outcome, summarise
+from fitting.settings import Settings
 from fitting.testbeds.curves import run_of, steps_by_run
 from fitting.testbeds.testbed import LOSS_KINDS, Testbed
 
@@ -112,6 +113,11 @@ def testbed(testbed: Testbed) -> str:
 def advice(advice: Advice) -> str:
     """Advice: the best runs for the budget, what other sizes cost, which run to add to the ladder."""
     return _cell("tables", tables=advised.tables(advice), remarks=())
+
+
+def settings(settings: Settings) -> str:
+    """The best settings, and what others cost."""
+    return _cell("tables", tables=advised.settings_tables(settings), remarks=())
 
 
 def comparison(compared: Comparison) -> str:

@@ -346,6 +346,8 @@ def residuals(law: FittedLaw, part: str, *, against: str) -> Figure:
     labels = {"params": "parameters, N", "tokens": "tokens, D", "token_multiplier": "tokens per parameter, M"}
     figure, panel = drawing.axes(width_inches=3.1, height_inches=2.4)
     panel.set_xscale("log")
+    if len(at := {getattr(run, against) for run in (*fit.points, *law.predictions)}) == 1:  # mixtures of one size
+        panel.set_xlim(min(at) / 2, 2 * min(at))
     panel.set_xlabel(labels[against])
     panel.set_ylabel("measured above law (%)")
     panel.axhline(0, color=MUTED, linewidth=1)

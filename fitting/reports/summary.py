@@ -12,6 +12,7 @@ from typing import Any
 from fitting.artifacts.fitted import FittedLaw, LawFit, Prediction, is_lawful
 from fitting.doubts import doubts
 from fitting.laws import catalogue, latex
+from fitting.prediction import predict
 from fitting.reports import figures
 from fitting.reports.hull import hull, is_inside
 from fitting.reports.words import count, counted
@@ -48,6 +49,7 @@ def summarise(law: FittedLaw, *, title: str, checks: "Checks | None" = None) -> 
             {"name": figures.name_of(column), "foretold": foretold, "lawful": is_lawful(foretold)}
             for column, foretold in sorted(law.tasks.items(), key=lambda task: -task[1])
         ],
+        "others": [_other(one, law.predictions) for one in law.each[1:]],
         "runs": _runs(law),
         "left_out": [{"run": row.run, "reason": row.reason} for row in law.left_out],
         "checks": _checks_summary(checks, law) if checks else None,
@@ -205,6 +207,26 @@ def _fit_summary(fit: LawFit) -> dict[str, Any]:
         "draws": len(fit.theta_draws),
         "rms_relative_residual": math.sqrt(fmean(_relative(p.measured, p.fitted) ** 2 for p in fit.points)),
     }
+
+
+def _other(law: FittedLaw, targets: Sequence[Prediction]) -> dict[str, Any]:
+    """A further loss: its law, and what it says of the targets."""
+    form, predictions = catalogue.named(law.loss.law), []
+    for target in targets:
+        given = {name: target.columns[name] for name in form.inputs if name in target.columns}
+        told = predict(law, target.params, target.tokens, columns=given)
+        measured = target.columns.get(law.loss.column, math.nan)
+        predictions.append(
+            {
+                "run": target.run,
+                "value": told.loss,
+                "interval": told.loss_interval,
+                "measured": measured,
+                "relative_error": _relative(told.loss, measured),
+                "covered": _covered(told.loss_interval, measured),
+            }
+        )
+    return _fit_summary(law.loss) | {"predictions": predictions}
 
 
 def _runs(law: FittedLaw) -> list[dict[str, Any]]:

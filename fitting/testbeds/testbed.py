@@ -12,6 +12,8 @@ from typing import Any
 
 from fitting import files
 from fitting.files import cut
+from fitting.laws import catalogue
+from fitting.laws.mixtures import PROPORTION
 from fitting.testbeds import cells, gates, typed
 
 if typing.TYPE_CHECKING:
@@ -21,10 +23,20 @@ if typing.TYPE_CHECKING:
 TEXT_COLUMNS = ("run", "role", "corpus", "model", "quarantine")
 SIZE_COLUMNS = ("params", "params_non_embedding", "tokens", "token_multiplier", "flops")
 # What else a law may be a function of, and what the quality gates look at.
-SETTING_COLUMNS = (
-    *("unique_tokens", "width", "depth", "weight_bits", "quantised_bits", "lr_area", "lr_annealing", "tokens_before"),
-    *("params_active", "params_average", "params_non_vocab", "params_vocab", "experts", "streams"),
-    *("learning_rate", "batch_size", "warmup_steps", "steps", "tokens_seen"),
+SETTING_COLUMNS = tuple(
+    dict.fromkeys(
+        name
+        for name in (
+            *(
+                name
+                for laws in (catalogue.LOSS_LAWS, catalogue.TASK_LAWS)
+                for law in laws.values()
+                for name in law.inputs
+            ),
+            *("warmup_steps", "steps", "tokens_seen"),
+        )
+        if name not in SIZE_COLUMNS
+    )
 )
 COLUMNS = ("run", "role", "corpus", "model", *SIZE_COLUMNS)
 ROLES = ("rung", "target", "checkpoint")
@@ -122,6 +134,7 @@ class Testbed:
       `corpus`; `model`.
     - `params` (N, embeddings counted), `params_non_embedding`, `tokens` (D), `token_multiplier` (M = D/N where absent),
       `flops` (C = 6ND where absent). Columns N and D are params and tokens where no column is named so.
+    - `proportion_<domain>`: how much of its tokens each domain is, 0 to 1, all of them one.
     - `unique_tokens`, `width`, `experts` and so on: what some laws are functions of (`SETTING_COLUMNS`, docs/laws.md).
     - `learning_rate`, `batch_size`, `warmup_steps`, `steps`, `tokens_seen`: what the quality gates look at.
     - `loss/<set>` (nats a token), `bpb/<task>` (bits a byte), `error/<task or average>` (fractions, 0 to 1), and
@@ -215,10 +228,11 @@ class Testbed:
     def column(self, name: str, kind: str) -> str:
         """The full name of a measured column: `c4_val` and `loss/c4_val` are both `loss/c4_val`, for kind `loss`.
 
-        A loss may also be `bpb/<task>`, and is found without its kind where there is no `loss/<task>`.
+        A loss may also be `bpb/<task>`, and is found without its kind where there is no `loss/<task>`; and an error,
+        which is named in full, for laws of errors that know no loss.
         """
         kinds = LOSS_KINDS if kind == "loss" else (kind,)
-        names = [name] if _kind(name) in kinds else [f"{kind}/{name}" for kind in kinds]
+        names = [name] if _kind(name) in (*kinds, "error") else [f"{kind}/{name}" for kind in kinds]
         full = next((name for name in names if name in self.table), names[0])
         if full not in self.table:
             there = [column for column in self.table if column.partition("/")[0] in kinds]
@@ -304,7 +318,8 @@ def _checked(table: "pd.DataFrame") -> "pd.DataFrame":
         run = table["run"][table["role"] == odd[0]].iloc[0]
         raise ValueError(f"role {cut(repr(odd[0]))} of run {cut(repr(run))}: it is rung, target or checkpoint")
 
-    numeric = [name for name in table if name in (*SIZE_COLUMNS, *SETTING_COLUMNS) or _kind(name)]
+    settings = (*SIZE_COLUMNS, *SETTING_COLUMNS)
+    numeric = [name for name in table if name in settings or name.startswith(PROPORTION) or _kind(name)]
     for name in table:
         if name in numeric:
             table[name] = typed.numbers(table, name)

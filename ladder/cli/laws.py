@@ -24,7 +24,7 @@ def fit(
         arg(metavar="TESTBED", help="table of runs, such as a workdir's testbed.csv, or gadre2024, which is built in"),
     ],
     *,
-    loss: Annotated[str, arg(metavar="COLUMN", help="loss to fit, such as loss/code")],
+    loss: Annotated[str, arg(metavar="COLUMN", help="loss to fit, such as loss/code; or several, such as web,code")],
     out: Annotated[str, arg(metavar="DIR", help="folder that law.json goes to")],
     error: Annotated[str | None, arg(metavar="COLUMN", help="error to fit on that loss, such as error/average")] = None,
     select: Annotated[str, arg(metavar="EXPR", help="rows to fit, as a pandas query")] = "role == 'rung'",
@@ -64,7 +64,7 @@ def fit(
     fitted_law = fit_table(
         storage.place(testbed),
         storage.place(out),
-        loss=loss,
+        loss=loss.split(","),
         error=error,
         select=select,
         select_error=select_error,
@@ -103,7 +103,9 @@ def predict(
 
     path, freeze_to = law_file(law), storage.place(freeze) if freeze else None
     fitted_law = fitted.load(path)
-    prediction = predict(fitted_law, params, tokens, run, columns=dict(map(named_number, given)))
+    columns = dict(map(named_number, given))
+    prediction = predict(fitted_law, params, tokens, run, columns=columns)
+    others = {one.loss.column: predict(one, params, tokens, run, columns=columns) for one in fitted_law.each[1:]}
     warn_of_strays({"params": params, "tokens": tokens, **prediction.columns}, ladder_of(fitted_law))
     if freeze_to:
         dated = _freeze(fitted_law, path, prediction, freeze_to)
@@ -113,9 +115,13 @@ def predict(
         untold = ("run", "measured_loss", "measured_error", "columns")
         told = {f.name: getattr(prediction, f.name) for f in dataclasses.fields(prediction) if f.name not in untold}
         told["params_column"] = fitted_law.params_column
+        if others:
+            told["others"] = {name: {"loss": p.loss, "loss_interval": p.loss_interval} for name, p in others.items()}
         print_json(files.finite(told | ({"given": dict(prediction.columns)} if given else {})))
     else:
         tables.print_predictions([prediction], to_person)
+        for name, other in others.items():
+            tables.print_predictions([dataclasses.replace(other, run=name)], to_person)
         tables.print_what_n_is(fitted_law.params_column, to_person)
 
 
@@ -149,20 +155,41 @@ def score(
 def advise(
     law: Annotated[Positional[str], arg(metavar="LAW.json", help="what `ladder fit` wrote, or its folder")],
     *,
-    budget_flops: Annotated[float, arg(metavar="C", help="training compute, 6ND, such as 1e21")],
+    budget_flops: Annotated[float | None, arg(metavar="C", help="training compute, 6ND, such as 1e21")] = None,
+    given: Annotated[
+        tuple[str, ...], arg(metavar="NAME=VALUE", help="what is not to be chosen of what else the law is of")
+    ] = (),
+    target: Annotated[
+        str, arg(metavar="COLUMN", help="of losses fitted together, the one to make least; by default their mean")
+    ] = "mean",
     served_tokens: Annotated[float, arg(metavar="T", help="tokens that the model will serve, such as 1e12")] = 0.0,
     add: Annotated[
         float | None, arg(metavar="C", help="compute for runs to add to the ladder together, such as 1e19")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Tell what to train for a budget, what over-training costs, and which run to add to the ladder."""
+    """Tell what to train for a budget, what over-training costs, and which run to add to the ladder.
+
+    Of a law of more than size and data, tell the best experts, vocabulary, rate and batch, or mixture of domains.
+    """
     from fitting.advice import advise
     from fitting.artifacts import fitted
     from fitting.prediction import ladder_of
+    from fitting.settings import best_settings, has_settings
 
-    fitted_law = fitted.load(law_file(law))
-    warn_of_strays({"flops": budget_flops, "served_tokens": served_tokens}, ladder_of(fitted_law))
+    fitted_law, columns = fitted.load(law_file(law)), dict(map(named_number, given))
+    warn_of_strays({"flops": budget_flops or 0.0, "served_tokens": served_tokens, **columns}, ladder_of(fitted_law))
+    if has_settings(fitted_law):
+        if served_tokens or add:
+            raise ValueError("served_tokens and add are for laws of params and tokens alone")
+        settings = best_settings(fitted_law, budget_flops=budget_flops, given=columns, target=target)
+        if json:
+            print_json(tables.as_data(settings))
+        else:
+            tables.print_settings(settings, fitted_law.params_column, to_person)
+        return
+    if budget_flops is None or given or target != "mean":
+        raise ValueError(f"the law {fitted_law.loss.law} is asked about a budget alone: say --budget-flops")
     advice = advise(fitted_law, budget_flops, served_tokens=served_tokens, add_flops=add)
     if json:
         print_json(tables.as_data(advice))

@@ -21,6 +21,7 @@ if typing.TYPE_CHECKING:
     from fitting.artifacts.fitted import FittedLaw, Prediction
     from fitting.artifacts.frozen import Score
     from fitting.comparison import Comparison
+    from fitting.settings import Settings
 
 
 def print_plan(plan: Mapping[str, Any], console: Console) -> None:
@@ -103,7 +104,13 @@ def print_what_n_is(params_column: str, console: Console) -> None:
         console.print(f"N is {params_column}: {counted(params_column)}, here and in C = 6ND")
 
 
-def as_data(advice: Advice) -> dict[str, Any]:
+def print_settings(settings: Settings, params_column: str, console: Console) -> None:
+    """The best settings as two short tables."""
+    print_what_n_is(params_column, console)
+    print_tables(advised.settings_tables(settings), console)
+
+
+def as_data(advice: Advice | Settings) -> dict[str, Any]:
     """Advice as JSON-ready data; null where a number is unknown or infinite."""
     return files.finite(dataclasses.asdict(advice))
 
@@ -116,10 +123,11 @@ def law_as_data(law: FittedLaw) -> dict[str, Any]:
         | {"unit": fit.unit, "runs": len(fit.points)}
         for part, fit in law.fits.items()
     }
+    others = {fit.column: {"law": fit.law, "theta": dict(fit.theta), "noise": fit.noise} for fit in law.others}
     about = {name: getattr(law, name) for name in ("method", "level", "seed", "select", "params_column")}
     about["predictions"] = [dataclasses.asdict(prediction) for prediction in law.predictions]
     about["left_out"] = [dataclasses.asdict(row) for row in law.left_out]
-    return files.finite({**about, "loss": None, "error": None, **laws})
+    return files.finite({**about, "loss": None, "error": None, **laws} | ({"others": others} if others else {}))
 
 
 def score_as_data(score: Score) -> dict[str, Any]:

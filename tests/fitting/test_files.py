@@ -60,18 +60,21 @@ def test_nothing_is_left_beside_a_written_file_and_a_failed_write_leaves_the_old
     assert [file.name for file in path.parent.iterdir()] == ["law.json"]
 
 
-def test_a_file_of_before_is_read_with_the_default_of_what_it_lacks(path):
-    raw, whole = json.loads(path.read_text()), repr(fitted.load(path))
-    del raw["params_column"]
-    raw["schema_version"] = 3
-    path.write_text(json.dumps(raw))
-    assert repr(fitted.load(path)) == whole
+@pytest.mark.parametrize(
+    ("version", "lacks"), [(3, ("params_column", "tasks", "others")), (4, ("tasks", "others")), (5, ("others",))]
+)
+def test_a_file_of_before_is_read_with_the_default_of_what_it_lacks(path, version, lacks):
+    raw, whole = json.loads(path.read_text()), fitted.load(path)
+    for name in lacks:
+        del raw[name]
+    path.write_text(json.dumps(raw | {"schema_version": version}))
+    assert repr(fitted.load(path)) == repr(whole) and fitted.load(path).others == ()
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda raw: raw.update(schema_version=99), "schema_version is 99 but this program reads FittedLaw version 5"),
+        (lambda raw: raw.update(schema_version=99), "schema_version is 99 but this program reads FittedLaw version 6"),
         (lambda raw: raw.pop("schema_version"), "schema_version is None"),
         (lambda raw: raw.pop("level"), "FittedLaw: missing key level"),
         (lambda raw: raw.update(levle=0.9), "FittedLaw: unknown key levle"),

@@ -149,6 +149,17 @@ TRUTHS = {
     "step_law": (1.8, 480, 2100, 0.02, 0.01, 0.35, 0.37, 1.79, 0.713, 0.307, 0.58, 0.571),
     "rate_and_batch": (1.8, 480, 2100, 2, 1, 0.35, 0.37, 0.2, 0.6, 0.1, 0.58, 0.55, 0.3, 0.2),
     "parallel_streams": (1.2, 66, 0.22, 0.34),
+    "quantised_power": (1.8, 480, 2100, 0.02, 0.35, 0.37, 0.53, 0.23, 5.5),
+    "critical_batch": (1.8, 480, 2100, 0.35, 0.37, 10, 0.47),
+    "distillation": (2243, 24181, 0.321, 0.637, 0.764, 2.5, 20, 1.3, 0.2),
+    "wall_clock": (1.8, 480, 200, 0.35, 0.37, 0.8),
+    "coverage": (2.1, 0.4),
+    "pass_until": (200, 0.3),
+    "coverage_of_size": (200, 0.3, 0.4),
+    "observational": (0.9, 0.7, 1.3),
+    "skills": (0.9, 1e-6, 0.3, 0.4),
+    "mixture_power:web,code,books": (1.6, 4, 0.3, 0.8, 0.4),
+    "mixture:web,code,books": (1.6, 0.3, 1.5, 0.9),
     "exponential_decay": (0.85, 2.2, 0.7),
     "sigmoid": (0.1, 0.6, 3, 3),
     "logistic": (0.8, 3, 3),
@@ -181,11 +192,19 @@ def _inputs() -> dict[str, np.ndarray]:
         "learning_rate": 1.79 * params**-0.713 * tokens**0.307 * rng.uniform(0.3, 3, 32),
         "batch_size": 0.58 * tokens**0.571 * rng.uniform(0.3, 3, 32),
         "streams": np.tile([1.0, 2.0, 4.0, 8.0], 8),
+        "teacher_loss": rng.uniform(1.9, 3.2, 32),
+        "student_loss": 1.22 + (3355 / params**0.408 + 18186 / tokens**0.431) ** 0.452,
+        "seconds": params**0.8 * rng.uniform(1e2, 1e5, 32),
+        "tries": np.tile([1.0, 10.0, 100.0, 1000.0], 8),
+        "capability": rng.normal(0, 2, 32),
         "loss": np.linspace(2, 4.5, 32),
+        **dict(
+            zip(("proportion_web", "proportion_code", "proportion_books"), rng.dirichlet([1, 1, 1], 32).T, strict=True)
+        ),
     }
 
 
-@pytest.mark.parametrize("name", [*catalogue.LOSS_LAWS, *catalogue.ERROR_LAWS])
+@pytest.mark.parametrize("name", TRUTHS)
 def test_every_law_recovers_its_parameters(name):
     law, inputs = catalogue.named(name), _inputs()
     x = [inputs[column] for column in law.inputs]
@@ -283,3 +302,8 @@ def test_the_error_law_reaches_scipys_optimum():
             for start in np.linspace(-2, 1, 8)
         ]
         assert solution.objective_B[0] <= min(found) * (1 + 1e-6)
+
+
+def test_every_law_has_a_truth_to_recover():
+    families = {f"{name}:web,code,books" for name in catalogue.FAMILIES}
+    assert set(TRUTHS) == {*catalogue.LOSS_LAWS, *catalogue.TASK_LAWS, *catalogue.ERROR_LAWS, *families}

@@ -13,6 +13,13 @@ from matplotlib.mathtext import MathTextParser
 from fitting.laws import catalogue, latex
 from synthetic_law import synthetic_law
 
+_DOMAINS = ["proportion_web", "proportion_code-2", "proportion_books_old"]
+_MIXTURES = [catalogue.loss_law(name, _DOMAINS) for name in catalogue.FAMILIES]
+_ALL = [
+    *(law for laws in (catalogue.LOSS_LAWS, catalogue.TASK_LAWS, catalogue.ERROR_LAWS) for law in laws.values()),
+    *_MIXTURES,
+]
+
 
 def test_over_training_is_equation_4_of_gadre_et_al():
     """N = 2, D = 24: M = 12, C = 288; with eta = 1/2, L = 1 + (3 √12 + 5/√12)/√288."""
@@ -46,9 +53,7 @@ def test_draws_and_runs_broadcast():
     assert catalogue.OVER_TRAINING.evaluate(theta_PxSx1, np.ones(5), np.ones(5)).shape == (7, 5)
 
 
-@pytest.mark.parametrize(
-    "law", [*catalogue.LOSS_LAWS.values(), *catalogue.ERROR_LAWS.values()], ids=lambda law: law.name
-)
+@pytest.mark.parametrize("law", _ALL, ids=lambda law: law.name)
 def test_every_law_prints_in_symbols(law):
     text = latex.in_symbols(law)
     assert "{" + law.parameters[0] + "}" not in text
@@ -136,14 +141,14 @@ def test_an_unknown_law_is_named_with_those_that_are_known():
         catalogue.named("chinchila")
 
 
-@pytest.mark.parametrize(
-    "law", [*catalogue.LOSS_LAWS.values(), *catalogue.ERROR_LAWS.values()], ids=lambda law: law.name
-)
+@pytest.mark.parametrize("law", _ALL, ids=lambda law: law.name)
 def test_a_law_is_the_same_by_numpy_and_traced_by_jax(law):
     x = {"loss": 3.0, "lr_area": 4.0, "lr_annealing": 0.01, "weight_bits": 8.0, "unique_tokens": 1e9}
     x |= {"params": 1e8, "tokens": 2e10, "width": 512.0, "depth": 12.0, "experts": 8.0, "streams": 4.0}
     x |= {"params_active": 4e7, "params_average": 7e7, "params_non_vocab": 8e7, "params_vocab": 2e7}
+    x |= {"teacher_loss": 2.4, "student_loss": 2.6, "seconds": 1e5, "tries": 10.0, "capability": -0.3}
     x |= {"quantised_bits": 4.0, "tokens_before": 1e10, "learning_rate": 1e-3, "batch_size": 256.0}
+    x |= {"proportion_web": 0.5, "proportion_code-2": 0.0, "proportion_books_old": 0.5}
     theta = [1.5] * len(law.linear) + [shape.median for shape in law.shapes.values()]
     inputs = [x[name] for name in law.inputs]
     with jax.enable_x64(True):
@@ -198,10 +203,11 @@ def test_a_swept_run_is_best_at_the_rate_and_batch_of_step_law():
         ("parallel_streams", "streams", [1, 0], [False, True]),
         ("chinchilla", "tokens", [1e9, 0, -1, np.inf], [False, True, True, True]),
         ("annealing", "lr_annealing", [0, -1, np.inf], [False, False, True]),
+        ("mixture:a,b", "proportion_a", [0, 1, 20, -0.1, np.nan], [False, False, True, True, True]),
     ],
 )
 def test_a_law_knows_what_its_inputs_can_be(law, name, values, bad):
-    assert catalogue.LOSS_LAWS[law].refuse(name, values)[0].tolist() == bad
+    assert catalogue.named(law).refuse(name, values)[0].tolist() == bad
 
 
 def test_laws_along_a_ray_are_chinchilla_along_it():
@@ -221,10 +227,33 @@ def test_laws_along_a_ray_are_chinchilla_along_it():
 
 def test_every_law_is_on_the_page_that_readers_choose_from():
     page = (pathlib.Path(__file__).parents[3] / "docs" / "laws.md").read_text()
-    known = {**catalogue.LOSS_LAWS, **catalogue.ERROR_LAWS}
+    known = {**catalogue.LOSS_LAWS, **catalogue.TASK_LAWS, **catalogue.ERROR_LAWS, **catalogue.FAMILIES}
     assert [name for name in known if f"`{name}`" not in page] == []
     rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| `")]
-    for name, law in catalogue.LOSS_LAWS.items():
+    for name, law in {**catalogue.LOSS_LAWS, **catalogue.TASK_LAWS}.items():
         (row,) = (row for row in rows if f"`{name}`" in row[0])
         assert set(row[1].replace(" or ", ", ").split(", ")) >= set(law.inputs), name
         assert ("*" in row[0]) == (len(law.shapes) <= 3 and not law.units), name
+
+
+def test_a_mixture_is_the_law_of_ye_et_al_and_the_same_law_whenever_it_is_named():
+    """With k = 2 and t = (-1, 0.5) of two domains, c = 1.5."""
+    law = catalogue.named("mixture:web,code")
+    ours = law.evaluate((1.5, 2 * np.exp(-1), 2 * np.exp(0.5)), 0.3, 0.7)
+    assert ours == pytest.approx(1.5 + 2 * np.exp(-1 * 0.3 + 0.5 * 0.7), rel=1e-14)
+    assert law.evaluate((1.5, 0.2, 0.4), 0.0, 1.0) == pytest.approx(1.9)
+    assert catalogue.loss_law("mixture", ["run", "proportion_web", "proportion_code"]) is law
+    assert law.off_one({"proportion_web": [0.3, 0.333, 0.5], "proportion_code": [0.7, 0.666, 0.7]}) == pytest.approx(
+        [0, 0, 0.2]
+    )
+
+
+def test_a_law_whose_columns_are_missing_is_refused_with_those_that_could_be_fitted():
+    with pytest.raises(ValueError, match=r"of proportion_<domain> of two domains or more: there is no column"):
+        catalogue.loss_law("mixture", ["params", "tokens", "proportion_web"])
+    with pytest.raises(
+        ValueError, match=r"no column experts; those there are are enough for .*params_only, tokens_only"
+    ):
+        catalogue.loss_law("experts", ["params", "tokens", "params_active"])
+    with pytest.raises(ValueError, match="a domain's name"):
+        catalogue.named("mixture:web,c/4")

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import numpy as np
+import pandas as pd
 import pytest
 
 import processes
@@ -293,3 +295,29 @@ def test_stdout_stays_json_where_it_is_piped(tree, write_config):
         check=True,
     )
     assert json.loads(done.stdout)["runs"]
+
+
+def test_losses_fitted_together_are_told_predicted_and_advised_together(ladder_, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    web = rng.uniform(0.1, 0.9, 12)
+    table = pd.DataFrame({"run": [f"m{i}" for i in range(12)], "params": 1e8, "tokens": 1e10})
+    table = table.assign(role=["rung"] * 11 + ["target"], proportion_web=web, proportion_code=1 - web)
+    for name, K in (("web", (0.2, 1.5)), ("code", (1.1, 0.3))):
+        table[f"loss/{name}"] = 2 + K[0] ** web * K[1] ** (1 - web) + 0.001 * rng.standard_normal(12)
+    table.to_csv(tmp_path / "mixed.csv", index=False)
+    fitting = ("fit", str(tmp_path / "mixed.csv"), "--loss", "web,code", "--out", str(tmp_path), "--resamples", "20")
+    ladder_(*fitting, "--law", "mixture", "--method", "best", "--json")
+    assert [*json.loads(capsys.readouterr().out)["others"]] == ["loss/code"]
+    given = ("--given", "proportion_web=0.5", "proportion_code=0.5")
+    ladder_("predict", str(tmp_path), "--params", "1e8", "--tokens", "1e10", *given, "--json")
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["loss"] == pytest.approx(2 + (0.2 * 1.5) ** 0.5, abs=0.01)
+    assert shown["others"]["loss/code"]["loss"] == pytest.approx(2 + (1.1 * 0.3) ** 0.5, abs=0.01)
+    ladder_("advise", str(tmp_path), "--json")
+    advice = json.loads(capsys.readouterr().out)
+    assert advice["target"] == "mean" and sum(s["value"] for s in advice["settings"]) == pytest.approx(1)
+    ladder_("advise", str(tmp_path), "--target", "code")
+    assert "at the edge of what was tried" in capsys.readouterr().err
+    ladder_("report", str(tmp_path))
+    assert "### Further losses" in (tmp_path / "report.md").read_text()
+    assert "Further losses" in (tmp_path / "report.html").read_text()
