@@ -7,7 +7,7 @@ nothing else, fits, and is judged by R² on the region held out.
 Here the laws are those of `fitting.laws` that a task's columns allow, all at once: what is known of them is a cloud of
 parameters, drawn from the shapes' own beliefs and drawn again around where the runs bought so far are likely
 (population Monte Carlo: Cappé et al. 2004), each law weighing what its evidence says. The next run is the one that
-takes most of the doubt about the region (`fitting.design.Outlook`) for a power of what it costs.
+takes most of the doubt about the region (`fitting.designs.design.Outlook`) for a power of what it costs.
 
 The rules were set before a score was seen: noise of 1 %; the cheapest runs to begin with, as many as the largest law
 has parameters, at most a quarter of the first share; the power 0.4 of the cost, which is the paper's; a new cloud
@@ -30,7 +30,7 @@ import pandas as pd
 import scalebench
 import scipy.optimize
 
-from fitting.design import Outlook, alike, slopes
+from fitting.designs.design import Outlook, alike, slopes
 from fitting.laws import catalogue
 from fitting.laws.law import Law
 from fitting.uncertainty import NOISE, systematic

@@ -6,9 +6,9 @@
 FOLDER has the published testbeds, gadre2024/ and scalebench2026/ among them. Prints one JSON line; progress on stderr.
 
 No choice sees a measurement that it has not bought, nor one of the corpus that it is scored on: what is believed of
-Gadre et al.'s ladders is learned from the other testbeds. The rules are `fitting.design.Rules` and stand before scores.
+Gadre et al.'s ladders is learned from the other testbeds. The rules, `Rules` of `fitting.designs.design`, came first.
 
-- `synthetic`: laws of known truth, drawn as `fitting.plausible` draws them with another seed. Of 12 candidates every
+- `synthetic`: laws of known truth, drawn with another seed than the design's. Of 12 candidates every
   set of five that a budget allows is tried; the regret is the doubt of the chosen set over that of the least. For three
   of the nine problems ladders are simulated too, eight true laws each, and the default's root mean square miss is
   compared with that of eight of those sets, picked at random.
@@ -33,9 +33,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from fitting import design, plausible, priors
+from fitting import priors
 from fitting.artifacts import fitted
-from fitting.design import Rules
+from fitting.designs import design, plausible
+from fitting.designs.design import Rules
 from fitting.laws import catalogue
 from fitting.methods import fit
 from fitting.testbeds import published

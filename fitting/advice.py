@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fitting import design
 from fitting.artifacts.fitted import FittedLaw, Prediction, central
+from fitting.designs import design
 from fitting.laws import catalogue
 from fitting.laws.law import Law
 from fitting.prediction import predict

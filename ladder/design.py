@@ -1,6 +1,6 @@
 """The rungs that tell most about the targets for a budget, chosen from all widths and depths that shard well.
 
-The numbers are `fitting.design`'s; here are the sizes, what they cost, and the YAML that a person reads and changes.
+The numbers are those of `fitting.designs`; here are the sizes, what they cost, and the YAML that a person reads and changes.
 """
 
 import dataclasses
@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from fitting import design as designs
-from fitting import plausible
-from fitting.design import Cost, Rules
+from fitting.designs import design as designs
+from fitting.designs import plausible
+from fitting.designs.design import Cost, Rules
 from ladder import plan as plans
 from ladder.config import Design, Grid, LadderConfig, Size
 from ladder.spec import RunSpec

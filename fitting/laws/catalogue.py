@@ -6,20 +6,18 @@ from fitting.laws import (
     annealing,
     architecture,
     distillation,
-    errors,
     experts,
     mixtures,
     params_and_tokens,
     precision,
-    public_models,
     rays,
     repeated_data,
-    sampling,
     streams,
     sweeps,
     vocabulary,
     wall_clock,
 )
+from fitting.laws.downstream import errors, public_models, sampling
 from fitting.laws.law import Law
 from fitting.laws.mixtures import PROPORTION
 

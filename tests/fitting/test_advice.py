@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import scipy.optimize
 
-from fitting import design
 from fitting.advice import advise
+from fitting.designs import design
 from fitting.laws import catalogue
 from fitting.laws.law import Law, Shape
 from fitting.methods import fit

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fitting import design, plausible
-from fitting.design import Outlook, Rules
+from fitting.designs import design, plausible
+from fitting.designs.design import Outlook, Rules
 from fitting.laws import catalogue
 from synthetic_law import synthetic_law
 

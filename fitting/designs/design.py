@@ -3,7 +3,7 @@
 Optimal design (Chaloner & Verdinelli 1995, section 2): near each of some laws that are plausible, a loss is linear in
 the law's parameters, and what any set of runs would leave open of a target is known before one of them is trained.
 The design is the set of least mean doubt over those laws (V-optimal for the targets; c-optimal for one). Before a
-ladder the laws are drawn from what is believed (`fitting.plausible`), after it the law is the one fitted.
+ladder the laws are drawn from what is believed (`fitting.designs.plausible`), after it the law is the one fitted.
 
 What runs tell is weighed as `fitting.uncertainty` weighs it: a run of higher loss less, one near others for its own
 scatter alone.

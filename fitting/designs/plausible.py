@@ -4,7 +4,7 @@ Several forms, shapes drawn from their priors, a reducible loss drawn from that 
 `fitting.uncertainty` believes it. What a fit will be able to tell is weighed by the same beliefs, so a design is made
 for the fit that will be made of it. No loss of the ladder's own is looked at, for there is none.
 
-`python -m fitting.plausible FOLDER` learns `REDUCIBLE` again from the testbeds in FOLDER and prints it.
+`python -m fitting.designs.plausible FOLDER` learns `REDUCIBLE` again from the testbeds in FOLDER and prints it.
 """
 
 import functools
@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fitting import uncertainty
-from fitting.design import FLAT, Outlook, alike, slopes
+from fitting.designs.design import FLAT, Outlook, alike, slopes
 from fitting.laws import catalogue
 from fitting.laws.law import Law
 from fitting.priors import PUBLISHED, believed
@@ -147,7 +147,7 @@ def main() -> None:
     from fitting.testbeds import published
 
     if len(sys.argv) != 2:
-        sys.exit("usage: python -m fitting.plausible FOLDER, the folder of published testbeds")
+        sys.exit("usage: python -m fitting.designs.plausible FOLDER, the folder of published testbeds")
     print(learn_reducible(published.examples(published.ladders(sys.argv[1]))["coupled_tied"]))
 
 

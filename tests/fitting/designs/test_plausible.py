@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fitting import plausible
+from fitting.designs import plausible
 from fitting.laws import catalogue
 from fitting.priors import PUBLISHED
 from fitting.testbeds.published import Example

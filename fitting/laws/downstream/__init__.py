@@ -1,0 +1,1 @@
+"""Laws of what a loss, or more tries, or more ability, gives downstream."""
