@@ -25,6 +25,9 @@ if typing.TYPE_CHECKING:
     import pandas as pd
 
 
+_MANY_TASKS = 12  # between the 9 whose average is better foretold by the logistic and the 17 whose is not
+
+
 @dataclasses.dataclass(frozen=True)
 class Method:
     """How a law is fitted to runs.
@@ -127,8 +130,8 @@ def fit(
       method: `default`, `published`, `paper` or `best`; see `Method`.
       law: the loss law's name in `fitting.laws.catalogue`, or a family's, such as `mixture`; None is `coupled_tied`
         where shapes are believed, and `over_training` where not.
-      error_law: the error law's; None is `exponential_decay` for an average of tasks, as in the paper, and by its
-        method, and `logistic` for one task (docs/extrapolation.md scores both).
+      error_law: the error law's; None is `exponential_decay` for an average of many tasks, as in the paper, and by its
+        method, and `logistic` for one task or an average of few (docs/laws.md scores both).
       objective: what the method `best` minimises of the loss, a name in `fitting.laws.objectives`; by default
         `log_huber`.
       params_column: the column that N is taken from, such as `params_non_embedding`.
@@ -177,7 +180,7 @@ def fit(
         error_rows, error_left_out = choice.chosen(
             testbed, select_error or select, (loss_column, error_column), best_of_size
         )
-        form = catalogue.ERROR_LAWS[error_law or _error_law_of(error_column, method)]
+        form = catalogue.ERROR_LAWS[error_law or _error_law_of(error_column, testbed.table, method)]
         how = dataclasses.replace(how, objective=objectives.named(METHODS["best"].objective_error), seed=seed + 1)
         error_fit = _fit_error(testbed, error_rows, loss_column, error_column, form, how)
         tasks = _foretold(error_rows, loss_column)
@@ -210,8 +213,14 @@ def fit(
     return dataclasses.replace(fitted, predictions=_score(fitted, scored, loss_columns, error_column))
 
 
-def _error_law_of(column: str, method: str) -> str:
-    return "exponential_decay" if method == "paper" or is_average(column) else "logistic"
+def _error_law_of(column: str, table: "pd.DataFrame", method: str) -> str:
+    """The exponential decay for averages of many tasks and in the paper's method, else the logistic.
+
+    An average of few bends towards its floor as one task does. Nothing says how many it is of but the table's tasks.
+    """
+    tasks = sum(name.startswith("error/") and not is_average(name) for name in table)
+    of_few = not is_average(column) or 0 < tasks < _MANY_TASKS
+    return "logistic" if of_few and method != "paper" else "exponential_decay"
 
 
 def _foretold(rows: "pd.DataFrame", loss_column: str) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """The rungs that tell most about the targets for a budget, chosen from all widths and depths that shard well.
 
-The numbers are those of `fitting.designs`; here are the sizes, what they cost, and the YAML that a person reads and changes.
+The numbers are those of `fitting.designs`; here are the sizes, what they cost, and the YAML that a person changes.
 """
 
 import dataclasses

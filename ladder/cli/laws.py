@@ -46,7 +46,7 @@ def fit(
     ] = None,
     error_law: Annotated[
         str | None,
-        arg(metavar="LAW", help="error law; by default exponential_decay of averages, logistic of a task"),
+        arg(metavar="LAW", help="error law; by default exponential_decay of many tasks, logistic of few"),
     ] = None,
     objective: Annotated[str | None, arg(metavar="NAME", help="of the method `best`, such as log_huber")] = None,
     params_column: Annotated[str, arg(metavar="COLUMN", help="what N is, such as params_non_embedding")] = "params",

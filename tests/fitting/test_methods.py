@@ -344,6 +344,13 @@ def test_a_single_task_is_logistic_in_the_loss_and_an_average_and_the_paper_an_e
     assert fit(Testbed(table), loss="x", error=error, method=method, resamples=0).error.law == law
 
 
+@pytest.mark.parametrize(("tasks", "law"), [(0, "exponential_decay"), (3, "logistic"), (12, "exponential_decay")])
+def test_an_average_of_few_tasks_takes_the_law_of_one(tasks, law):
+    table = _table(noise=0.001)
+    table[[f"error/task{i}" for i in range(tasks)]] = np.nan
+    assert fit(Testbed(table), loss="x", error="average").error.law == law
+
+
 def test_how_well_each_task_is_foretold_is_kept_with_the_law():
     table = _table()
     table["error/lawful"], table["error/even"] = table["error/average"], 0.75
