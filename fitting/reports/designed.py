@@ -31,12 +31,14 @@ def curve(points: Sequence[Point], chosen: Point, others: Sequence[Point], unit:
     panel.annotate(chosen[0], chosen[1:], (8, 6), textcoords="offset points", fontsize=8)
     for name, cost, half in others:
         panel.scatter(cost, half, s=26, marker="D", facecolor="none", edgecolor=MUTED, zorder=3)
-        panel.annotate(name, (cost, half), (8, 4), textcoords="offset points", fontsize=8, color=MUTED)
+        near = cost > chosen[1] / 2  # beside the design and below it, or the one would be written over the other
+        offset, side = ((-8, -12), "right") if near else ((8, 4), "left")
+        panel.annotate(name, (cost, half), offset, textcoords="offset points", ha=side, fontsize=8, color=MUTED)
     panel.axvline(chosen[1], color=MUTED, linewidth=0.8, linestyle=DASHES, zorder=1)
     panel.set_xscale("log")
     panel.set_yscale("log")
     panel.set_xlabel(f"cost of the rungs, {unit}")
-    panel.set_ylabel(f"half width of the {percent(level, 0)} interval to expect")
+    panel.set_ylabel(f"half of the {percent(level, 0)} interval expected")
     drawing.log_ticks(panel, "x", short)
-    drawing.log_ticks(panel, "y", lambda value: percent(value, 0 if value >= 0.1 else 1))
+    drawing.log_ticks(panel, "y", lambda value: percent(value, 0 if value >= 0.01 else 1))
     return figure
