@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pydantic
 
-from fitting.laws.elementary import cos, maximum, minimum, where
+from fitting.laws.elementary import cos, maximum, minimum, sqrt, where
 
 CooldownShape = Literal["1-sqrt", "linear"]
 TRUNK_MULTIPLIER = 80  # M of the run whose batch and rate a trunk has
@@ -86,7 +86,7 @@ def _cosine(h: Hyperparameters, steps: int, step: Any) -> Any:
 
 def _cooldown(cooldown: Cooldown, steps: int, step: Any) -> Any:
     share = minimum(maximum((step - (steps - cooldown.steps)) / cooldown.steps, 0.0), 1.0)
-    return 1 - (share**0.5 if cooldown.shape == "1-sqrt" else share)
+    return 1 - (sqrt(share) if cooldown.shape == "1-sqrt" else share)
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config={"extra": "forbid", "strict": True})

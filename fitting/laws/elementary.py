@@ -43,6 +43,11 @@ def minimum(x: Any, y: Any) -> Any:
     return _numpy_of(x, y).minimum(x, y)
 
 
+def sqrt(x: Any) -> Any:
+    """The square root of x."""
+    return _numpy_of(x).sqrt(x)
+
+
 def where(condition: Any, x: Any, y: Any) -> Any:
     """x where the condition holds, else y."""
     return _numpy_of(condition, x, y).where(condition, x, y)

@@ -17,6 +17,7 @@ import pytest
 from flax import linen as nn
 from jax.sharding import Mesh as DeviceMesh
 
+import decoders
 from decoders import attend_causally
 from ladder.config import Mesh, Training
 from ladder.recipe import Hyperparameters
@@ -66,7 +67,7 @@ BEGIN = PAIRWISE[1:3]
 
 ON_EIGHT = """
 import json, pickle, sys
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1:]
 import test_step as t
 for training in pickle.load(sys.stdin.buffer):
     print(json.dumps(t.two_steps(training)), flush=True)
@@ -136,7 +137,7 @@ def two_steps(training: Training) -> dict:
 def on_eight(trainings: Sequence[Training]) -> list[dict]:
     """What `two_steps` gives of each, in a process with eight devices."""
     done = subprocess.run(
-        [sys.executable, "-c", ON_EIGHT, os.path.dirname(__file__)],
+        [sys.executable, "-c", ON_EIGHT, os.path.dirname(__file__), os.path.dirname(decoders.__file__)],
         input=pickle.dumps(trainings),
         env={**os.environ, "JAX_NUM_CPU_DEVICES": "8"},
         capture_output=True,

@@ -21,21 +21,21 @@ from models.config import DecoderConfig
 from tasks import store
 
 
-def _run(name, steps, cooldown_steps, shape="1-sqrt"):
+def _run(name, steps, cooldown_steps):
     h = Hyperparameters(
         batch_size=8,
         learning_rate=0.03,
         final_learning_rate=0.0003,
         warmup_steps=3,
         weight_decay=0.033,
-        cooldown=Cooldown(cooldown_steps, shape),
+        cooldown=Cooldown(cooldown_steps),
     )
     decoder = DecoderConfig(width=8, layers=1, heads=1, vocab_size=97, ffn_multiple=8)
     return RunSpec(name, "rung", "w8", decoder, 16, steps, h, seed=0)
 
 
 # They leave it after 8 and 19 steps.
-TRUNK, SHORT, LONG = plans.with_trunks([_run("trunk", 40, 8), _run("short", 14, 6), _run("long", 25, 6, "linear")])
+TRUNK, SHORT, LONG = plans.with_trunks([_run("trunk", 40, 8), _run("short", 14, 6), _run("long", 25, 6)])
 
 
 def _train(spec, workdir, **training):
