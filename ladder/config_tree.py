@@ -43,7 +43,8 @@ def shipped() -> dict[str, epath.Path]:
 
 def _named(path: str) -> epath.Path:
     file = storage.place(path)
-    return file if file.exists() else shipped().get(path, file)
+    # A folder of that name, such as a workdir, is no config.
+    return file if file.exists() and not file.is_dir() else shipped().get(path, file)
 
 
 class _Loader(yaml.SafeLoader):
@@ -54,7 +55,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\
 
 
 def _read(file: epath.Path) -> dict[str, Any]:
-    if not file.exists():
+    if not file.exists() or file.is_dir():
         raise ValueError(f"no such config: {file}; those that ship are {', '.join(shipped())}")
     try:
         tree = yaml.load(file.read_text(), _Loader)

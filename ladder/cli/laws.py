@@ -218,7 +218,7 @@ def fit_table(table: epath.Path, out: epath.Path, **options):
 
     storage.refuse_closed(out)
     command = shlex.join(["ladder", *sys.argv[1:]])
-    if not table.exists():
+    if not table.exists() or table.is_dir():
         table = importers.shipped(str(table)) or table
     law = fit(Testbed.read(table), command=command, **options)
     fitted.save(law, out / "law.json")

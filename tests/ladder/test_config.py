@@ -197,6 +197,15 @@ def test_a_malformed_override_is_refused_by_name(load, override, why):
         load(override)
 
 
+def test_a_folder_is_no_config_not_even_one_called_as_a_config_that_ships(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "mine").mkdir()
+    assert configs.load("demo").name == "demo"
+    with pytest.raises(ValueError, match="no such config: mine"):
+        configs.load("mine")
+
+
 def test_a_missing_file_and_what_is_no_mapping_are_refused(tmp_path):
     with pytest.raises(ValueError, match="no such config"):
         configs.load(str(tmp_path / "absent.yaml"))
