@@ -91,7 +91,6 @@ def choose(
     price: Callable[[RunSpec], float] = lambda spec: spec.flops,
     *,
     unit: str = "FLOPs",
-    cost: Callable[[Sequence[RunSpec]], Cost] | None = None,
 ) -> Chosen:
     """The rungs for the config's design.
 
@@ -100,7 +99,6 @@ def choose(
       vocab_size: ids of the vocabulary.
       price: what a run alone costs, in the budget's unit; infinite where it cannot be had.
       unit: `FLOPs`, `chip-hours` or `dollars`.
-      cost: of sets of the runs that it is given, where they share some of it; the sum of their prices where not given.
 
     Raises:
       ValueError: no targets or no budget, a target that does not shard or is inside the ladder, a budget too small.
@@ -113,7 +111,7 @@ def choose(
     sizes = _sizes(config, vocab_size, max(targets, key=lambda spec: spec.params))
     specs = [spec for spec in _candidates(config, vocab_size, sizes, targets, wanted) if price(spec) < dearest_allowed]
     price_K = np.array([price(spec) for spec in specs])
-    cost_of: Cost = cost(specs) if cost else lambda set_SxR: price_K[set_SxR].sum(1)
+    cost_of = _together(specs, price_K)
     target_Tx2, size_Kx2 = (
         np.array([(s.params, s.tokens) for s in some], float).reshape(-1, 2) for some in (targets, specs)
     )
@@ -169,6 +167,26 @@ def choose(
         candidates=len(specs),
         sizes={name: size for name, size in (sizes | config.sizes).items() if name in kept},
     )
+
+
+def _together(specs: Sequence[RunSpec], price_K: np.ndarray) -> Cost:
+    """What sets of runs cost: a branch its cooldown alone, where the set has a longer run of its size and seed.
+
+    As `ladder.plan.with_trunks` has it; seeds of a run are the same place again.
+    """
+    sizes = sorted({spec.size for spec in specs})
+    size_K = np.array([sizes.index(spec.size) for spec in specs])
+    steps_K = np.array([spec.steps for spec in specs])
+    own_K = price_K * np.array([1 - spec.constant_steps / spec.steps for spec in specs])
+
+    def cost(set_SxR: np.ndarray) -> np.ndarray:
+        seed_SxR = np.tril(set_SxR[:, :, None] == set_SxR[:, None], -1).sum(-1)
+        size_SxR, steps_SxR = size_K[set_SxR], steps_K[set_SxR]
+        same_SxRxR = (size_SxR[:, :, None] == size_SxR[:, None]) & (seed_SxR[:, :, None] == seed_SxR[:, None])
+        branch_SxR = (same_SxRxR & (steps_SxR[:, None] > steps_SxR[:, :, None])).any(-1)
+        return np.where(branch_SxR, own_K[set_SxR], price_K[set_SxR]).sum(1)
+
+    return cost
 
 
 def as_tree(tree: Mapping[str, Any], chosen: Chosen, vocab_size: int, config: LadderConfig) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A design is a ladder that can be planned as it stands: within the budget, of sizes that shard, with reasons."""
 
+import dataclasses
 import json
 import warnings
 
@@ -11,6 +12,7 @@ from ladder import config as configs
 from ladder import design, storage
 from ladder import plan as plans
 from ladder.cli import design as verb
+from ladder.config import Grid
 
 VOCAB = 128
 
@@ -29,6 +31,21 @@ def test_the_rungs_keep_to_the_budget_and_each_of_them_brings_something(chosen):
     assert sum(rung.seeds for rung in chosen.rungs) <= 7
     assert all(rung.interval_without > chosen.interval for rung in chosen.rungs)
     assert chosen.targets == ("w64-m20", "w56-m50")
+
+
+def test_a_design_knows_what_runs_of_a_trunk_share():
+    whole = design.choose(demo("design.budget.flops=1e12", "design.most_runs=7", "recipe.schedule=wsd"), VOCAB)
+    c = dataclasses.replace(
+        demo("recipe.schedule=wsd"),
+        sizes=whole.sizes,
+        rungs=tuple(
+            Grid(sizes=(rung.size,), token_multipliers=(rung.token_multiplier,), seeds=rung.seeds)
+            for rung in whole.rungs
+        ),
+        targets=(),
+    )
+    assert whole.cost == pytest.approx(plans.cost_flops(plans.plan(c, VOCAB)))
+    assert whole.cost < 0.95 * sum(rung.cost for rung in whole.rungs)
 
 
 def test_more_compute_narrows_the_interval_along_the_curve(chosen):
