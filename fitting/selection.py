@@ -8,6 +8,7 @@ import math
 import typing
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
 from typing import Any
 
 from fitting import doubts
@@ -67,15 +68,16 @@ class Checks:
 def checks(law: FittedLaw) -> Checks:
     """Refits the law's runs with one thing changed at a time; takes seconds."""
     table = _table(law)
-    # First what compiles, which goes on beside whatever else the process does.
-    sensitivity = tuple(_sensitivity(law, table))
-    return Checks(
-        aicc=aicc(law.loss),
-        forms=doubts.ranked(law.loss),
-        roll_outs=tuple(_roll_outs(law, table)),
-        influence=_influence(law, table),
-        sensitivity=sensitivity,
-    )
+    # The fit itself has said what there is to say of the runs. Other methods and laws compile, the law itself need not.
+    with warnings.catch_warnings(action="ignore"), futures.ThreadPoolExecutor(1) as beside:
+        sensitivity = beside.submit(lambda: tuple(_sensitivity(law, table)))
+        return Checks(
+            aicc=aicc(law.loss),
+            forms=doubts.ranked(law.loss),
+            roll_outs=tuple(_roll_outs(law, table)),
+            influence=_influence(law, table),
+            sensitivity=sensitivity.result(),
+        )
 
 
 def aicc(fitted: LawFit) -> float:
@@ -132,19 +134,18 @@ def _refit(
     objective = law.objective if "method" not in options else None
     options = {**error_law, "method": law.method, "objective": objective, **options}
     try:
-        with warnings.catch_warnings(action="ignore"):  # the fit itself has said what there is to say of the runs
-            refitted = fit(
-                Testbed(table),
-                loss=law.loss.column,
-                error=error_column,
-                select=f"in_loss == 1 and {_ANY}",
-                select_error=f"in_error == 1 and {_ANY}" if error_column else None,
-                level=law.level,
-                seed=law.seed,
-                law=law_name or law.loss.law,
-                resamples=resamples,
-                **options,
-            )
+        refitted = fit(
+            Testbed(table),
+            loss=law.loss.column,
+            error=error_column,
+            select=f"in_loss == 1 and {_ANY}",
+            select_error=f"in_error == 1 and {_ANY}" if error_column else None,
+            level=law.level,
+            seed=law.seed,
+            law=law_name or law.loss.law,
+            resamples=resamples,
+            **options,
+        )
     except ValueError as error:
         return Refit(name, {}, (), str(error))
     return Refit(name, refitted.loss.theta, refitted.predictions)
@@ -204,22 +205,20 @@ def _sensitivity(law: FittedLaw, table: "pd.DataFrame") -> Iterator[Refit]:
             own = METHODS[law.method].law == law.loss.law  # each method's own law, where none was asked for
             law_name = how.law if own else law.loss.law
             yield _refit(law, table, f"method {method}", with_error=True, law_name=law_name, method=method)
-    best: dict[str, Any] = {"method": "best"}
     for objective in OBJECTIVES.values():
         if objective.name != law.objective and (objective.scale != "noise" or _sampled(law)):
-            yield _refit(law, table, f"best fit by {objective.name}", objective=objective.name, **best)
+            yield _refit(law, table, f"best fit by {objective.name}", method="best", objective=objective.name)
     sizes = len(table[table["in_loss"] == 1].drop_duplicates(["params", "tokens"]))
+    any_law = not METHODS[law.method].posterior_exponents
     for form in catalogue.LOSS_LAWS.values():
         if (
             form not in rays.LAWS
             and form.name != law.loss.law
             and len(form.parameters) < sizes
             and {*form.inputs} <= {*table}
+            and (any_law or form.fits_a_grid)  # what the method cannot hold, `forms` ranks all the same
         ):
-            if METHODS[law.method].posterior_exponents and form.fits_a_grid:
-                yield _refit(law, table, f"law {form.name}", law_name=form.name)
-            else:
-                yield _refit(law, table, f"law {form.name}, best fit", law_name=form.name, **best)
+            yield _refit(law, table, f"law {form.name}", law_name=form.name)
 
 
 def _sampled(law: FittedLaw) -> bool:

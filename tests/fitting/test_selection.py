@@ -52,8 +52,9 @@ def compiled():
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(record.getMessage())
     logger.addHandler(handler)
-    with jax.log_compiles():
-        yield lines
+    jax.config.update("jax_log_compiles", True)  # in every thread
+    yield lines
+    jax.config.update("jax_log_compiles", False)
     logger.removeHandler(handler)
 
 
@@ -66,9 +67,7 @@ def checks(law, compiled):
 def test_refits_share_one_program_for_each_law_whatever_they_leave_out_or_minimise(checks, compiled):
     """Of the method paper and of any objective; those that hold the shapes need none."""
     programs = [line for line in compiled if line.startswith("Finished XLA compilation")]
-    laws = {"over_training", "coupled_tied", "exponential_decay"} | {
-        refit.name.split()[1].rstrip(",") for refit in checks.sensitivity if refit.name.startswith("law ")
-    }
+    laws = {"over_training", "coupled_tied", "exponential_decay"}
     assert len(checks.influence) + len(checks.roll_outs) + len(checks.sensitivity) > 2 * len(laws)
     assert 0 < len(programs) <= len(laws)
 
@@ -102,7 +101,7 @@ def test_the_panel_refits_with_other_counts_and_methods(table, law, checks):
     assert list(panel) == [
         *("as fitted", "N without embeddings", "method published", "method paper"),
         *(f"best fit by {name}" for name in OBJECTIVES if name != "noise_squares"),
-        *("law over_training", "law chinchilla", "law chinchilla_tied", "law kaplan, best fit"),
+        *("law over_training", "law chinchilla", "law chinchilla_tied"),
     ]
     assert not any(refit.problem for refit in checks.sensitivity)
     assert panel["as fitted"].predictions == law.predictions
