@@ -30,10 +30,10 @@ import pandas as pd
 import scalebench
 import scipy.optimize
 
-from fitting.designs.design import Outlook, alike, slopes
+from fitting.designs.design import Outlook, slopes
 from fitting.laws import catalogue
 from fitting.laws.law import Law
-from fitting.uncertainty import NOISE, systematic
+from fitting.uncertainty import NOISE, alike, systematic
 
 SHARES = {"sparsity": (0.2, 0.35, 0.5)}
 USUAL = (0.01, 0.05, 0.1)
@@ -158,7 +158,7 @@ def _outlook(
         target_HxTxP=np.stack(target_H),
         scale_HxK=np.stack(scale_H),
         misfit_H=np.full(len(cloud), 0.5),
-        alike_KxK=alike(np.exp(log_KxF)),
+        alike_KxK=alike(log_KxF),
         target_noise_H=np.zeros(len(cloud)),
     )
 

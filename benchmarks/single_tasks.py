@@ -27,7 +27,7 @@ from fitting.laws import catalogue
 from fitting.methods import fit
 from fitting.testbeds import published
 from fitting.testbeds.published import Ladder
-from fitting.testbeds.testbed import is_average
+from fitting.testbeds.testbed import is_task
 
 LAWS = ("exponential_decay", "logistic")
 GADRE_LOSS = "loss/c4_val"
@@ -59,7 +59,7 @@ def _tasks(ladder: Ladder) -> list[str]:
         every = ladder.testbed.table if ladder.loss == GADRE_LOSS else ()
     else:
         every = ladder.errors if ladder.testbed_name == "olmo_ladder2024" else ladder.testbed.table
-    return [name for name in every if name.startswith("error/") and not is_average(name)]
+    return [name for name in every if is_task(name)]
 
 
 def _testbed(ladder: Ladder) -> str:

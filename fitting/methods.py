@@ -18,7 +18,7 @@ from fitting.prediction import predict
 from fitting.priors import PUBLISHED, believed
 from fitting.solution import Solution
 from fitting.testbeds.suspicions import suspicions
-from fitting.testbeds.testbed import Testbed, is_average
+from fitting.testbeds.testbed import Testbed, is_average, is_task
 from fitting.uncertainty import Prior
 
 if typing.TYPE_CHECKING:
@@ -218,7 +218,7 @@ def _error_law_of(column: str, table: "pd.DataFrame", method: str) -> str:
 
     An average of few bends towards its floor as one task does. Nothing says how many it is of but the table's tasks.
     """
-    tasks = sum(name.startswith("error/") and not is_average(name) for name in table)
+    tasks = sum(is_task(name) for name in table)
     of_few = not is_average(column) or 0 < tasks < _MANY_TASKS
     return "logistic" if of_few and method != "paper" else "exponential_decay"
 
@@ -228,7 +228,7 @@ def _foretold(rows: "pd.DataFrame", loss_column: str) -> dict[str, float]:
     law = catalogue.ERROR_LAWS["logistic"]
     if len(rows) < len(law.parameters) + 2:
         return {}
-    tasks = [name for name in rows if name.startswith("error/") and not is_average(name) and rows[name].notna().all()]
+    tasks = [name for name in rows if is_task(name) and rows[name].notna().all()]
     loss_N = rows[loss_column].to_numpy(float)
     return {name: forms.foretold(law, [loss_N], rows[name].to_numpy(float)) for name in tasks}
 

@@ -82,8 +82,7 @@ class Noise:
         same_NxN = _apart_NxN(log_size_NxF) == 0
         # Seeds of a size have one scale.
         mean_y_N, mean_loss_N = (same_NxN @ v_N / same_NxN.sum(1) for v_N in (y_N, loss_N))
-        alike_NxN = SMOOTH * smooth(log_size_NxF) + (1 - SMOOTH) * same_NxN
-        return cls(mean_loss_N, mean_y_N if relative else np.ones_like(y_N), alike_NxN, growth)
+        return cls(mean_loss_N, mean_y_N if relative else np.ones_like(y_N), alike(log_size_NxF), growth)
 
     @property
     def lowest_loss(self) -> float:
@@ -100,6 +99,11 @@ class Noise:
         own = max(1 - misfit, 1e-9)  # seeds that share all would be one run
         correlation_NxN = misfit * self.alike_NxN + own * np.eye(len(self.loss_N))
         return np.linalg.inv(np.linalg.cholesky(correlation_NxN)) / self.scale_N
+
+
+def alike(log_size_NxF: np.ndarray) -> np.ndarray:
+    """Correlation of all misfit at N sizes, [N, N]: most of it smooth, the rest shared by seeds of one size alone."""
+    return SMOOTH * smooth(log_size_NxF) + (1 - SMOOTH) * (_apart_NxN(log_size_NxF) == 0)
 
 
 def smooth(log_size_NxF: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ import numpy as np
 from fitting.artifacts.fitted import FittedLaw
 from fitting.laws import catalogue
 from fitting.laws.law import Law
-from fitting.uncertainty import SMOOTH, smooth
+from fitting.uncertainty import alike
 
 _SIZES, _MULTIPLIERS = 13, 7
 _STEP = 1e-4  # of a parameter's logarithm, for slopes by central differences
@@ -106,12 +106,6 @@ class Outlook:
     def _own_HxK(self) -> np.ndarray:
         # Seeds that shared all would be one run.
         return np.maximum(1 - self.misfit_H, 1e-7)[:, None] * self.scale_HxK**2
-
-
-def alike(size_Kx2: np.ndarray) -> np.ndarray:
-    """Correlation of the misfit between runs of K sizes (N, D), [K, K]; of seeds of one size it is 1."""
-    log_Kx2 = np.log(size_Kx2)
-    return SMOOTH * smooth(log_Kx2) + (1 - SMOOTH) * (log_Kx2[:, None] == log_Kx2).all(-1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -310,7 +304,7 @@ def of_law(law: FittedLaw, target: tuple[float, float], size_Kx2: np.ndarray) ->
         target_HxTxP=slope_1xIxP[:, :1] * sd_P,
         scale_HxK=fit.noise_at(loss_1xI[:, 1:], loss_1xI[:, 1:]),
         misfit_H=np.array([fit.misfit]),
-        alike_KxK=alike(size_Kx2),
+        alike_KxK=alike(np.log(size_Kx2)),
         target_noise_H=np.zeros(1),
     )
 

@@ -17,11 +17,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fitting import uncertainty
-from fitting.designs.design import FLAT, Outlook, alike, slopes
+from fitting.designs.design import FLAT, Outlook, slopes
 from fitting.laws import catalogue
 from fitting.laws.law import Law
 from fitting.priors import PUBLISHED, believed
-from fitting.uncertainty import GROWTHS, NOISE, NOISE_LOG_SD, Prior
+from fitting.uncertainty import GROWTHS, NOISE, NOISE_LOG_SD, Prior, alike
 
 if typing.TYPE_CHECKING:
     from fitting.testbeds.published import Example
@@ -90,7 +90,7 @@ def outlook(
         target_HxTxP=slope_HxIxP[:, :targets],
         scale_HxK=np.stack(scale_H),
         misfit_H=misfit_H,
-        alike_KxK=alike(size_Kx2),
+        alike_KxK=alike(np.log(size_Kx2)),
         target_noise_H=noise_H,
     )
 

@@ -17,7 +17,7 @@ from fitting.reports.rendering import render
 from fitting.reports.summary import outcome, summarise
 from fitting.settings import Settings
 from fitting.testbeds.curves import run_of, steps_by_run
-from fitting.testbeds.testbed import LOSS_KINDS, Testbed
+from fitting.testbeds.testbed import LOSS_KINDS, Testbed, is_average
 
 MOST_NAMES = 12
 ASKED_BY_NOTEBOOKS = "_repr_html_"
@@ -98,7 +98,7 @@ def testbed(testbed: Testbed) -> str:
         for key, rows in table.groupby(kinds, sort=False)
     ]
     errors = [name for name in table if name.startswith("error/")]
-    errors.sort(key=lambda name: not name.startswith("error/average"))
+    errors.sort(key=lambda name: not is_average(name))
     measured = {"loss": list(map(figures.name_of, losses)), "error": list(map(figures.name_of, errors))}
     return _cell(
         "testbed",

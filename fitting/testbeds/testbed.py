@@ -285,6 +285,11 @@ def _measurements(kind: str, measured: Mapping[str, Measurement | None]) -> dict
     return row
 
 
+def is_task(column: str) -> bool:
+    """Whether a column holds the error of a single task."""
+    return column.startswith("error/") and not is_average(column)
+
+
 def is_average(column: str) -> bool:
     """Whether a column holds an error averaged over tasks, and not that of one."""
     return column.startswith("error/average")
