@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from fitting.artifacts.fitted import FittedLaw, Prediction, central
+from fitting.artifacts.fitted import FittedLaw, LawFit, Prediction, central
 from fitting.laws import catalogue
-from fitting.uncertainty import normal_scores
+from fitting.uncertainty import growth_beyond, normal_scores
 
 NOTHING: Mapping[str, float] = types.MappingProxyType({})
 # By how much a size may lie below a ladder's smallest and above its largest before a slip is likelier than a wish. The
@@ -31,7 +31,8 @@ def predict(
     True
 
     The intervals are of what would be measured on that one run: they hold the parameters' uncertainty and the run's own
-    scatter around the law. Draws of the loss, scatter included, are what the draws of the error law are given.
+    scatter around the law, the larger the farther it is from the ladder. Draws of the loss, scatter included, are what
+    the draws of the error law are given.
 
     A law of more than these two takes the rest from `columns`; data is new, and weights have 16 bits, unless they say.
 
@@ -44,12 +45,11 @@ def predict(
             raise ValueError(f"{name} is {value}: it must be {must}")
     x = inputs(law, params, tokens, columns)
     loss = float(catalogue.named(law.loss.law).evaluate(tuple(law.loss.theta.values()), *x))
-    loss_S, error_S = _draws(law, x)
+    loss_S, error_S = _draws(law, params, tokens, columns)
     error = error_interval = None
     if law.error is not None and error_S is not None:
-        error = _fraction(float(catalogue.named(law.error.law).evaluate(tuple(law.error.theta.values()), loss)))
-        low, high = central(error_S, law.level)
-        error_interval = _fraction(low), _fraction(high)
+        error = float(np.clip(catalogue.named(law.error.law).evaluate(tuple(law.error.theta.values()), loss), 0, 1))
+        error_interval = central(error_S, law.level)
     return Prediction(
         run=run,
         params=float(params),
@@ -87,9 +87,8 @@ def pooled_error(
     if len(errors) != 1 or errors == ["no error"] or len({law.level for law in some}) != 1:
         raise ValueError(f"laws to pool predict the same error at the same level; these predict {errors or 'nothing'}")
     points = np.array([predict(law, params, tokens, columns=columns).error for law in some], float)
-    error_S = np.concatenate([_draws(law, inputs(law, params, tokens, columns))[1] for law in some])
-    low, high = central(error_S, some[0].level)
-    return float(np.median(points)), (_fraction(low), _fraction(high))
+    error_S = np.concatenate([_draws(law, params, tokens, columns)[1] for law in some])
+    return float(np.median(points)), central(error_S, some[0].level)
 
 
 def ladder_of(law: FittedLaw) -> dict[str, list[float]]:
@@ -139,22 +138,30 @@ def inputs(law: FittedLaw, params: Any, tokens: Any, columns: Mapping[str, float
     return [given[name] for name in loss_law.inputs]
 
 
-def _draws(law: FittedLaw, x: Sequence[float]) -> tuple[np.ndarray, np.ndarray | None]:
-    """Draws of the loss and, through them, of the error that one run of inputs x would measure."""
+def noise_of_a_run(fit: LawFit, params: Any, tokens: Any, value: Any, loss: Any) -> Any:
+    """Standard deviation around the law's `value` of what a run of N, D and `loss` will measure; arrays, broadcast."""
+    if not fit.misfit:
+        return fit.noise_at(value, loss)
+    log_size_Nx2 = np.log([(point.params, point.tokens) for point in fit.points])
+    return fit.noise_at(value, loss) * growth_beyond(fit.misfit, log_size_Nx2, np.log(params), np.log(tokens))
+
+
+def _draws(
+    law: FittedLaw, params: float, tokens: float, columns: Mapping[str, float]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Draws of the loss and, through them, of the error that one run of this size would measure."""
     scores = run_scores(law)
-    loss_S = catalogue.named(law.loss.law).evaluate(np.asarray(law.loss.theta_draws).T, *x)
-    loss_S = loss_S + scores["loss"] * law.loss.noise_at(loss_S, loss_S)
+    loss_law = catalogue.named(law.loss.law)
+    loss_S = loss_law.evaluate(np.asarray(law.loss.theta_draws).T, *inputs(law, params, tokens, columns))
+    loss_S = loss_S + scores["loss"] * noise_of_a_run(law.loss, params, tokens, loss_S, loss_S)
     if law.error is None:
         return loss_S, None
     error_S = catalogue.named(law.error.law).evaluate(np.asarray(law.error.theta_draws).T, loss_S)
-    return loss_S, error_S + scores["error"] * law.error.noise_at(error_S, loss_S)
+    error_S = error_S + scores["error"] * noise_of_a_run(law.error, params, tokens, error_S, loss_S)
+    return loss_S, np.clip(error_S, 0, 1)
 
 
 def run_scores(law: FittedLaw) -> dict[str, np.ndarray]:
     """For each draw of the `loss` and of the `error` law, by how many standard deviations of noise one run lies off."""
     rng = np.random.default_rng(law.seed)
     return {part: normal_scores(len(fit.theta_draws), rng) for part, fit in law.fits.items()}
-
-
-def _fraction(error: float) -> float:
-    return min(max(error, 0.0), 1.0)

@@ -112,6 +112,21 @@ def smooth(log_size_NxF: np.ndarray) -> np.ndarray:
     return (1 + distance_NxN) * np.exp(-distance_NxN)
 
 
+def growth_beyond(misfit: float, log_size_NxF: np.ndarray, *log_size: np.ndarray) -> np.ndarray:
+    """By how much noise is larger at a size than among N runs, since away from them the law's misfit goes on growing.
+
+    The misfit's variance grows by itself with every `REACH`, squared, to the nearest run: as it does where a slope is
+    not quite right.
+
+    Args:
+      misfit: the share of the variance among the runs that is the law's misfit.
+      log_size_NxF: logarithms of the runs' sizes, N and D.
+      log_size: those of the size asked about, F arrays that broadcast.
+    """
+    apart = sum(np.square(np.subtract.outer(at, of_N)) for at, of_N in zip(log_size, log_size_NxF.T, strict=True))
+    return np.sqrt(1 + misfit * apart.min(-1) / REACH**2)
+
+
 def _apart_NxN(log_size_NxF: np.ndarray) -> np.ndarray:
     return np.square(log_size_NxF[:, None] - log_size_NxF).sum(-1)
 

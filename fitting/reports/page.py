@@ -1,6 +1,7 @@
 """What the HTML page computes with: the runs to show where one points, and the laws to ask for a prediction."""
 
 import base64
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from fitting.laws import catalogue
 from fitting.prediction import run_scores
 from fitting.reports import javascript
 from fitting.reports.words import flops, percent, short
+from fitting.uncertainty import REACH
 
 
 def formulas(law: FittedLaw) -> dict[str, str]:
@@ -39,6 +41,9 @@ def data(law: FittedLaw, summary: Mapping[str, Any]) -> dict[str, Any]:
                 "relative": fit.noise_is_relative,
                 "growth": fit.noise_growth,
                 "lowest": fit.lowest_loss,
+                "misfit": fit.misfit,
+                "reach": REACH,
+                "sizes": [[math.log(point.params), math.log(point.tokens)] for point in fit.points],
             }
             for part, fit in law.fits.items()
         },

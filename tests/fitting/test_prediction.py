@@ -8,15 +8,18 @@ import pytest
 
 from fitting.artifacts import fitted
 from fitting.prediction import ladder_of, pooled_error, predict, strays
+from fitting.uncertainty import REACH
 from synthetic_law import ERROR_THETA, LOSS_THETA, error_of, loss_of, synthetic_law
 
 PARAMS, TOKENS = 2.5e5, 5e6
 
 
-def _certain(law):
-    """The law with its parameters known exactly: only the noise of a run is left."""
-    loss = dataclasses.replace(law.loss, theta_draws=(tuple(law.loss.theta.values()),) * 1000)
-    error = dataclasses.replace(law.error, theta_draws=(tuple(law.error.theta.values()),) * 1000)
+def _certain(law, misfit=0.0):
+    """The law with its parameters known exactly: only the noise of a run is left, so much of it the law's misfit."""
+    loss, error = (
+        dataclasses.replace(fit, theta_draws=(tuple(fit.theta.values()),) * 1000, misfit=misfit)
+        for fit in (law.loss, law.error)
+    )
     return dataclasses.replace(law, loss=loss, error=error)
 
 
@@ -107,6 +110,22 @@ def test_noise_grows_with_the_loss_above_the_lowest_that_was_fitted():
         grown = max(prediction.loss / law.loss.lowest_loss, 1) ** 3  # the artifact's growth
         low, high = prediction.loss_interval
         assert (high - low) / 2 == pytest.approx(1.2816 * 0.005 * grown * prediction.loss, rel=2e-3)
+
+
+def test_noise_grows_away_from_the_nearest_run_by_the_misfit_that_is_in_it():
+    law, misfit = synthetic_law(), 0.75
+    known, certain = _certain(law, misfit), _certain(law)
+    points = law.loss.points
+    for params, tokens in ((points[0].params, points[0].tokens), (2e3, 9e4), (1e6, 1e8)):
+        (low, high), (low_0, high_0) = (predict(one, params, tokens).loss_interval for one in (known, certain))
+        apart = min(math.log(params / p.params) ** 2 + math.log(tokens / p.tokens) ** 2 for p in points)
+        assert (high - low) / (high_0 - low_0) == pytest.approx(math.sqrt(1 + misfit * apart / REACH**2))
+
+
+def test_no_draw_of_an_error_is_no_fraction_however_far_it_is():
+    for params, tokens in ((3, 7), (1e15, 1e18)):
+        low, high = predict(synthetic_law(), params, tokens).error_interval
+        assert 0 <= low <= high <= 1
 
 
 def test_a_law_of_repeated_data_is_told_how_much_of_it_is_new():

@@ -41,11 +41,16 @@ if (ask) {
   const select = (condition, yes, no) => (condition ? yes : no);
   const laws = Object.fromEntries(
     Object.entries(formulas(select)).map(([part, f]) => {
-      const { theta, draws, scores, noise, relative, growth, lowest } = data.laws[part];
+      const { theta, draws, scores, noise, relative, growth, lowest, misfit, reach, sizes } = data.laws[part];
       const width = theta.length, all = unpacked(draws), off = unpacked(scores);
       const drawn = Array.from(off, (_, s) => all.subarray(s * width, (s + 1) * width));
       const noiseAt = (value, loss) => noise * Math.max(loss / lowest, 1) ** growth * (relative ? value : 1);
-      return [part, { f, theta, drawn, noisy: (value, loss, s) => value + off[s] * noiseAt(value, loss) }];
+      const beyond = (x, y) => {
+        const apart = Math.min(...sizes.map(([atX, atY]) => (x - atX) ** 2 + (y - atY) ** 2));
+        return Math.sqrt(1 + (misfit * apart) / reach ** 2);
+      };
+      const noisy = (value, loss, s, times) => value + off[s] * times * noiseAt(value, loss);
+      return [part, { f, theta, drawn, noisy, beyond }];
     }),
   );
 
@@ -64,16 +69,18 @@ if (ask) {
 
   function predict(params, tokens) {
     const { loss, error } = laws;
-    const value = loss.f(loss.theta, [params, tokens]);
+    const value = loss.f(loss.theta, [params, tokens]), at = [Math.log(params), Math.log(tokens)];
+    const times = loss.beyond(...at);
     const losses = loss.drawn.map((theta, s) => {
       const drawn = loss.f(theta, [params, tokens]);
-      return loss.noisy(drawn, drawn, s);
+      return loss.noisy(drawn, drawn, s, times);
     });
     const predicted = { loss: { value, interval: central(losses) } };
     if (error) {
       const fraction = (x) => Math.min(Math.max(x, 0), 1);
-      const errors = error.drawn.map((theta, s) => error.noisy(error.f(theta, [losses[s]]), losses[s], s));
-      predicted.error = { value: fraction(error.f(error.theta, [value])), interval: central(errors).map(fraction) };
+      const times = error.beyond(...at);
+      const errors = error.drawn.map((theta, s) => error.noisy(error.f(theta, [losses[s]]), losses[s], s, times));
+      predicted.error = { value: fraction(error.f(error.theta, [value])), interval: central(errors.map(fraction)) };
     }
     return predicted;
   }
