@@ -50,7 +50,7 @@ def test_a_law_without_learned_shapes_believes_its_own():
     assert priors.believed(LAW, priors.PUBLISHED) is priors.PUBLISHED["over_training"]
     family = catalogue.named("coupled_tied")
     broad, learned = (priors.believed(family, given).shapes for given in ({}, priors.PUBLISHED))
-    assert all(broad[name][1] > learned[name][1] for name in family.shapes)
+    assert broad["kappa"][1] > 2 * learned["kappa"][1]  # the default leaves the form open
 
 
 @pytest.mark.slow

@@ -265,8 +265,9 @@ def assert_calibrated(runs, ladders, within=0.05):
         log_size = np.log([params, tokens]).T
         # Of the family, not of the misfit's exact size: the target's noise is that of the lowest loss.
         runs_off = uncertainty.Noise.of(loss, loss, log_size, rng.choice(uncertainty.GROWTHS[:2]), True)
-        scale = runs_off.scale_N / runs_off.scale_N[-1] * loss[-1]
-        root = np.linalg.inv(runs_off.whiten_NxN(rng.uniform(0, 0.9)) * runs_off.scale_N)
+        scale, misfit = runs_off.scale_N / runs_off.scale_N[-1] * loss[-1], rng.uniform(0, 0.9)
+        scale[-1] *= uncertainty.growth_beyond(misfit, log_size[:-1], *log_size[-1])
+        root = np.linalg.inv(runs_off.whiten_NxN(misfit) * runs_off.scale_N)
         measured = loss + noise * scale * (root @ rng.standard_normal(runs + 1))
         if (measured < 0.5 * loss).any():
             continue  # noise beyond what a team would fit
@@ -277,4 +278,4 @@ def assert_calibrated(runs, ladders, within=0.05):
             covered.append(low <= measured[-1] <= high)
     assert len(covered) > 1.8 * ladders
     share_80, share_95 = np.mean(np.reshape(covered, (-1, 2)), 0)
-    assert share_80 >= 0.8 - within and share_95 >= 0.95 - within
+    assert abs(share_80 - 0.8) <= within and abs(share_95 - 0.95) <= within
