@@ -15,7 +15,7 @@ from fitting.advice import compute_optimal_params
 from fitting.artifacts.fitted import FittedLaw, LawFit, Point, Prediction
 from fitting.laws import catalogue
 from fitting.pairs import Joint, can_pair, joint, pairs_of
-from fitting.prediction import NOTHING, inputs, noise_of_a_run, predict
+from fitting.prediction import NOTHING, inputs, noise_of_loss, predict
 
 MOST_TIMES = 1e4  # beyond so many times the compute, or so little, no multiplier is sought
 MOST_PAIRS = 1000
@@ -160,7 +160,7 @@ def compare(
         budget_flops=budget_flops,
         level=law_a.level,
         loss=loss,
-        error=_error((law_a, a, loss_a_S), (law_b, b, loss_b_S)),
+        error=_error(law_a, law_b, loss_a_S, loss_b_S),
         multiplier=float(np.median(multiplier_S)),
         multiplier_interval=_interval(multiplier_S, law_a.level),
         more_pairs=_more_pairs(loss, _interval(loss_b(once, 0) - loss_a(once, 0), law_a.level), law_a, law_b),
@@ -229,27 +229,22 @@ def _loss(
     """
     loss_S = catalogue.named(law.loss.law).evaluate(theta_PxS, *inputs(law, *size, run.columns))
     with np.errstate(all="ignore"):  # where the law has no value
-        return loss_S + score_S * noise_of_a_run(law.loss, run.params, run.tokens, loss_S, loss_S)
+        return loss_S + score_S * noise_of_loss(law.loss, run.params, run.tokens, loss_S)
 
 
-def _error(
-    of_a: tuple[FittedLaw, Prediction, np.ndarray], of_b: tuple[FittedLaw, Prediction, np.ndarray]
-) -> Difference | None:
+def _error(law_a: FittedLaw, law_b: FittedLaw, loss_a_S: np.ndarray, loss_b_S: np.ndarray) -> Difference | None:
     """The difference in error, through the draws of the losses."""
-    (law_a, a, loss_a_S), (law_b, b, loss_b_S) = of_a, of_b
     if law_a.error is None or law_b.error is None or law_a.error.column != law_b.error.column:
         return None
     both = joint(law_a.error, law_b.error, seed=law_a.seed + 1)
-    error_a_S = _error_of(law_a.error, a, loss_a_S, both.theta_a_PxS, both.score_a_S)
-    error_b_S = _error_of(law_b.error, b, loss_b_S, both.theta_b_PxS, both.score_b_S)
+    error_a_S = _error_of(law_a.error, loss_a_S, both.theta_a_PxS, both.score_a_S)
+    error_b_S = _error_of(law_b.error, loss_b_S, both.theta_b_PxS, both.score_b_S)
     return _difference(law_a.error.column, error_a_S, error_b_S, law_a.level, both)
 
 
-def _error_of(
-    fit: LawFit, run: Prediction, loss_S: np.ndarray, theta_PxS: np.ndarray, score_S: np.ndarray
-) -> np.ndarray:
+def _error_of(fit: LawFit, loss_S: np.ndarray, theta_PxS: np.ndarray, score_S: np.ndarray) -> np.ndarray:
     error_S = catalogue.named(fit.law).evaluate(theta_PxS, loss_S)
-    return np.clip(error_S + score_S * noise_of_a_run(fit, run.params, run.tokens, error_S, loss_S), 0, 1)
+    return np.clip(error_S + score_S * fit.noise_at(error_S, loss_S), 0, 1)
 
 
 def _difference(column: str, a_S: np.ndarray, b_S: np.ndarray, level: float, both: Joint) -> Difference:

@@ -138,12 +138,12 @@ def inputs(law: FittedLaw, params: Any, tokens: Any, columns: Mapping[str, float
     return [given[name] for name in loss_law.inputs]
 
 
-def noise_of_a_run(fit: LawFit, params: Any, tokens: Any, value: Any, loss: Any) -> Any:
-    """Standard deviation around the law's `value` of what a run of N, D and `loss` will measure; arrays, broadcast."""
+def noise_of_loss(fit: LawFit, params: Any, tokens: Any, loss: Any) -> Any:
+    """Standard deviation around a law's `loss` of what a run of N and D will measure; arrays, broadcast."""
     if not fit.misfit:
-        return fit.noise_at(value, loss)
+        return fit.noise_at(loss, loss)
     log_size_Nx2 = np.log([(point.params, point.tokens) for point in fit.points])
-    return fit.noise_at(value, loss) * growth_beyond(fit.misfit, log_size_Nx2, np.log(params), np.log(tokens))
+    return fit.noise_at(loss, loss) * growth_beyond(fit.misfit, log_size_Nx2, np.log(params), np.log(tokens))
 
 
 def _draws(
@@ -153,11 +153,11 @@ def _draws(
     scores = run_scores(law)
     loss_law = catalogue.named(law.loss.law)
     loss_S = loss_law.evaluate(np.asarray(law.loss.theta_draws).T, *inputs(law, params, tokens, columns))
-    loss_S = loss_S + scores["loss"] * noise_of_a_run(law.loss, params, tokens, loss_S, loss_S)
+    loss_S = loss_S + scores["loss"] * noise_of_loss(law.loss, params, tokens, loss_S)
     if law.error is None:
         return loss_S, None
     error_S = catalogue.named(law.error.law).evaluate(np.asarray(law.error.theta_draws).T, loss_S)
-    error_S = error_S + scores["error"] * noise_of_a_run(law.error, params, tokens, error_S, loss_S)
+    error_S = error_S + scores["error"] * law.error.noise_at(error_S, loss_S)
     return loss_S, np.clip(error_S, 0, 1)
 
 

@@ -32,6 +32,11 @@ def data(law: FittedLaw, summary: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "level": law.level,
         "ladder": {name: summary["ladder"][name] for name in ("flops", "params", "token_multiplier", "hull")},
+        "beyond": {
+            "misfit": law.loss.misfit,
+            "reach": REACH,
+            "sizes": [[math.log(point.params), math.log(point.tokens)] for point in law.loss.points],
+        },
         "laws": {
             part: {
                 "theta": list(fit.theta.values()),
@@ -41,9 +46,6 @@ def data(law: FittedLaw, summary: Mapping[str, Any]) -> dict[str, Any]:
                 "relative": fit.noise_is_relative,
                 "growth": fit.noise_growth,
                 "lowest": fit.lowest_loss,
-                "misfit": fit.misfit,
-                "reach": REACH,
-                "sizes": [[math.log(point.params), math.log(point.tokens)] for point in fit.points],
             }
             for part, fit in law.fits.items()
         },

@@ -41,18 +41,19 @@ if (ask) {
   const select = (condition, yes, no) => (condition ? yes : no);
   const laws = Object.fromEntries(
     Object.entries(formulas(select)).map(([part, f]) => {
-      const { theta, draws, scores, noise, relative, growth, lowest, misfit, reach, sizes } = data.laws[part];
+      const { theta, draws, scores, noise, relative, growth, lowest } = data.laws[part];
       const width = theta.length, all = unpacked(draws), off = unpacked(scores);
       const drawn = Array.from(off, (_, s) => all.subarray(s * width, (s + 1) * width));
       const noiseAt = (value, loss) => noise * Math.max(loss / lowest, 1) ** growth * (relative ? value : 1);
-      const beyond = (x, y) => {
-        const apart = Math.min(...sizes.map(([atX, atY]) => (x - atX) ** 2 + (y - atY) ** 2));
-        return Math.sqrt(1 + (misfit * apart) / reach ** 2);
-      };
-      const noisy = (value, loss, s, times) => value + off[s] * times * noiseAt(value, loss);
-      return [part, { f, theta, drawn, noisy, beyond }];
+      const noisy = (value, loss, s, grown = 1) => value + off[s] * grown * noiseAt(value, loss);
+      return [part, { f, theta, drawn, noisy }];
     }),
   );
+
+  function growthBeyond(x, y) {
+    const { misfit, reach, sizes } = data.beyond;
+    return Math.sqrt(1 + (misfit * Math.min(...sizes.map(([ax, ay]) => (x - ax) ** 2 + (y - ay) ** 2))) / reach ** 2);
+  }
 
   function fixed(x, decimals) {
     return Number.isNaN(x) ? "–" : x.toFixed(decimals);
@@ -69,17 +70,15 @@ if (ask) {
 
   function predict(params, tokens) {
     const { loss, error } = laws;
-    const value = loss.f(loss.theta, [params, tokens]), at = [Math.log(params), Math.log(tokens)];
-    const times = loss.beyond(...at);
+    const value = loss.f(loss.theta, [params, tokens]), grown = growthBeyond(Math.log(params), Math.log(tokens));
     const losses = loss.drawn.map((theta, s) => {
       const drawn = loss.f(theta, [params, tokens]);
-      return loss.noisy(drawn, drawn, s, times);
+      return loss.noisy(drawn, drawn, s, grown);
     });
     const predicted = { loss: { value, interval: central(losses) } };
     if (error) {
       const fraction = (x) => Math.min(Math.max(x, 0), 1);
-      const times = error.beyond(...at);
-      const errors = error.drawn.map((theta, s) => error.noisy(error.f(theta, [losses[s]]), losses[s], s, times));
+      const errors = error.drawn.map((theta, s) => error.noisy(error.f(theta, [losses[s]]), losses[s], s));
       predicted.error = { value: fraction(error.f(error.theta, [value])), interval: central(errors.map(fraction)) };
     }
     return predicted;
