@@ -345,11 +345,17 @@ def _votes(rows: Sequence[Mapping[str, object]], rungs: str, method: str) -> str
         _mean(float(row[name]) for row in some) for name in ("mean", "covered", "covered_95", "too_high")
     )
     aim = 0.02 if rungs == "few" else 0.018
-    met = mean <= aim and 0.7 <= covered <= 0.9 and covered_95 >= 0.9 and 0.35 <= high <= 0.65
+    missed = {
+        "the mean miss": mean > aim,
+        "80 %": not 0.7 <= covered <= 0.9,
+        "95 %": covered_95 < 0.9,
+        "the share too high": not 0.35 <= high <= 0.65,
+    }
+    by = " and ".join(name for name, is_missed in missed.items() if is_missed)
     return (
         f"Testbeds of unseen2026, one vote each, {rungs} rungs, {method}: mean miss {mean:.2%} (aim {aim:.1%}), 80 % "
         f"intervals cover {covered:.0%} (70 to 90 %), 95 % intervals {covered_95:.0%} (at least 90 %), {high:.0%} of "
-        f"predictions too high (35 to 65 %): {_verdict(met)}."
+        f"predictions too high (35 to 65 %): {f'met but for {by}' if by else 'met'}."
     )
 
 
