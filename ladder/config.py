@@ -1,7 +1,6 @@
 """LadderConfig: the typed tree that a YAML file fills, with overrides and refusals."""
 
 import dataclasses
-import math
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, dataclass_transform
@@ -15,7 +14,18 @@ from ladder.recipe import RECIPES, CooldownShape, PowerLaw
 from tasks.text.published import PAPER
 
 MOST_PROBLEMS = 10  # that one message names
+BOUNDS = {
+    "greater_than": "more than",
+    "greater_than_equal": "at least",
+    "less_than": "less than",
+    "less_than_equal": "at most",
+}  # by pydantic's name of a problem, what a person is told
+SAID = {"unexpected_keyword_argument": "unknown key", "too_short": "needs one value at least"}
 AtLeastOne = Annotated[int, pydantic.Field(ge=1)]
+AtLeastZero = Annotated[int, pydantic.Field(ge=0)]
+NOT_EMPTY = pydantic.Field(min_length=1)
+Positive = Annotated[float, pydantic.Field(gt=0)]
+Seed = Annotated[int, pydantic.Field(ge=0, le=2**32 - 1)]
 Attention = Literal["auto", "plain", "splash", "cudnn"]
 Remat = Literal["none", "full", "attended", "mixed", "mixed+attended"]
 
@@ -65,11 +75,11 @@ class Grid:
     rate, too.
     """
 
-    sizes: tuple[str, ...]
-    token_multipliers: tuple[float, ...]
+    sizes: Annotated[tuple[str, ...], NOT_EMPTY]
+    token_multipliers: Annotated[tuple[Positive, ...], NOT_EMPTY]
     seeds: AtLeastOne = 1
-    learning_rate_scales: tuple[float, ...] = (1.0,)
-    batch_scales: tuple[float, ...] = (1.0,)
+    learning_rate_scales: Annotated[tuple[Positive, ...], NOT_EMPTY] = (1.0,)
+    batch_scales: Annotated[tuple[Positive, ...], NOT_EMPTY] = (1.0,)
 
 
 @strict
@@ -87,11 +97,11 @@ class Recipe:
     """
 
     name: str
-    learning_rate_scale: float = 1.0
+    learning_rate_scale: Positive = 1.0
     learning_rate: PowerLaw | None = None
     batch_tokens: PowerLaw | None = None
     schedule: Literal["cosine", "wsd"] = "cosine"
-    cooldown: float = 0.2
+    cooldown: Annotated[float, pydantic.Field(gt=0, le=1)] = 0.2
     cooldown_shape: CooldownShape = "1-sqrt"
 
 
@@ -120,7 +130,7 @@ class Corpus:
     epochs: AtLeastOne = 1
     cache: str | None = None
     pool_tokens: AtLeastOne = 2**28
-    seed: int = 0
+    seed: Seed = 0
 
 
 @strict
@@ -238,14 +248,14 @@ class Training:
 
     checkpoint_every_steps: AtLeastOne = 1000
     log_every_steps: AtLeastOne = 50
-    cores_per_run: int = 0
+    cores_per_run: AtLeastZero = 0
     mesh: Mesh = Mesh()
     scan_layers: bool = False
     remat: Remat = "none"
     attention: Attention = "auto"
-    loss_chunk_tokens: int = 0
+    loss_chunk_tokens: AtLeastZero = 0
     accumulation_steps: AtLeastOne = 1
-    sequences_at_once: int = 0
+    sequences_at_once: AtLeastZero = 0
     tensorboard: bool = False
     wandb: str | None = None
     profile_steps: tuple[int, int] | None = None
@@ -273,17 +283,17 @@ class Fit:
 
     loss: str
     error: str | None = None
-    level: float = 0.95
+    level: Annotated[float, pydantic.Field(gt=0, lt=1)] = 0.95
 
 
 @strict
 class Budget:
     """What all rungs together may take: FLOPs, a share of the cheapest target's, or what they cost on `machines`."""
 
-    flops: float | None = None
-    target_share: float | None = None
-    chip_hours: float | None = None
-    dollars: float | None = None
+    flops: Positive | None = None
+    target_share: Positive | None = None
+    chip_hours: Positive | None = None
+    dollars: Positive | None = None
 
 
 @strict
@@ -300,7 +310,7 @@ class Design:
 
     target: str | None = None
     budget: Budget = Budget()
-    token_multipliers: tuple[float, ...] = ()
+    token_multipliers: tuple[Positive, ...] = ()
     most_runs: AtLeastOne = 12
     seeds: AtLeastOne = 3
 
@@ -316,7 +326,7 @@ class LadderConfig:
     """
 
     name: str
-    seed: int = 0
+    seed: Seed = 0
     sizes: dict[str, Size]
     model: Model = Model()
     rungs: tuple[Grid, ...] = ()
@@ -392,9 +402,9 @@ def _checked(tree: Any, kind: type, path: str) -> Any:
 
 
 def _what(problem: Any) -> str:
-    if problem["type"] == "greater_than_equal":
-        return f"{problem['input']} must be at least {problem['ctx']['ge']}"
-    return "unknown key" if problem["type"] == "unexpected_keyword_argument" else problem["msg"]
+    if (bound := BOUNDS.get(problem["type"])) is not None:
+        return f"{problem['input']} must be {bound} {problem['ctx'].popitem()[1]}"
+    return SAID.get(problem["type"], problem["msg"])
 
 
 def _refuse_unknown_sets(evaluation: Evaluation, path: str) -> None:
@@ -422,52 +432,28 @@ def _refuse_impossible(config: LadderConfig, path: str) -> None:
     _refuse_misplaced(as_tree(config), path)
     if config.recipe.name not in RECIPES:
         refuse("recipe.name", f"no recipe is named {config.recipe.name!r}; there are {', '.join(RECIPES)}")
-    if not config.recipe.learning_rate_scale > 0:
-        refuse("recipe.learning_rate_scale", f"{config.recipe.learning_rate_scale} must be more than 0")
     for key in ("learning_rate", "batch_tokens"):
         law = getattr(config.recipe, key)
         for name in ("value", "params", "tokens") if law else ():
             if not getattr(law, name) > 0:
                 refuse(f"recipe.{key}.{name}", f"{getattr(law, name)} must be more than 0")
-    if not 0 < config.recipe.cooldown <= 1:
-        refuse("recipe.cooldown", f"{config.recipe.cooldown} must be more than 0, and 1 at most")
     for size in config.sizes:
         if not re.fullmatch(r"[A-Za-z0-9=_.-]+", size):
             refuse("sizes", f"{cut(repr(size))} names a folder: use letters, digits and = _ . - only")
     if not config.rungs and not config.design:
         refuse("rungs", "a ladder needs at least one grid of rungs, or a `design` to choose them by")
     if config.design:
-        given = {k: v for k, v in dataclasses.asdict(config.design.budget).items() if v is not None}
-        if len(given) > 1 or not all(0 < value < math.inf for value in given.values()):
-            refuse("design.budget", f"{given} must be one positive number, such as flops: 3e19")
-        if not all(0 < multiplier < math.inf for multiplier in config.design.token_multipliers):
-            refuse("design.token_multipliers", "must all be more than 0")
-    for key, seed in (("seed", config.seed), ("corpus.seed", config.corpus.seed)):
-        if not 0 <= seed < 2**32:
-            refuse(key, f"{seed} must lie between 0 and 2^32 - 1")
-    if not 0 < config.fit.level < 1:
-        refuse("fit.level", f"{config.fit.level} must lie between 0 and 1")
-    if config.training.cores_per_run < 0:
-        refuse("training.cores_per_run", "must be 0 or more")
+        given = [kind for kind, value in dataclasses.asdict(config.design.budget).items() if value is not None]
+        if len(given) > 1:
+            refuse("design.budget", f"{' and '.join(given)} are given; a design has one budget, such as flops: 3e19")
     if config.training.profile_steps and not 1 <= config.training.profile_steps[0] <= config.training.profile_steps[1]:
         refuse("training.profile_steps", "must be a first step, from 1 on, and a last one that is not before it")
-    if config.training.sequences_at_once < 0:
-        refuse("training.sequences_at_once", "must be 0 or more")
-    chunk = config.training.loss_chunk_tokens
-    if chunk < 0 or (chunk and config.model.sequence_length % chunk):
+    if (chunk := config.training.loss_chunk_tokens) and config.model.sequence_length % chunk:
         refuse("training.loss_chunk_tokens", f"{chunk} does not divide model.sequence_length")
     if config.training.checkpoint_every_steps % config.training.log_every_steps:
         refuse("training.checkpoint_every_steps", "must be a multiple of training.log_every_steps")
     for kind in ("rungs", "targets"):
         for i, grid in enumerate(getattr(config, kind)):
-            if not grid.sizes or not grid.token_multipliers:
-                refuse(f"{kind}.{i}", "needs at least one size and one token multiplier")
-            if not grid.learning_rate_scales or not grid.batch_scales:
-                refuse(f"{kind}.{i}", "learning_rate_scales and batch_scales need one value at least")
             for size in grid.sizes:
                 if size not in config.sizes:
                     refuse(f"{kind}.{i}.sizes", f"no size is named {size!r}; there are {', '.join(config.sizes)}")
-            for key in ("token_multipliers", "learning_rate_scales", "batch_scales"):
-                for value in getattr(grid, key):
-                    if not value > 0:
-                        refuse(f"{kind}.{i}.{key}", f"{value} must be more than 0")
