@@ -26,7 +26,7 @@ import yaml
 from fitting.artifacts import fitted
 from fitting.prediction import predict
 from fitting.testbeds.testbed import RunRecord
-from ladder import config as configs
+from ladder import config_file
 from ladder import plan as plans
 from ladder.config import Grid, LadderConfig
 from ladder.spec import RunSpec, Workdir
@@ -86,7 +86,7 @@ def told(asked: argparse.Namespace) -> dict[str, Any]:
     runs: dict[str, dict[str, Any]] = {}
     targets: dict[str, dict[str, Any]] = {}
     flops: dict[str, float] = {}
-    demo = configs.load("demo")
+    demo = config_file.load("demo")
     for schedule in SCHEDULES:
         config = with_rungs(demo, asked.sizes, schedule)
         rungs = [spec for spec in specs_of(config) if spec.role == "rung"]
@@ -138,7 +138,7 @@ def foretold(asked: argparse.Namespace, schedule: str, seed: int, target: RunSpe
 
 def arithmetic() -> dict[str, float]:
     """The share of FLOPs that one size at M = 20 to 640 saves, by the cooldown's share."""
-    demo, saved = configs.load("demo"), {}
+    demo, saved = config_file.load("demo"), {}
     for cooldown in (0.2, 0.1):
         config = with_rungs(demo, ["w48"], "wsd", cooldown)
         doubled = (*MULTIPLIERS, 640.0)

@@ -10,9 +10,9 @@ from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
 from fitting.files import cut
-from ladder import config as configs
+from ladder import config_file, refusals, storage
 from ladder import plan as plans
-from ladder import refusals, storage
+from ladder.config import LadderConfig
 from ladder.engines.launch import RunFailed
 from ladder.spec import RunSpec
 
@@ -57,9 +57,9 @@ def warn_of_strays(asked: Mapping[str, float], ladder: Mapping[str, Sequence[flo
         to_person.print(f"warning: {said}")
 
 
-def planned(config: str, overrides: tuple[str, ...]) -> tuple[configs.LadderConfig, tuple[RunSpec, ...]]:
+def planned(config: str, overrides: tuple[str, ...]) -> tuple[LadderConfig, tuple[RunSpec, ...]]:
     """A config with its overrides, and the runs of its ladder."""
-    c = configs.load(config, overrides)
+    c = config_file.load(config, overrides)
     return c, plans.plan(c, plans.vocab_size(c))
 
 

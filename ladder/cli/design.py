@@ -11,11 +11,11 @@ from tyro.conf import arg
 from fitting import files
 from fitting.reports.advised import Table
 from fitting.reports.words import flops, percent, short
-from ladder import config as configs
-from ladder import config_tree, storage
+from ladder import config_file, config_tree, storage
 from ladder import plan as plans
 from ladder.cli import tables
 from ladder.cli.arguments import ConfigPath, Json, Overrides, print_json, to_person
+from ladder.config import Design, LadderConfig
 
 _UNITS = {"flops": "FLOPs", "target_share": "FLOPs", "chip_hours": "chip-hours", "dollars": "dollars"}
 
@@ -54,8 +54,8 @@ def design(
     asked = [f"design.budget={_inline(given)}"] if given else []
     asked += [f"design.target={target}"] if target else []
     tree = config_tree.read(config, (*overrides, *asked))
-    c = configs.load(config, (*overrides, *asked, *(() if tree.get("design") else ("design={}",))))
-    kinds = [name for name, value in dataclasses.asdict((c.design or configs.Design()).budget).items() if value]
+    c = config_file.load(config, (*overrides, *asked, *(() if tree.get("design") else ("design={}",))))
+    kinds = [name for name, value in dataclasses.asdict((c.design or Design()).budget).items() if value]
     unit = _UNITS[kinds[0]] if kinds else "FLOPs"
     vocab_size = plans.vocab_size(c)
     chosen = designs.choose(c, vocab_size, functools.partial(_price, c, unit), unit=unit)
@@ -79,7 +79,7 @@ def _inline(given: Mapping[str, float]) -> str:
     return "{" + ", ".join(f"{name}: {value!r}" for name, value in given.items()) + "}"
 
 
-def _price(c: configs.LadderConfig, unit: str, spec: Any) -> float:
+def _price(c: LadderConfig, unit: str, spec: Any) -> float:
     if unit == "FLOPs":
         return spec.flops
     from ladder.engines import schedule

@@ -19,8 +19,7 @@ from etils import epath
 
 from fitting.reports.words import span
 from fitting.testbeds.testbed import RunRecord
-from ladder import config as configs
-from ladder import storage
+from ladder import config_file, storage
 from ladder.config import LadderConfig
 from ladder.engines import schedule as schedules
 from ladder.engines.lease import FRESH_SECONDS  # of the rows, too, of a run without a lease, as older versions leave
@@ -163,7 +162,7 @@ def look(workdir: Workdir) -> Look:
             f"{workdir.root} is no workdir: it has no plan.json; make one with `ladder run CONFIG --workdir DIR`"
         )
     plan = storage.read_json(workdir.plan, PLAN_REMEDY, "runs")["runs"]
-    config = configs.load(str(workdir.config))
+    config = config_file.load(str(workdir.config))
     schedule = schedules.load(workdir.schedule) if workdir.schedule.exists() else None
     with futures.ThreadPoolExecutor(READERS) as readers:  # a bucket answers each question late
         seen = dict(

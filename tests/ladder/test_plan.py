@@ -87,10 +87,10 @@ def test_a_ladder_without_targets_has_no_share(ladder):
 
 
 def test_the_demo_costs_at_most_a_third_of_either_target_and_has_the_papers_shape(request):
-    from ladder import config as configs
+    from ladder import config_file
     from tasks.text import vocab
 
-    demo = configs.load(str(request.config.rootpath / "configs" / "demo.yaml"))
+    demo = config_file.load(str(request.config.rootpath / "configs" / "demo.yaml"))
     specs = plans.plan(demo, vocab.size(demo.corpus.vocabulary))
     totals = plans.as_table(specs)["totals"]
     assert totals["ladder_share_of_smallest_target"] <= 1 / 3
@@ -111,9 +111,9 @@ def test_the_learning_rate_scale_reaches_every_run(ladder):
 
 
 def test_a_rung_that_would_end_within_its_warm_up_is_not_planned_and_named(request):
-    from ladder import config as configs
+    from ladder import config_file
 
-    paper = configs.load(str(request.config.rootpath / "configs" / "gadre2024.yaml"))
+    paper = config_file.load(str(request.config.rootpath / "configs" / "gadre2024.yaml"))
     with pytest.warns(UserWarning) as told:
         specs = plans.plan(paper, plans.vocab_size(paper))
     (said,) = (str(warning.message) for warning in told)
