@@ -33,7 +33,7 @@ def _of_workdir(workdir: Workdir, law: FittedLaw) -> dict[str, Any]:
     """The plan, the settings, the training curves and the errors of guessing, where there is a workdir."""
     if not workdir.plan.exists():
         return {}
-    runs = storage.read_json(workdir.plan, PLAN_REMEDY, "runs")["runs"]
+    runs = workdir.planned("token_multiplier")
     first = RunRecord.load(workdir.record(law.error.points[0].run), RECORD_REMEDY) if law.error else None
     return {
         "plan": runs,
