@@ -1,6 +1,7 @@
 """LadderConfig: the typed tree that a YAML file fills; what a value may be is said where it stands."""
 
 import dataclasses
+import math
 from typing import Annotated, Any, Literal, dataclass_transform
 
 import pydantic
@@ -10,8 +11,9 @@ from tasks.text.published import PAPER
 
 AtLeastOne = Annotated[int, pydantic.Field(ge=1)]
 AtLeastZero = Annotated[int, pydantic.Field(ge=0)]
-NOT_EMPTY = pydantic.Field(min_length=1)
+STRICT = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 Positive = Annotated[float, pydantic.Field(gt=0)]
+Factor = Annotated[float, pydantic.Field(gt=0, le=1e9)]
 Seed = Annotated[int, pydantic.Field(ge=0, le=2**32 - 1)]
 Attention = Literal["auto", "plain", "splash", "cudnn"]
 Remat = Literal["none", "full", "attended", "mixed", "mixed+attended"]
@@ -20,7 +22,7 @@ Remat = Literal["none", "full", "attended", "mixed", "mixed+attended"]
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(dataclasses.field,))
 def strict(kind: Any) -> Any:
     """Makes a dataclass that refuses unknown keys, which pydantic otherwise reads as if they were not there."""
-    return pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config={"extra": "forbid", "strict": True})(kind)
+    return pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=STRICT)(kind)
 
 
 @strict
@@ -62,11 +64,17 @@ class Grid:
     rate, too.
     """
 
-    sizes: Annotated[tuple[str, ...], NOT_EMPTY]
-    token_multipliers: Annotated[tuple[Positive, ...], NOT_EMPTY]
+    sizes: tuple[str, ...]
+    token_multipliers: tuple[Factor, ...]
     seeds: AtLeastOne = 1
-    learning_rate_scales: Annotated[tuple[Positive, ...], NOT_EMPTY] = (1.0,)
-    batch_scales: Annotated[tuple[Positive, ...], NOT_EMPTY] = (1.0,)
+    learning_rate_scales: tuple[Factor, ...] = (1.0,)
+    batch_scales: tuple[Factor, ...] = (1.0,)
+
+    @property
+    def runs(self) -> int:
+        """How many they are."""
+        axes = (self.sizes, self.token_multipliers, self.learning_rate_scales, self.batch_scales)
+        return self.seeds * math.prod(map(len, axes))
 
 
 @strict
@@ -84,7 +92,7 @@ class Recipe:
     """
 
     name: str
-    learning_rate_scale: Positive = 1.0
+    learning_rate_scale: Factor = 1.0
     learning_rate: PowerLaw | None = None
     batch_tokens: PowerLaw | None = None
     schedule: Literal["cosine", "wsd"] = "cosine"
@@ -297,7 +305,7 @@ class Design:
 
     target: str | None = None
     budget: Budget = Budget()
-    token_multipliers: tuple[Positive, ...] = ()
+    token_multipliers: tuple[Factor, ...] = ()
     most_runs: AtLeastOne = 12
     seeds: AtLeastOne = 3
 

@@ -15,13 +15,15 @@ from ladder.recipe import RECIPES
 from tasks.text.published import PAPER
 
 MOST_PROBLEMS = 10  # that one message names
+MOST_RUNS = 10_000  # of a ladder
+# A number that is not finite is refused where it stands, and not taken for one that is not given.
+ANYTHING = pydantic.TypeAdapter(Any, config=pydantic.ConfigDict(ser_json_inf_nan="constants"))
 BOUNDS = {
     "greater_than": "more than",
     "greater_than_equal": "at least",
     "less_than": "less than",
     "less_than_equal": "at most",
 }  # by pydantic's name of a problem, what a person is told
-SAID = {"unexpected_keyword_argument": "unknown key", "too_short": "needs one value at least"}
 
 
 def load(path: str, overrides: Sequence[str] = ()) -> LadderConfig:
@@ -70,7 +72,7 @@ def as_tree(config: LadderConfig) -> dict[str, Any]:
 def _checked(tree: Any, kind: type, path: str) -> Any:
     try:
         # JSON mode is strict about scalars and still takes a list for a tuple.
-        return pydantic.TypeAdapter(kind).validate_json(pydantic.TypeAdapter(Any).dump_json(tree))
+        return pydantic.TypeAdapter(kind).validate_json(ANYTHING.dump_json(tree))
     except pydantic.ValidationError as e:
         problems = [f"{cut('.'.join(map(str, p['loc']))) or 'config'}: {_what(p)}" for p in e.errors()]
         more = [f"and {len(problems) - MOST_PROBLEMS} more"] if len(problems) > MOST_PROBLEMS else []
@@ -79,8 +81,10 @@ def _checked(tree: Any, kind: type, path: str) -> Any:
 
 def _what(problem: Any) -> str:
     if (bound := BOUNDS.get(problem["type"])) is not None:
-        return f"{problem['input']} must be {bound} {problem['ctx'].popitem()[1]}"
-    return SAID.get(problem["type"], problem["msg"])
+        return f"{problem['input']} must be {bound} {problem['ctx'].popitem()[1]:.15g}"
+    if problem["type"] == "finite_number":
+        return f"{problem['input']} is not a finite number"
+    return "unknown key" if problem["type"] == "unexpected_keyword_argument" else problem["msg"]
 
 
 def _refuse_unknown_sets(evaluation: Evaluation, path: str) -> None:
@@ -130,6 +134,12 @@ def _refuse_impossible(config: LadderConfig, path: str) -> None:
         refuse("training.checkpoint_every_steps", "must be a multiple of training.log_every_steps")
     for kind in ("rungs", "targets"):
         for i, grid in enumerate(getattr(config, kind)):
+            if not grid.sizes or not grid.token_multipliers:
+                refuse(f"{kind}.{i}", "needs at least one size and one token multiplier")
+            if not grid.learning_rate_scales or not grid.batch_scales:
+                refuse(f"{kind}.{i}", "learning_rate_scales and batch_scales need one value at least")
+            if (runs := grid.runs) > MOST_RUNS:
+                refuse(f"{kind}.{i}", f"these are {runs:,} runs, and a ladder has {MOST_RUNS:,} at most")
             for size in grid.sizes:
                 if size not in config.sizes:
                     refuse(f"{kind}.{i}.sizes", f"no size is named {size!r}; there are {', '.join(config.sizes)}")

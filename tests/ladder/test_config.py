@@ -143,6 +143,14 @@ def test_a_wrong_type_is_refused(load, override):
         ("training.log_every_steps=30", "training.checkpoint_every_steps"),
         ("training.cores_per_run=-1", "training.cores_per_run"),
         ("fit.level=1", "fit.level"),
+        ("rungs.0.token_multipliers=[1e308]", "rungs.0.token_multipliers.0: 1e\\+308 must be at most"),
+        ("rungs.0.batch_scales=[1e308]", "rungs.0.batch_scales"),
+        ("rungs.0.seeds=1000000", "rungs.0: these are [0-9,]+,000,000 runs, and a ladder has 10,000 at most"),
+        ("model.rope_theta=.inf", "model.rope_theta: inf is not a finite number"),
+        ("model.vocab_size=.nan", "model.vocab_size"),
+        ("design={budget: {flops: .nan}}", "design.budget.flops: nan is not a finite number"),
+        ("design={budget: {flops: -1}}", "design.budget.flops: -1 must be more than 0"),
+        ("design={budget: {flops: 1e9, dollars: 1}}", "design.budget: flops and dollars are given"),
     ],
 )
 def test_an_impossible_value_is_refused(load, override, key):
@@ -210,8 +218,13 @@ def test_a_folder_is_no_config_not_even_one_called_as_a_config_that_ships(tmp_pa
 def test_a_missing_file_and_what_is_no_mapping_are_refused(tmp_path):
     with pytest.raises(ValueError, match="no such config"):
         config_file.load(str(tmp_path / "absent.yaml"))
-    for content, why in (("sizes: [", "not YAML"), ("- a\n- b\n", "mapping"), ("", "mapping")):
-        (tmp_path / "bad.yaml").write_text(content)
+    for content, why in (
+        (b"sizes: [", "not YAML"),
+        (b"- a\n- b\n", "mapping"),
+        (b"", "mapping"),
+        (b"\xff", "not a text"),
+    ):
+        (tmp_path / "bad.yaml").write_bytes(content)
         with pytest.raises(ValueError, match=rf"bad\.yaml.*{why}"):
             config_file.load(str(tmp_path / "bad.yaml"))
 
