@@ -157,6 +157,9 @@ def fit(
     for one in (form, catalogue.ERROR_LAWS[error_law] if error and error_law else None):
         _refuse_beyond_the_grid(one, method)
     loss_objective = objectives.named(objective or METHODS["best"].objective_loss)
+    if resamples < 0 or seed < 0:
+        name, value = ("resamples", resamples) if resamples < 0 else ("seed", seed)
+        raise ValueError(f"{name} is {value}: it must be zero or more")
     if not 0 < level < 1:
         raise ValueError(f"level is {level}: the coverage of an interval lies between 0 and 1, such as 0.95")
     names = [loss] if isinstance(loss, str) else list(loss)

@@ -2,10 +2,11 @@
 
 import dataclasses
 import functools
+import json as encoding
 import math
-from collections.abc import Mapping
 from typing import Annotated, Any
 
+import yaml
 from tyro.conf import arg
 
 from fitting import files
@@ -51,8 +52,8 @@ def design(
         if value is not None
     }
     written = storage.place(out) if out else None
-    asked = [f"design.budget={_inline(given)}"] if given else []
-    asked += [f"design.target={target}"] if target else []
+    asked = [f"design.budget={yaml.safe_dump(given, default_flow_style=True)}"] if given else []
+    asked += [f"design.target={encoding.dumps(target, ensure_ascii=False)}"] if target else []
     tree = config_tree.read(config, (*overrides, *asked))
     c = config_file.load(config, (*overrides, *asked, *(() if tree.get("design") else ("design={}",))))
     kinds = [name for name, value in dataclasses.asdict((c.design or Design()).budget).items() if value]
@@ -73,10 +74,6 @@ def design(
         to_person.print(f"\nconfig: {written}; `ladder plan {written}` shows its runs")
     else:
         print(designs.dump({key: whole[key] for key in ("sizes", "rungs")}, ()), end="")
-
-
-def _inline(given: Mapping[str, float]) -> str:
-    return "{" + ", ".join(f"{name}: {value!r}" for name, value in given.items()) + "}"
 
 
 def _price(c: LadderConfig, unit: str, spec: Any) -> float:

@@ -105,9 +105,12 @@ def launch(
       remember: whether failures that earlier commands wrote down count.
 
     Raises:
+      ValueError: a negative number of retries.
       Preempted: this process was told to leave (SIGTERM). What is saved of the runs under way is reported, then as
         whenever this ends by an exception.
     """
+    if retries < 0:
+        raise ValueError(f"retries is {retries}: it must be zero or more")
     waiting = [_Run(spec, _failures(workdir, spec) if remember else 0) for spec in specs]
     busy, aside = dict[str, tuple[_Run, Steps]](), list[SetAside]()
 

@@ -249,6 +249,11 @@ def test_a_process_that_dies_of_its_own_is_a_failure_and_written_down(run, story
     assert [(a.why, a.message) for a in story("a")] == [("failed", "its process died of SIGSEGV")] * 2
 
 
+def test_a_negative_number_of_retries_is_refused(run):
+    with pytest.raises(ValueError, match="retries is -1: it must be zero or more"):
+        run(note_cores, "a", cores_per_run=0, retries=-1)
+
+
 def test_more_cores_than_there_are_is_refused(run):
     with pytest.raises(ValueError, match=r"training\.cores_per_run: 4096 are asked for, there are \d+"):
         run(note_cores, "a", cores_per_run=4096)
