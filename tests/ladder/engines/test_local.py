@@ -123,6 +123,12 @@ def hang_when_told(config, spec, workdir, report):
     time.sleep(600)
 
 
+def be_interrupted(config, spec, workdir, report):
+    (workdir.checkpoints(spec.run) / "5").mkdir(parents=True)
+    report(Trained(spec.run, 7, 1.0, 1.0))
+    raise KeyboardInterrupt
+
+
 def finish_when_told(config, spec, workdir, report):
     _await_notice(spec, workdir, report)
     report(Finished(spec.run, ""))
@@ -339,6 +345,13 @@ def test_a_run_that_is_told_to_stop_is_given_time_while_it_gets_on_and_what_is_s
     assert not list(tmp_path.glob("runs/*/lease.json"))
     hung = [attempt.why for attempt in story("a") if "was silent for" in attempt.message]
     assert hung == (["taken away"] if job is hang_when_told else [])
+
+
+def test_of_a_run_in_this_process_that_is_interrupted_what_is_lost_is_told(tmp_path):
+    events, workdir = [], Workdir(epath.Path(tmp_path))
+    with pytest.raises(KeyboardInterrupt), Here(be_interrupted, None, workdir, "local") as engine:
+        launch(engine, [types.SimpleNamespace(run="a")], workdir, events.append)
+    assert [event.message for event in events if isinstance(event, Stops)] == [IS_LOST]
 
 
 @needs_affinity
