@@ -90,7 +90,7 @@ def told(asked: argparse.Namespace) -> dict[str, Any]:
     for schedule in SCHEDULES:
         config = with_rungs(demo, asked.sizes, schedule)
         rungs = [spec for spec in specs_of(config) if spec.role == "rung"]
-        flops[schedule] = plans.cost_flops(rungs)
+        flops[schedule] = sum(spec.own_flops for spec in rungs)
         for spec in rungs:
             losses = [loss(workdir(asked, schedule, seed), spec.run) for seed in asked.seeds]
             runs.setdefault(spec.run, {})[schedule] = losses
@@ -144,7 +144,8 @@ def arithmetic() -> dict[str, float]:
         doubled = (*MULTIPLIERS, 640.0)
         config = dataclasses.replace(config, rungs=(Grid(sizes=("w48",), token_multipliers=doubled),), targets=())
         specs = specs_of(config)
-        saved[f"{cooldown:.0%}"] = round(1 - plans.cost_flops(specs) / sum(spec.flops for spec in specs), 4)
+        own, alone = (sum(getattr(spec, flops) for spec in specs) for flops in ("own_flops", "flops"))
+        saved[f"{cooldown:.0%}"] = round(1 - own / alone, 4)
     return saved
 
 
