@@ -57,6 +57,8 @@ def tune(
     """
     c, w = config_file.load(config, overrides), Workdir.at(workdir)
     path = storage.place(out) if out else w.root / "tuned.yaml"
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: name a file for the config with the tuned recipe")
     factors = ("learning_rate", "batch_tokens")[: 2 if len(batches) > 1 else 1]
     for size in (*sizes, *([confirm] if confirm else ())):
         if size not in c.sizes:

@@ -42,6 +42,7 @@ SECONDS_PER_HOUR = 3600
 READERS = 16
 PLANNED = ("role", "params", "token_multiplier", "flops", "steps")
 ATTEMPT = ("host", "start", "end", "why", "message", "steps_redone")
+ROW = ("step", "tokens", "loss_nats", "tokens_per_second", "step_seconds", "goodput", "started")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,7 +203,7 @@ def _seen(workdir: Workdir, run: str) -> Seen:
     return Seen(
         lease=leases.read(workdir.lease(run)),
         attempts=storage.read_rows(attempts, *ATTEMPT) if attempts.exists() else [],
-        rows=storage.read_rows(metrics) if written[metrics] is not None else [],
+        rows=storage.read_rows(metrics, *ROW) if written[metrics] is not None else [],
         record=RunRecord.load(record, RECORD_REMEDY) if written[record] is not None else None,
         heard=max((when for when in written.values() if when is not None), default=None),
         measuring=written[partial] is not None,

@@ -109,6 +109,7 @@ def test_a_grid_whose_best_is_at_its_edge_says_to_widen_it_and_leaves_no_recipe(
             "--confirm w6: a law is checked at a size that it was not tuned on",
         ),
         (("--sizes", "w4", "w6", "--rates", "0.1", "0.2", "-1"), "-1.0 must be more than 0"),
+        (("--sizes", "w4", "w6", "--out", "/"), "/ is a folder: name a file"),
     ],
 )
 def test_what_cannot_be_tuned_is_refused(long, tmp_path, swept, ladder_, arguments, words):
