@@ -16,7 +16,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ladder import config as configs
+from ladder import config_file
 from ladder import plan as plans
 from ladder.config import Mesh
 from ladder.pods import precompile, precompiled
@@ -66,7 +66,7 @@ ROWS = (
 
 def main(words: list[str]) -> None:
     """Compiles what is missing, writes the table, prints the ratios."""
-    config = configs.load(str(ROOT / "configs" / "gadre2024.yaml"))
+    config = config_file.load(str(ROOT / "configs" / "gadre2024.yaml"))
     specs = plans.plan(config, plans.vocab_size(config))
     reports, ratios = {}, {}
     for row in ROWS:

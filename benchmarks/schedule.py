@@ -13,7 +13,7 @@ import json
 import pathlib
 import warnings
 
-from ladder import config as configs
+from ladder import config_file
 from ladder import plan as plans
 from ladder.engines import schedule
 
@@ -26,7 +26,7 @@ def main() -> None:
     warnings.simplefilter("ignore")  # the shortest rungs, which the paper's recipe leaves out
     found = {}
     for name, (generation, chips) in PODS.items():
-        config = configs.load(str(ROOT / "configs" / "pods" / f"{generation}.yaml"))
+        config = config_file.load(str(ROOT / "configs" / "pods" / f"{generation}.yaml"))
         config = dataclasses.replace(config, machines={generation: chips})
         specs = plans.plan(config, plans.vocab_size(config))
         rungs = [spec for spec in specs if spec.role == "rung"]

@@ -27,10 +27,10 @@ def main() -> None:
     """Measures the config named on the command line."""
     if not (importlib.util.find_spec("torch") and importlib.util.find_spec("transformers")):
         sys.exit("the benchmark compares with PyTorch, which is not here: pip install '.[bench]'")
-    from ladder import config, plan
+    from ladder import config_file, plan
     from tasks.text import vocab
 
-    c = config.load(sys.argv[1] if len(sys.argv) > 1 else "configs/demo.yaml")
+    c = config_file.load(sys.argv[1] if len(sys.argv) > 1 else "configs/demo.yaml")
     specs = plan.plan(c, vocab.size(c.corpus.vocabulary))
     cores = sorted(os.sched_getaffinity(0))
     each_its_own = [{core} for core in cores]

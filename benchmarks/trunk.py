@@ -26,7 +26,7 @@ import yaml
 from fitting.artifacts import fitted
 from fitting.prediction import predict
 from fitting.testbeds.testbed import RunRecord
-from ladder import config as configs
+from ladder import config_file
 from ladder import plan as plans
 from ladder.config import Grid, LadderConfig
 from ladder.spec import RunSpec, Workdir
@@ -86,11 +86,11 @@ def told(asked: argparse.Namespace) -> dict[str, Any]:
     runs: dict[str, dict[str, Any]] = {}
     targets: dict[str, dict[str, Any]] = {}
     flops: dict[str, float] = {}
-    demo = configs.load("demo")
+    demo = config_file.load("demo")
     for schedule in SCHEDULES:
         config = with_rungs(demo, asked.sizes, schedule)
         rungs = [spec for spec in specs_of(config) if spec.role == "rung"]
-        flops[schedule] = plans.cost_flops(rungs)
+        flops[schedule] = sum(spec.own_flops for spec in rungs)
         for spec in rungs:
             losses = [loss(workdir(asked, schedule, seed), spec.run) for seed in asked.seeds]
             runs.setdefault(spec.run, {})[schedule] = losses
@@ -138,13 +138,14 @@ def foretold(asked: argparse.Namespace, schedule: str, seed: int, target: RunSpe
 
 def arithmetic() -> dict[str, float]:
     """The share of FLOPs that one size at M = 20 to 640 saves, by the cooldown's share."""
-    demo, saved = configs.load("demo"), {}
+    demo, saved = config_file.load("demo"), {}
     for cooldown in (0.2, 0.1):
         config = with_rungs(demo, ["w48"], "wsd", cooldown)
         doubled = (*MULTIPLIERS, 640.0)
         config = dataclasses.replace(config, rungs=(Grid(sizes=("w48",), token_multipliers=doubled),), targets=())
         specs = specs_of(config)
-        saved[f"{cooldown:.0%}"] = round(1 - plans.cost_flops(specs) / sum(spec.flops for spec in specs), 4)
+        own, alone = (sum(getattr(spec, flops) for spec in specs) for flops in ("own_flops", "flops"))
+        saved[f"{cooldown:.0%}"] = round(1 - own / alone, 4)
     return saved
 
 

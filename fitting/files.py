@@ -27,6 +27,8 @@ def write(path: Any, content: str | bytes) -> None:
     if "://" in str(path):
         path.write_bytes(content)  # an object in a bucket is never there in part
         return
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: name a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.parent / f".{path.name}.{os.getpid()}.tmp"
     beside.write_bytes(content)

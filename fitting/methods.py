@@ -157,6 +157,9 @@ def fit(
     for one in (form, catalogue.ERROR_LAWS[error_law] if error and error_law else None):
         _refuse_beyond_the_grid(one, method)
     loss_objective = objectives.named(objective or METHODS["best"].objective_loss)
+    if resamples < 0 or seed < 0:
+        name, value = ("resamples", resamples) if resamples < 0 else ("seed", seed)
+        raise ValueError(f"{name} is {value}: it must be zero or more")
     if not 0 < level < 1:
         raise ValueError(f"level is {level}: the coverage of an interval lies between 0 and 1, such as 0.95")
     names = [loss] if isinstance(loss, str) else list(loss)
@@ -255,141 +258,126 @@ class _How:
     priors: Mapping[str, Prior]
 
 
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    """A law, and what it is fitted to: a column of N runs, from the law's inputs at each.
+
+    `relative` says whether residuals are shares of what was measured, `noise` what they scatter by before any is seen,
+    and `objective` in words what a method with one of its own minimises.
+    """
+
+    law: Law
+    column: str
+    rows: "pd.DataFrame"
+    x: Sequence[np.ndarray]
+    stderr_N: np.ndarray
+    relative: bool
+    noise: float
+    objective: str
+
+    @property
+    def y_N(self) -> np.ndarray:
+        return self.rows[self.column].to_numpy(float)
+
+
 def _fit_loss(testbed: Testbed, rows: "pd.DataFrame", column: str, law: Law, how: _How) -> LawFit:
     choice.refuse_inputs(law, rows)
     x = tuple(rows[name].to_numpy(float) for name in law.inputs)
-    noise = uncertainty.NOISE * (1 if how.method.relative_loss else rows[column].min())
-    return _fit_by_method(
-        testbed, law, column, rows, x, how.method.relative_loss, noise, how.method.objective_loss, how
-    )
+    relative, objective = how.method.relative_loss, how.method.objective_loss
+    noise = uncertainty.NOISE * (1 if relative else rows[column].min())
+    return _fit_by_method(_Asked(law, column, rows, x, _stderr(testbed, rows, column), relative, noise, objective), how)
 
 
 def _fit_error(testbed: Testbed, rows: "pd.DataFrame", loss_column: str, column: str, law: Law, how: _How) -> LawFit:
-    x = (rows[loss_column].to_numpy(float),)
+    x, stderr_N = (rows[loss_column].to_numpy(float),), _stderr(testbed, rows, column)
     # Sampling decides each question's answer anew for every run, so unlike a loss an error does carry it as noise.
-    sampling = np.linalg.norm(np.nan_to_num(_stderr(testbed, rows, column))) / math.sqrt(max(len(rows), 1))
+    sampling = np.linalg.norm(np.nan_to_num(stderr_N)) / math.sqrt(max(len(rows), 1))
     noise = math.hypot(uncertainty.NOISE, sampling)
-    return _fit_by_method(testbed, law, column, rows, x, False, noise, how.method.objective_error, how)
+    return _fit_by_method(_Asked(law, column, rows, x, stderr_N, False, noise, how.method.objective_error), how)
 
 
-def _fit_by_method(
-    testbed: Testbed,
-    law: Law,
-    column: str,
-    rows: "pd.DataFrame",
-    x: Sequence[np.ndarray],
-    relative: bool,
-    noise: float,
-    objective: str,
-    how: _How,
-) -> LawFit:
+def _fit_by_method(asked: _Asked, how: _How) -> LawFit:
     if how.method.any_objective:
-        fitted = _fit_best(law, column, rows, x, _stderr(testbed, rows, column), how)
+        fitted = _fit_best(asked, how)
     elif how.method.posterior_exponents:
-        fitted = _fit(law, column, rows, x, relative, noise, objective, how)
+        fitted = _fit(asked, how)
     else:
-        fitted = _fit_freely(law, column, rows, x, noise, objective, how)
-    return dataclasses.replace(fitted, points=_points(testbed, rows, fitted, x))
+        fitted = _fit_freely(asked, how)
+    return dataclasses.replace(fitted, points=_points(asked, fitted))
 
 
-def _fit_best(
-    law: Law, column: str, rows: "pd.DataFrame", x: Sequence[np.ndarray], stderr_N: np.ndarray, how: _How
-) -> LawFit:
+def _fit_best(asked: _Asked, how: _How) -> LawFit:
     from fitting import best  # brings jax, which the default method need not wait for
 
-    y_N = rows[column].to_numpy(float)
-    choice.refuse_too_few(law, column, x, y_N)
-    run_N = rows["run"].str.partition("@")[0]  # checkpoints are named <run>@<step>
-    found = best.fit(law, x, y_N, stderr_N, how.objective, run_N=run_N, draws=how.resamples, seed=how.seed)
-    words = how.objective.words.format(quantity=column.partition("/")[0])
+    law, y_N = asked.law, asked.y_N
+    choice.refuse_too_few(law, asked.column, asked.x, y_N)
+    run_N = asked.rows["run"].str.partition("@")[0]  # checkpoints are named <run>@<step>
+    found = best.fit(law, asked.x, y_N, asked.stderr_N, how.objective, run_N=run_N, draws=how.resamples, seed=how.seed)
+    words = how.objective.words.format(quantity=asked.column.partition("/")[0])
     words += f", and {len(law.ideal)} ideal point" if law.ideal else ""
-    freedom = len(y_N) + len(law.ideal) - len(law.parameters)
-    return _best_law_fit(law, column, x, y_N, found, how, f"{words}, coefficients positive", freedom)
+    return _of_best(asked, found, how, f"{words}, coefficients positive", len(y_N) + len(law.ideal))
 
 
-def _fit_freely(
-    law: Law, column: str, rows: "pd.DataFrame", x: Sequence[np.ndarray], noise: float, objective: str, how: _How
-) -> LawFit:
+def _fit_freely(asked: _Asked, how: _How) -> LawFit:
     from fitting import best  # brings jax, which the default method need not wait for
 
-    y_N = rows[column].to_numpy(float)
-    choice.refuse_too_few(law, column, x, y_N)
-    found = best.fit_freely(law, x, y_N, noise=noise, draws=how.resamples, seed=how.seed)
-    return _best_law_fit(law, column, x, y_N, found, how, objective, len(y_N) - len(law.parameters))
+    y_N = asked.y_N
+    choice.refuse_too_few(asked.law, asked.column, asked.x, y_N)
+    found = best.fit_freely(asked.law, asked.x, y_N, noise=asked.noise, draws=how.resamples, seed=how.seed)
+    return _of_best(asked, found, how, asked.objective, len(y_N))
 
 
-def _best_law_fit(
-    law: Law,
-    column: str,
-    x: Sequence[np.ndarray],
-    y_N: np.ndarray,
-    found: typing.Any,
-    how: _How,
-    objective: str,
-    degrees_of_freedom: int,
-) -> LawFit:
+def _of_best(asked: _Asked, found: typing.Any, how: _How, objective: str, points: int) -> LawFit:
+    law = asked.law
+    loss_N = asked.x[law.inputs.index("loss")] if "loss" in law.inputs else asked.y_N
     return _law_fit(
-        law,
-        column,
+        asked,
         found.solution,
         found.theta_SxP,
         how.level,
         noise=found.noise,
         noise_is_relative=found.noise_is_relative,
         noise_growth=0.0,
-        lowest_loss=float((x[law.inputs.index("loss")] if "loss" in law.inputs else y_N).min()),
+        lowest_loss=float(loss_N.min()),
         misfit=0.0,
         beliefs={},
         objective=objective,
-        degrees_of_freedom=degrees_of_freedom,
+        degrees_of_freedom=points - len(law.parameters),
     )
 
 
-def _fit(
-    law: Law,
-    column: str,
-    rows: "pd.DataFrame",
-    x: Sequence[np.ndarray],
-    relative: bool,
-    noise: float,
-    objective: str,
-    how: _How,
-) -> LawFit:
-    y_N = rows[column].to_numpy(float)
-    choice.refuse_too_few(law, column, x, y_N, believed=max(len(law.shapes) - 2, 0))
-    prior = believed(law, how.priors if how.method.learned else {})
+def _fit(asked: _Asked, how: _How) -> LawFit:
+    law, x, y_N = asked.law, asked.x, asked.y_N
+    choice.refuse_too_few(law, asked.column, x, y_N, believed=max(len(law.shapes) - 2, 0))
+    prior, sizes_NxF = believed(law, how.priors if how.method.learned else {}), choice.log_sizes(asked.rows, law)
     posterior = uncertainty.posterior(
-        law, x, y_N, prior, relative=relative, log_size_NxF=choice.log_sizes(rows, law), noise=noise, seed=how.seed
+        law, x, y_N, prior, relative=asked.relative, log_size_NxF=sizes_NxF, noise=asked.noise, seed=how.seed
     )
     whiten_NxN = posterior.runs.whiten_NxN(posterior.misfit)
     solution = linear.least_squares(law, x, y_N, whiten_NxN, posterior.shape_Q)
     return _law_fit(
-        law,
-        column,
+        asked,
         solution,
         posterior.theta_SxP,
         how.level,
         noise=posterior.noise,
-        noise_is_relative=relative,
+        noise_is_relative=asked.relative,
         noise_growth=posterior.runs.growth,
         lowest_loss=posterior.runs.lowest_loss,
         misfit=posterior.misfit,
         beliefs=dict(prior.shapes),
-        objective=objective,
+        objective=asked.objective,
         degrees_of_freedom=len(y_N) - len(law.parameters),
     )
 
 
-def _law_fit(
-    law: Law, column: str, solution: Solution, theta_SxP: np.ndarray, level: float, **others: typing.Any
-) -> LawFit:
+def _law_fit(asked: _Asked, solution: Solution, theta_SxP: np.ndarray, level: float, **others: typing.Any) -> LawFit:
+    names = asked.law.parameters
     return LawFit(
-        column=column,
-        law=law.name,
-        theta=dict(zip(law.parameters, solution.theta_BxP[0].tolist(), strict=True)),
-        theta_intervals={
-            name: central(theta_S, level) for name, theta_S in zip(law.parameters, theta_SxP.T, strict=True)
-        },
+        column=asked.column,
+        law=asked.law.name,
+        theta=dict(zip(names, solution.theta_BxP[0].tolist(), strict=True)),
+        theta_intervals={name: central(theta_S, level) for name, theta_S in zip(names, theta_SxP.T, strict=True)},
         theta_draws=tuple(map(tuple, theta_SxP.tolist())),
         objective_value=float(solution.objective_B[0]),
         starts=solution.starts,
@@ -400,21 +388,21 @@ def _law_fit(
     )
 
 
-def _points(testbed: Testbed, rows: "pd.DataFrame", fitted: LawFit, x: Sequence[np.ndarray]) -> tuple[Point, ...]:
-    law = catalogue.named(fitted.law)
+def _points(asked: _Asked, fitted: LawFit) -> tuple[Point, ...]:
+    law, x = asked.law, asked.x
     given = {name: values for name, values in zip(law.inputs, x, strict=True) if name not in ("params", "tokens")}
-    stderr_N, fitted_N = _stderr(testbed, rows, fitted.column), law.evaluate(tuple(fitted.theta.values()), *x)
+    fitted_N = law.evaluate(tuple(fitted.theta.values()), *x)
     return tuple(
         Point(
             run=row["run"],
             params=float(row["params"]),
             tokens=float(row["tokens"]),
-            measured=float(row[fitted.column]),
-            measured_stderr=float(stderr_N[i]),
+            measured=float(row[asked.column]),
+            measured_stderr=float(asked.stderr_N[i]),
             fitted=float(fitted_N[i]),
             columns=_other_columns(row) | {name: float(values[i]) for name, values in given.items()},
         )
-        for i, row in enumerate(rows.to_dict("records"))
+        for i, row in enumerate(asked.rows.to_dict("records"))
     )
 
 

@@ -1,21 +1,20 @@
-"""LadderConfig: the typed tree that a YAML file fills, with overrides and refusals."""
+"""LadderConfig: the typed tree that a YAML file fills; what a value may be is said where it stands."""
 
 import dataclasses
 import math
-import re
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal, dataclass_transform
 
 import pydantic
-import yaml
 
-from fitting.files import cut
-from ladder import config_tree, storage
-from ladder.recipe import RECIPES, CooldownShape, PowerLaw
+from ladder.recipe import CooldownShape, PowerLaw
 from tasks.text.published import PAPER
 
-MOST_PROBLEMS = 10  # that one message names
 AtLeastOne = Annotated[int, pydantic.Field(ge=1)]
+AtLeastZero = Annotated[int, pydantic.Field(ge=0)]
+STRICT = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+Positive = Annotated[float, pydantic.Field(gt=0)]
+Factor = Annotated[float, pydantic.Field(gt=0, le=1e9)]
+Seed = Annotated[int, pydantic.Field(ge=0, le=2**32 - 1)]
 Attention = Literal["auto", "plain", "splash", "cudnn"]
 Remat = Literal["none", "full", "attended", "mixed", "mixed+attended"]
 
@@ -23,7 +22,7 @@ Remat = Literal["none", "full", "attended", "mixed", "mixed+attended"]
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(dataclasses.field,))
 def strict(kind: Any) -> Any:
     """Makes a dataclass that refuses unknown keys, which pydantic otherwise reads as if they were not there."""
-    return pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config={"extra": "forbid", "strict": True})(kind)
+    return pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=STRICT)(kind)
 
 
 @strict
@@ -66,10 +65,16 @@ class Grid:
     """
 
     sizes: tuple[str, ...]
-    token_multipliers: tuple[float, ...]
+    token_multipliers: tuple[Factor, ...]
     seeds: AtLeastOne = 1
-    learning_rate_scales: tuple[float, ...] = (1.0,)
-    batch_scales: tuple[float, ...] = (1.0,)
+    learning_rate_scales: tuple[Factor, ...] = (1.0,)
+    batch_scales: tuple[Factor, ...] = (1.0,)
+
+    @property
+    def runs(self) -> int:
+        """How many they are."""
+        axes = (self.sizes, self.token_multipliers, self.learning_rate_scales, self.batch_scales)
+        return self.seeds * math.prod(map(len, axes))
 
 
 @strict
@@ -87,11 +92,11 @@ class Recipe:
     """
 
     name: str
-    learning_rate_scale: float = 1.0
+    learning_rate_scale: Factor = 1.0
     learning_rate: PowerLaw | None = None
     batch_tokens: PowerLaw | None = None
     schedule: Literal["cosine", "wsd"] = "cosine"
-    cooldown: float = 0.2
+    cooldown: Annotated[float, pydantic.Field(gt=0, le=1)] = 0.2
     cooldown_shape: CooldownShape = "1-sqrt"
 
 
@@ -120,7 +125,7 @@ class Corpus:
     epochs: AtLeastOne = 1
     cache: str | None = None
     pool_tokens: AtLeastOne = 2**28
-    seed: int = 0
+    seed: Seed = 0
 
 
 @strict
@@ -238,14 +243,14 @@ class Training:
 
     checkpoint_every_steps: AtLeastOne = 1000
     log_every_steps: AtLeastOne = 50
-    cores_per_run: int = 0
+    cores_per_run: AtLeastZero = 0
     mesh: Mesh = Mesh()
     scan_layers: bool = False
     remat: Remat = "none"
     attention: Attention = "auto"
-    loss_chunk_tokens: int = 0
+    loss_chunk_tokens: AtLeastZero = 0
     accumulation_steps: AtLeastOne = 1
-    sequences_at_once: int = 0
+    sequences_at_once: AtLeastZero = 0
     tensorboard: bool = False
     wandb: str | None = None
     profile_steps: tuple[int, int] | None = None
@@ -273,17 +278,17 @@ class Fit:
 
     loss: str
     error: str | None = None
-    level: float = 0.95
+    level: Annotated[float, pydantic.Field(gt=0, lt=1)] = 0.95
 
 
 @strict
 class Budget:
     """What all rungs together may take: FLOPs, a share of the cheapest target's, or what they cost on `machines`."""
 
-    flops: float | None = None
-    target_share: float | None = None
-    chip_hours: float | None = None
-    dollars: float | None = None
+    flops: Positive | None = None
+    target_share: Positive | None = None
+    chip_hours: Positive | None = None
+    dollars: Positive | None = None
 
 
 @strict
@@ -300,7 +305,7 @@ class Design:
 
     target: str | None = None
     budget: Budget = Budget()
-    token_multipliers: tuple[float, ...] = ()
+    token_multipliers: tuple[Factor, ...] = ()
     most_runs: AtLeastOne = 12
     seeds: AtLeastOne = 3
 
@@ -316,7 +321,7 @@ class LadderConfig:
     """
 
     name: str
-    seed: int = 0
+    seed: Seed = 0
     sizes: dict[str, Size]
     model: Model = Model()
     rungs: tuple[Grid, ...] = ()
@@ -336,138 +341,3 @@ def part_of(corpus: Corpus, part: str) -> tuple[str, dict[str, Any]]:
         return corpus.kind, corpus.options
     own = corpus.options["parts"][part]
     return own["kind"], own.get("options", {})
-
-
-def load(path: str, overrides: Sequence[str] = ()) -> LadderConfig:
-    """Reads a ladder from YAML.
-
-    A file may name a `base`, another config beside it, and say only what differs: mappings are merged key by key,
-    everything else is replaced.
-
-    Args:
-      path: the file, local or gs://.
-      overrides: `path.to.key=value` each; the value is read as YAML.
-
-    Raises:
-      ValueError: naming the file, the key and what is wrong with it.
-    """
-    config = _checked(config_tree.read(path, overrides), LadderConfig, path)
-    _refuse_impossible(config, path)
-    return config
-
-
-def load_evaluation(path: str, overrides: Sequence[str] = ()) -> Evaluation:
-    """Reads the `evaluation:` of a ladder's YAML, or of a file that holds nothing else.
-
-    Raises:
-      ValueError: as `load`.
-    """
-    tree = config_tree.read(path, overrides)
-    if set(tree) != {"evaluation"}:
-        return load(path, overrides).evaluation
-    evaluation = _checked(tree["evaluation"], Evaluation, f"{path}: evaluation")
-    _refuse_misplaced(tree, path)
-    _refuse_unknown_sets(evaluation, path)
-    return evaluation
-
-
-def dump(config: LadderConfig) -> str:
-    """The whole config as YAML, defaults included; `load` gives the same config back."""
-    return yaml.safe_dump(as_tree(config), sort_keys=False, width=100)
-
-
-def as_tree(config: LadderConfig) -> dict[str, Any]:
-    """The config as plain mappings, lists and scalars."""
-    return pydantic.TypeAdapter(LadderConfig).dump_python(config, mode="json")
-
-
-def _checked(tree: Any, kind: type, path: str) -> Any:
-    try:
-        # JSON mode is strict about scalars and still takes a list for a tuple.
-        return pydantic.TypeAdapter(kind).validate_json(pydantic.TypeAdapter(Any).dump_json(tree))
-    except pydantic.ValidationError as e:
-        problems = [f"{cut('.'.join(map(str, p['loc']))) or 'config'}: {_what(p)}" for p in e.errors()]
-        more = [f"and {len(problems) - MOST_PROBLEMS} more"] if len(problems) > MOST_PROBLEMS else []
-        raise ValueError(f"{path}: {'; '.join(problems[:MOST_PROBLEMS] + more)}") from e
-
-
-def _what(problem: Any) -> str:
-    if problem["type"] == "greater_than_equal":
-        return f"{problem['input']} must be at least {problem['ctx']['ge']}"
-    return "unknown key" if problem["type"] == "unexpected_keyword_argument" else problem["msg"]
-
-
-def _refuse_unknown_sets(evaluation: Evaluation, path: str) -> None:
-    paper = evaluation.paper_validation
-    if paper and (unknown := [name for name in paper.sets if name not in PAPER]):
-        raise ValueError(
-            f"{path}: evaluation.paper_validation.sets: there is no {', '.join(unknown)}; there are {', '.join(PAPER)}"
-        )
-
-
-def _refuse_misplaced(tree: Any, path: str, key: str = "") -> None:
-    """Every text that names a place must name one that can be read and written."""
-    if isinstance(tree, dict | list):
-        for name, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
-            _refuse_misplaced(value, path, f"{key}.{name}" if key else str(name))
-    elif isinstance(tree, str) and not tree.startswith("tfds:") and (why := storage.misplaced(tree)):
-        raise ValueError(f"{path}: {key}: {why}")
-
-
-def _refuse_impossible(config: LadderConfig, path: str) -> None:
-    def refuse(key: str, why: str) -> None:
-        raise ValueError(f"{path}: {key}: {why}")
-
-    _refuse_unknown_sets(config.evaluation, path)
-    _refuse_misplaced(as_tree(config), path)
-    if config.recipe.name not in RECIPES:
-        refuse("recipe.name", f"no recipe is named {config.recipe.name!r}; there are {', '.join(RECIPES)}")
-    if not config.recipe.learning_rate_scale > 0:
-        refuse("recipe.learning_rate_scale", f"{config.recipe.learning_rate_scale} must be more than 0")
-    for key in ("learning_rate", "batch_tokens"):
-        law = getattr(config.recipe, key)
-        for name in ("value", "params", "tokens") if law else ():
-            if not getattr(law, name) > 0:
-                refuse(f"recipe.{key}.{name}", f"{getattr(law, name)} must be more than 0")
-    if not 0 < config.recipe.cooldown <= 1:
-        refuse("recipe.cooldown", f"{config.recipe.cooldown} must be more than 0, and 1 at most")
-    for size in config.sizes:
-        if not re.fullmatch(r"[A-Za-z0-9=_.-]+", size):
-            refuse("sizes", f"{cut(repr(size))} names a folder: use letters, digits and = _ . - only")
-    if not config.rungs and not config.design:
-        refuse("rungs", "a ladder needs at least one grid of rungs, or a `design` to choose them by")
-    if config.design:
-        given = {k: v for k, v in dataclasses.asdict(config.design.budget).items() if v is not None}
-        if len(given) > 1 or not all(0 < value < math.inf for value in given.values()):
-            refuse("design.budget", f"{given} must be one positive number, such as flops: 3e19")
-        if not all(0 < multiplier < math.inf for multiplier in config.design.token_multipliers):
-            refuse("design.token_multipliers", "must all be more than 0")
-    for key, seed in (("seed", config.seed), ("corpus.seed", config.corpus.seed)):
-        if not 0 <= seed < 2**32:
-            refuse(key, f"{seed} must lie between 0 and 2^32 - 1")
-    if not 0 < config.fit.level < 1:
-        refuse("fit.level", f"{config.fit.level} must lie between 0 and 1")
-    if config.training.cores_per_run < 0:
-        refuse("training.cores_per_run", "must be 0 or more")
-    if config.training.profile_steps and not 1 <= config.training.profile_steps[0] <= config.training.profile_steps[1]:
-        refuse("training.profile_steps", "must be a first step, from 1 on, and a last one that is not before it")
-    if config.training.sequences_at_once < 0:
-        refuse("training.sequences_at_once", "must be 0 or more")
-    chunk = config.training.loss_chunk_tokens
-    if chunk < 0 or (chunk and config.model.sequence_length % chunk):
-        refuse("training.loss_chunk_tokens", f"{chunk} does not divide model.sequence_length")
-    if config.training.checkpoint_every_steps % config.training.log_every_steps:
-        refuse("training.checkpoint_every_steps", "must be a multiple of training.log_every_steps")
-    for kind in ("rungs", "targets"):
-        for i, grid in enumerate(getattr(config, kind)):
-            if not grid.sizes or not grid.token_multipliers:
-                refuse(f"{kind}.{i}", "needs at least one size and one token multiplier")
-            if not grid.learning_rate_scales or not grid.batch_scales:
-                refuse(f"{kind}.{i}", "learning_rate_scales and batch_scales need one value at least")
-            for size in grid.sizes:
-                if size not in config.sizes:
-                    refuse(f"{kind}.{i}.sizes", f"no size is named {size!r}; there are {', '.join(config.sizes)}")
-            for key in ("token_multipliers", "learning_rate_scales", "batch_scales"):
-                for value in getattr(grid, key):
-                    if not value > 0:
-                        refuse(f"{kind}.{i}.{key}", f"{value} must be more than 0")

@@ -58,7 +58,7 @@ def _read(file: epath.Path) -> dict[str, Any]:
     if not file.exists() or file.is_dir():
         raise ValueError(f"no such config: {file}; those that ship are {', '.join(shipped())}")
     try:
-        tree = yaml.load(file.read_text(), _Loader)
+        tree = yaml.load(storage.read_text(file), _Loader)
     except yaml.YAMLError as e:
         raise ValueError(f"{file} is not YAML: {cut(' '.join(str(e).split()), 300)}") from e
     if not isinstance(tree, dict):

@@ -75,6 +75,14 @@ class SetAside:
 
 
 @dataclasses.dataclass(frozen=True)
+class Stops:
+    """The command was told to stop while it did this run; `message` is what it waits for and, last, what is saved."""
+
+    run: str
+    message: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Cached:
     """Of a part of a corpus, `shards_done` of `shards` are written and, where that is known, so many `tokens`."""
 
@@ -92,5 +100,5 @@ class LeftOut:
     documents: int
 
 
-Event = Claimed | Begun | Trained | Evaluating | Finished | Waits | Again | SetAside
+Event = Claimed | Begun | Trained | Evaluating | Finished | Waits | Again | SetAside | Stops
 Say = Callable[[str], None]  # tells a person a line

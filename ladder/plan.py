@@ -59,11 +59,6 @@ def with_trunks(specs: Sequence[RunSpec]) -> tuple[RunSpec, ...]:
     )
 
 
-def cost_flops(specs: Sequence[RunSpec]) -> float:
-    """What it costs to train a set of runs, the steps that some of them share counted once; 6 N D where none do."""
-    return sum(spec.own_flops for spec in with_trunks(specs))
-
-
 def decoder(config: LadderConfig, size: str, vocab_size: int) -> DecoderConfig:
     """The decoder of one size."""
     s, m = config.sizes[size], config.model

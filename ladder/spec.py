@@ -196,6 +196,24 @@ class Workdir:
         """plan.json: what `ladder plan --json` prints."""
         return self.root / "plan.json"
 
+    def planned(self, *keys: str) -> list[dict[str, Any]]:
+        """The rows of plan.json, one a run, in the order of the plan; each has `run` and these keys.
+
+        Raises:
+          ValueError: this is no workdir, or the file is damaged.
+        """
+        if not self.plan.exists():
+            raise ValueError(
+                f"{self.root} is no workdir: it has no plan.json; make one with `ladder run CONFIG --workdir DIR`"
+            )
+        rows = storage.read_json(self.plan, PLAN_REMEDY, "runs")["runs"]
+        if not isinstance(rows, list):
+            raise ValueError(f"{self.plan} is damaged: its runs are no list; {PLAN_REMEDY}")
+        for row in rows:
+            if not isinstance(row, dict) or not {"run", *keys} <= row.keys():
+                raise ValueError(f"{self.plan} is damaged: {cut(row)} is no planned run; {PLAN_REMEDY}")
+        return rows
+
     @property
     def corpus(self) -> epath.Path:
         """corpus.json: how much text there is; written last, when all of the corpus is on disk."""

@@ -180,6 +180,8 @@ def is_outage(error: BaseException | None) -> bool:
 
 def told(error: BaseException) -> str:
     """What a person is told of a refusal: no more of it than can be read, whatever it quotes."""
+    if isinstance(error, FileExistsError | NotADirectoryError) and error.filename:
+        return f"{cut(error.filename, 500)}: there is a file where a folder should be; name another place"
     return refusal(error) or cut(error, 2000)
 
 

@@ -25,7 +25,7 @@ import pytest
 import yaml
 from etils import epath
 
-from ladder import config as configs
+from ladder import config_file
 from ladder import plan as plans
 from ladder.config import Training
 from ladder.events import Trained
@@ -121,7 +121,7 @@ def ladder(tree, write_config):
     """Plans a tree, with overrides: (config, specs)."""
 
     def planned(*overrides: str, tree: dict = tree):
-        config = configs.load(write_config(tree), overrides)
+        config = config_file.load(write_config(tree), overrides)
         return config, plans.plan(config, BYTES_SIZE)
 
     return planned

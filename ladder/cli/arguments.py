@@ -10,9 +10,9 @@ from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
 from fitting.files import cut
-from ladder import config as configs
+from ladder import config_file, refusals, storage
 from ladder import plan as plans
-from ladder import refusals, storage
+from ladder.config import LadderConfig
 from ladder.engines.launch import RunFailed
 from ladder.spec import RunSpec
 
@@ -40,13 +40,26 @@ def law_file(text: str) -> epath.Path:
     return place / "law.json" if place.is_dir() else place
 
 
-def named_number(text: str) -> tuple[str, float]:
-    """Such as unique_tokens=100e9. Raises ValueError where it is not that."""
-    name, _, value = text.partition("=")
-    try:
-        return name, float(value)
-    except ValueError:
-        raise ValueError(f"{cut(repr(text))}: write NAME=VALUE, such as unique_tokens=100e9") from None
+def named_numbers(texts: Sequence[str], options: Sequence[str] = ()) -> dict[str, float]:
+    """Each such as unique_tokens=100e9.
+
+    Raises:
+      ValueError: one is not that, is given twice, or has an option of its own.
+    """
+    numbers: dict[str, float] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name in options:
+            raise ValueError(f"--given {cut(text)}: say --{name} alone")
+        if name in numbers:
+            raise ValueError(f"--given {cut(text)}: {name} is given twice")
+        try:
+            numbers[name] = float(value)
+        except ValueError:
+            name = ""
+        if not name:
+            raise ValueError(f"--given {cut(text)}: write NAME=VALUE, such as unique_tokens=100e9")
+    return numbers
 
 
 def warn_of_strays(asked: Mapping[str, float], ladder: Mapping[str, Sequence[float]]) -> None:
@@ -57,9 +70,9 @@ def warn_of_strays(asked: Mapping[str, float], ladder: Mapping[str, Sequence[flo
         to_person.print(f"warning: {said}")
 
 
-def planned(config: str, overrides: tuple[str, ...]) -> tuple[configs.LadderConfig, tuple[RunSpec, ...]]:
+def planned(config: str, overrides: tuple[str, ...]) -> tuple[LadderConfig, tuple[RunSpec, ...]]:
     """A config with its overrides, and the runs of its ladder."""
-    c = configs.load(config, overrides)
+    c = config_file.load(config, overrides)
     return c, plans.plan(c, plans.vocab_size(c))
 
 

@@ -6,7 +6,7 @@ from tyro.conf import Positional, arg
 
 from ladder import storage
 from ladder.cli import tables
-from ladder.cli.arguments import Json, law_file, named_number, print_json, to_person, warn_of_strays
+from ladder.cli.arguments import Json, law_file, named_numbers, print_json, to_person, warn_of_strays
 from ladder.cli.quick import quick
 
 
@@ -35,7 +35,7 @@ def compare(
     from fitting.reports import compared as reporting
 
     a, b = (fitted.load(law_file(place)) for place in (law_a, law_b))
-    columns = dict(map(named_number, given))
+    columns = named_numbers(given, ("params", "tokens"))
     compared = compare(a, b, params=params, tokens=tokens, budget_flops=budget_flops, columns=columns)
     asked = {"params": params, "tokens": tokens, "flops": budget_flops, **columns}
     of_a, of_b = ladder_of(a), ladder_of(b)

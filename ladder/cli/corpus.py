@@ -5,8 +5,7 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from ladder import config as configs
-from ladder import storage
+from ladder import config_file, storage
 from ladder.cli.arguments import ConfigPath, Overrides, to_person
 
 
@@ -24,7 +23,7 @@ def cache(
     from ladder.corpus import caching
     from ladder.engines.progress import Caching
 
-    c = configs.load(config, overrides)
+    c = config_file.load(config, overrides)
     flags = None if beam is None else shlex.split(beam)
     for part, records in caching.cache(c, Caching(to_person.print), processes=processes, beam=flags).items():
         tokens = len(records) * (records.width - 1)
@@ -41,5 +40,5 @@ def tokenizer(
     """Train a tokenizer on a ladder's corpus, to be its corpus.vocabulary."""
     from ladder.corpus import prepare
 
-    prepare.train_tokenizer(configs.load(config, overrides), size, storage.place(out))
+    prepare.train_tokenizer(config_file.load(config, overrides), size, storage.place(out))
     to_person.print(f"tokenizer: {out}; train with it by --set corpus.vocabulary={out}")

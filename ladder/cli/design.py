@@ -2,20 +2,21 @@
 
 import dataclasses
 import functools
+import json as encoding
 import math
-from collections.abc import Mapping
 from typing import Annotated, Any
 
+import yaml
 from tyro.conf import arg
 
 from fitting import files
 from fitting.reports.advised import Table
 from fitting.reports.words import flops, percent, short
-from ladder import config as configs
-from ladder import config_tree, storage
+from ladder import config_file, config_tree, storage
 from ladder import plan as plans
 from ladder.cli import tables
 from ladder.cli.arguments import ConfigPath, Json, Overrides, print_json, to_person
+from ladder.config import Design, LadderConfig
 
 _UNITS = {"flops": "FLOPs", "target_share": "FLOPs", "chip_hours": "chip-hours", "dollars": "dollars"}
 
@@ -51,11 +52,11 @@ def design(
         if value is not None
     }
     written = storage.place(out) if out else None
-    asked = [f"design.budget={_inline(given)}"] if given else []
-    asked += [f"design.target={target}"] if target else []
+    asked = [f"design.budget={yaml.safe_dump(given, default_flow_style=True)}"] if given else []
+    asked += [f"design.target={encoding.dumps(target, ensure_ascii=False)}"] if target else []
     tree = config_tree.read(config, (*overrides, *asked))
-    c = configs.load(config, (*overrides, *asked, *(() if tree.get("design") else ("design={}",))))
-    kinds = [name for name, value in dataclasses.asdict((c.design or configs.Design()).budget).items() if value]
+    c = config_file.load(config, (*overrides, *asked, *(() if tree.get("design") else ("design={}",))))
+    kinds = [name for name, value in dataclasses.asdict((c.design or Design()).budget).items() if value]
     unit = _UNITS[kinds[0]] if kinds else "FLOPs"
     vocab_size = plans.vocab_size(c)
     chosen = designs.choose(c, vocab_size, functools.partial(_price, c, unit), unit=unit)
@@ -75,11 +76,7 @@ def design(
         print(designs.dump({key: whole[key] for key in ("sizes", "rungs")}, ()), end="")
 
 
-def _inline(given: Mapping[str, float]) -> str:
-    return "{" + ", ".join(f"{name}: {value!r}" for name, value in given.items()) + "}"
-
-
-def _price(c: configs.LadderConfig, unit: str, spec: Any) -> float:
+def _price(c: LadderConfig, unit: str, spec: Any) -> float:
     if unit == "FLOPs":
         return spec.flops
     from ladder.engines import schedule

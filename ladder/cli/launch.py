@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from tyro.conf import FlagCreatePairsOff, arg
 
-from ladder import config as configs
-from ladder import storage
+from ladder import config_file, storage
 from ladder.cli.arguments import ConfigPath, Overrides, planned
+from ladder.config import LadderConfig, Training
 from ladder.engines import jobset
 from ladder.engines import schedule as schedules
 from ladder.pods import cloud
@@ -45,8 +45,8 @@ def launch(
         raise ValueError("launch starts nothing itself, because machines cost money; add --print and run what it says")
     # Each run has all devices of all its machines.
     c, specs = planned(config, (*overrides, "training.cores_per_run=0", f"training.mesh.slices={slices}"))
-    storage.refuse_placeholders(configs.as_tree(c))
-    text = configs.dump(c)
+    storage.refuse_placeholders(config_file.as_tree(c))
+    text = config_file.dump(c)
     if engine == "jobset":
         machines = {topology: slices} if topology else c.machines
         busy = machines if topology else _busy(c, specs)
@@ -63,14 +63,14 @@ def launch(
         sys.stdout.write(script)
 
 
-def _busy(c: configs.LadderConfig, specs: Sequence[RunSpec]) -> dict[str, int]:
+def _busy(c: LadderConfig, specs: Sequence[RunSpec]) -> dict[str, int]:
     """The slices that the schedule of a config's machines keeps busy at once."""
     if (schedule := schedules.plan(c, specs)) is None:
         raise ValueError("--engine jobset: on which slices? give a --topology, or name machines in the config")
     return jobset.slices_of(schedule)
 
 
-def _refuse_unsplit(training: configs.Training, specs: Sequence[RunSpec], topology: str, slices: int) -> None:
+def _refuse_unsplit(training: Training, specs: Sequence[RunSpec], topology: str, slices: int) -> None:
     from ladder.pods import splits
 
     splits.refuse_unsplit(training, specs, cloud.Slice.of(topology), slices)

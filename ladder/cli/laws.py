@@ -12,7 +12,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 from fitting import files
 from ladder import storage
 from ladder.cli import tables
-from ladder.cli.arguments import Json, law_file, named_number, print_json, to_person, warn_of_strays
+from ladder.cli.arguments import Json, law_file, named_numbers, print_json, to_person, warn_of_strays
 from ladder.cli.quick import quick
 from ladder.spec import RunSpec, Workdir
 
@@ -103,7 +103,7 @@ def predict(
 
     path, freeze_to = law_file(law), storage.place(freeze) if freeze else None
     fitted_law = fitted.load(path)
-    columns = dict(map(named_number, given))
+    columns = named_numbers(given, ("params", "tokens"))
     prediction = predict(fitted_law, params, tokens, run, columns=columns)
     others = {one.loss.column: predict(one, params, tokens, run, columns=columns) for one in fitted_law.each[1:]}
     warn_of_strays({"params": params, "tokens": tokens, **prediction.columns}, ladder_of(fitted_law))
@@ -177,7 +177,7 @@ def advise(
     from fitting.prediction import ladder_of
     from fitting.settings import best_settings, has_settings
 
-    fitted_law, columns = fitted.load(law_file(law)), dict(map(named_number, given))
+    fitted_law, columns = fitted.load(law_file(law)), named_numbers(given)
     warn_of_strays({"flops": budget_flops or 0.0, "served_tokens": served_tokens, **columns}, ladder_of(fitted_law))
     if has_settings(fitted_law):
         if served_tokens or add:
@@ -188,8 +188,10 @@ def advise(
         else:
             tables.print_settings(settings, fitted_law.params_column, to_person)
         return
-    if budget_flops is None or given or target != "mean":
-        raise ValueError(f"the law {fitted_law.loss.law} is asked about a budget alone: say --budget-flops")
+    if given or target != "mean":
+        raise ValueError(f"{fitted_law.loss.law} is a law of params and tokens alone: leave out --given and --target")
+    if budget_flops is None:
+        raise ValueError(f"the law {fitted_law.loss.law} is asked about a budget: say --budget-flops, such as 1e21")
     advice = advise(fitted_law, budget_flops, served_tokens=served_tokens, add_flops=add)
     if json:
         print_json(tables.as_data(advice))

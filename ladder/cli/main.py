@@ -28,7 +28,7 @@ def main() -> None:
         to_person.print(f"ladder: {e}")
         raise
     except KeyboardInterrupt:
-        sys.exit("ladder: stopped; the same command goes on from the last checkpoints")
+        sys.exit("ladder: stopped; the same command goes on from what is saved")
     except Exception as e:
         if line := told(e):
             sys.exit(line)

@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
-from ladder import config as configs
+from ladder import config_file, storage
 from ladder import plan as plans
-from ladder import storage
 from ladder.cli import laws, tables
 from ladder.cli.arguments import ConfigPath, Json, Overrides, Run, WorkdirPath, planned, print_json, to_person, told
+from ladder.config import LadderConfig
 from ladder.engines import here, jobs, local
 from ladder.engines import launch as launching
 from ladder.engines import lease as leases
@@ -99,7 +99,7 @@ def work(
 
 def carry_out(
     config: str, overrides: tuple[str, ...], w: Workdir, engine: str, address: str | None, retries: int
-) -> tuple[configs.LadderConfig, tuple[RunSpec, ...]]:
+) -> tuple[LadderConfig, tuple[RunSpec, ...]]:
     """Trains and measures every run of a ladder, and fits nothing; gives its config and its runs.
 
     Raises:
@@ -158,7 +158,8 @@ def evaluate(
 
     w = Workdir.at(workdir)
     storage.refuse_closed(w.root)
-    record = evaluate_checkpoint(configs.load_evaluation(config, overrides), checkpoint, w, Measuring(to_person.print))
+    evaluation = config_file.load_evaluation(config, overrides)
+    record = evaluate_checkpoint(evaluation, checkpoint, w, Measuring(to_person.print))
     to_person.print(f"{record.run}: {record.quarantine or 'measured'}; {w.record(record.run)}")
 
 
@@ -208,7 +209,7 @@ def collect(
 @contextlib.contextmanager
 def _together(
     config: str, overrides: tuple[str, ...], alone: bool = False
-) -> Iterator[tuple[configs.LadderConfig, tuple[RunSpec, ...]]]:
+) -> Iterator[tuple[LadderConfig, tuple[RunSpec, ...]]]:
     """A config and its runs, on every host of this command; what one host refuses ends all of them."""
     with hosts.one_end(told):
         try:
@@ -222,9 +223,7 @@ def _together(
         yield c, specs
 
 
-def _engine(
-    name: str, address: str | None, job: Job, c: configs.LadderConfig, specs: Sequence[RunSpec], w: Workdir
-) -> Any:
+def _engine(name: str, address: str | None, job: Job, c: LadderConfig, specs: Sequence[RunSpec], w: Workdir) -> Any:
     if name == "ray":
         from ladder.engines.ray import Ray
 
@@ -235,11 +234,11 @@ def _engine(
     return local.Local(job, c, w, name) if c.training.cores_per_run else here.Here(job, c, w, name)
 
 
-def _prepare(c: configs.LadderConfig, specs: tuple[RunSpec, ...], w: Workdir, engine: str) -> None:
+def _prepare(c: LadderConfig, specs: tuple[RunSpec, ...], w: Workdir, engine: str) -> None:
     from ladder.corpus.prepare import prepare, refuse_change
 
     if hosts.is_first():
-        storage.refuse_placeholders(configs.as_tree(c))
+        storage.refuse_placeholders(config_file.as_tree(c))
         storage.refuse_closed(w.root)
         with leases.wait(w.own_lease, engine, to_person.print):
             if holders := leases.live_holders(w):
@@ -251,9 +250,7 @@ def _prepare(c: configs.LadderConfig, specs: tuple[RunSpec, ...], w: Workdir, en
         raise ValueError(f"{w.root} is not what process 0 prepared; many hosts need one folder that all of them see")
 
 
-def _reuse(
-    c: configs.LadderConfig, specs: tuple[RunSpec, ...], w: Workdir, folders: tuple[str, ...], engine: str
-) -> None:
+def _reuse(c: LadderConfig, specs: tuple[RunSpec, ...], w: Workdir, folders: tuple[str, ...], engine: str) -> None:
     from ladder.evaluation.reuse import reuse
 
     if folders and hosts.is_first():
@@ -280,9 +277,7 @@ def _one_run(job: Job, config: str, run: str, workdir: str, overrides: tuple[str
                 launching.launch(e, [spec], w, display).refuse_failures()
 
 
-def _meant_for_here(
-    c: configs.LadderConfig, specs: Sequence[RunSpec]
-) -> tuple[configs.LadderConfig, Sequence[RunSpec]]:
+def _meant_for_here(c: LadderConfig, specs: Sequence[RunSpec]) -> tuple[LadderConfig, Sequence[RunSpec]]:
     """The runs that the schedule gives a slice like this machine, and the config as it is carried out on one.
 
     Both are as they were where the config names no machines.
@@ -298,13 +293,13 @@ def _meant_for_here(
     raise ValueError(f"no run is meant for this machine, which has {devices} devices: they are given {slices}")
 
 
-def _todo(c: configs.LadderConfig, specs: Sequence[RunSpec], w: Workdir) -> tuple[list[RunSpec], list[RunSpec]]:
+def _todo(c: LadderConfig, specs: Sequence[RunSpec], w: Workdir) -> tuple[list[RunSpec], list[RunSpec]]:
     """Rungs and targets that are not finished, the dearest first, so that no core waits long at the end."""
     todo = sorted((spec for spec in specs if _finished(c, w, spec) is None), key=lambda spec: -spec.own_flops)
     return [spec for spec in todo if spec.role == "rung"], [spec for spec in todo if spec.role == "target"]
 
 
-def _finished(c: configs.LadderConfig, w: Workdir, spec: RunSpec) -> str | None:
+def _finished(c: LadderConfig, w: Workdir, spec: RunSpec) -> str | None:
     """Why a finished run is not fitted, "" where it is; None where it is not finished."""
     from fitting.testbeds.testbed import RunRecord
     from ladder.evaluation import record
@@ -316,7 +311,7 @@ def _finished(c: configs.LadderConfig, w: Workdir, spec: RunSpec) -> str | None:
 
 def _launch(
     e: Engine,
-    c: configs.LadderConfig,
+    c: LadderConfig,
     specs: Sequence[RunSpec],
     todo: Sequence[RunSpec],
     w: Workdir,
@@ -360,7 +355,7 @@ def _is_under_way(w: Workdir, trunk: str, held: Collection[str]) -> bool:
     return bool(trunk) and (trunk in held or leases.live_holder(w.lease(trunk)) is not None)
 
 
-def _foretell(c: configs.LadderConfig, targets: Sequence[RunSpec], w: Workdir, engine: str) -> None:
+def _foretell(c: LadderConfig, targets: Sequence[RunSpec], w: Workdir, engine: str) -> None:
     if all(w.prediction(spec.run).exists() for spec in targets):
         return
     with leases.wait(w.own_lease, engine, to_person.print):
@@ -369,12 +364,12 @@ def _foretell(c: configs.LadderConfig, targets: Sequence[RunSpec], w: Workdir, e
             laws.foretell(w, unforetold)
 
 
-def _fit(c: configs.LadderConfig, w: Workdir, engine: str) -> None:
+def _fit(c: LadderConfig, w: Workdir, engine: str) -> None:
     with leases.wait(w.own_lease, engine, to_person.print):
         _fit_held(c, w)
 
 
-def _fit_held(c: configs.LadderConfig, w: Workdir) -> None:
+def _fit_held(c: LadderConfig, w: Workdir) -> None:
     from ladder.evaluation import report as reporting
 
     collecting.collect([w], w.testbed, to_person.print)
@@ -382,10 +377,10 @@ def _fit_held(c: configs.LadderConfig, w: Workdir) -> None:
     reporting.report(w.fit(), to_person.print)
 
 
-def _print_plan(c: configs.LadderConfig, specs: tuple[RunSpec, ...]) -> None:
+def _print_plan(c: LadderConfig, specs: tuple[RunSpec, ...]) -> None:
     tables.print_plan(_table(c, specs, schedules.plan(c, specs)), to_person)
 
 
-def _table(c: configs.LadderConfig, specs: tuple[RunSpec, ...], schedule: Schedule | None) -> dict[str, Any]:
+def _table(c: LadderConfig, specs: tuple[RunSpec, ...], schedule: Schedule | None) -> dict[str, Any]:
     chip_hours, shares = precompiled.chip_hours(c.training, specs), plans.pool_shares(c, specs)
     return plans.as_table(specs, chip_hours, shares, schedules.as_table(schedule) if schedule else None, c.recipe)

@@ -11,11 +11,11 @@ from tyro.conf import arg
 
 from fitting import files
 from fitting.files import cut
-from ladder import config as configs
+from ladder import config_file, storage
 from ladder import plan as plans
-from ladder import storage
 from ladder.cli import runs
 from ladder.cli.arguments import ConfigPath, Json, Overrides, WorkdirPath, print_json, to_person
+from ladder.config import LadderConfig
 from ladder.engines import launch as launching
 from ladder.evaluation import tuning
 from ladder.spec import Workdir
@@ -55,8 +55,10 @@ def tune(
     The runs are a ladder's: carried out by the same engines into a workdir of their own, taken up where they were
     stopped, and those that are done are left alone, so that a grid may be widened.
     """
-    c, w = configs.load(config, overrides), Workdir.at(workdir)
+    c, w = config_file.load(config, overrides), Workdir.at(workdir)
     path = storage.place(out) if out else w.root / "tuned.yaml"
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: name a file for the config with the tuned recipe")
     factors = ("learning_rate", "batch_tokens")[: 2 if len(batches) > 1 else 1]
     for size in (*sizes, *([confirm] if confirm else ())):
         if size not in c.sizes:
@@ -71,7 +73,7 @@ def tune(
     with_recipe = dataclasses.replace(c, recipe=tuning.recipe(c.recipe, tuned))
     lines = tuning.lines(tuned)
     remarks = (f"# {line}\n" for line in (f"Tuned by {shlex.join(['ladder', *sys.argv[1:]])}", *lines))
-    files.write(path, "".join(remarks) + configs.dump(with_recipe))
+    files.write(path, "".join(remarks) + config_file.dump(with_recipe))
     to_person.print("\n".join([*lines, f"the config with this recipe: {path}"]))
     confirmed = None
     if confirm:
@@ -91,7 +93,7 @@ def _grid(sizes: Sequence[str], multipliers: Sequence[float], rates: Sequence[fl
     return encoding.dumps(grid)
 
 
-def _of_the_loss(c: configs.LadderConfig) -> Sequence[str]:
+def _of_the_loss(c: LadderConfig) -> Sequence[str]:
     """What leaves out of an evaluation what a loss on text does not need."""
     if not c.fit.loss.startswith("loss/"):
         return ()

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from etils import epath
 
-from ladder import config as configs
-from ladder.config import LadderConfig
+from ladder.config import LadderConfig, part_of
 from tasks import store
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def refuse_changes(config: LadderConfig, part: str, folder: epath.Path) -> None:
     here = dict(there)
     with contextlib.suppress(ValueError):
         here["vocabulary_sha256"] = vocab.sha256(config.corpus.vocabulary)
-    kind, options = configs.part_of(config.corpus, part)
+    kind, options = part_of(config.corpus, part)
     if "path" in options:
         with contextlib.suppress(files.NoFiles):
             here[store.FILES] = files.content(kind, options["path"], options.get("validation"))
@@ -65,7 +64,7 @@ def _origin(config: LadderConfig, corpus: "corpora.Corpus", part: str, sampled: 
     """What the records are made of. A part's rate is not: mixtures of other rates share its records."""
     from tasks.text import corpora, vocab
 
-    kind, options = configs.part_of(config.corpus, part)
+    kind, options = part_of(config.corpus, part)
     task, _ = corpus.parts[part]
     return {
         "kind": kind,

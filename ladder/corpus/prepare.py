@@ -9,9 +9,8 @@ from typing import Any, NoReturn
 from etils import epath
 
 from fitting.files import write
-from ladder import config as configs
+from ladder import config_file, quiet, storage
 from ladder import plan as plans
-from ladder import quiet, storage
 from ladder import spec as specs_
 from ladder.config import LadderConfig
 from ladder.corpus import caching, origins
@@ -60,7 +59,7 @@ def prepare(config: LadderConfig, specs: Sequence[RunSpec], workdir: Workdir, sa
     say(f"the runs see {min(shares.values()):.2g} to {max(shares.values()):.2g} times their pool")
     write(workdir.plan, json.dumps(plans.as_table(specs, pool_shares=shares), indent=2) + "\n")
     # Last: a config that is refused, or stopped on the way here, does not claim the workdir, so it can be put right.
-    write(workdir.config, configs.dump(config))
+    write(workdir.config, config_file.dump(config))
 
 
 def _summary(workdir: Workdir) -> dict[str, Any]:
@@ -280,7 +279,7 @@ def _differing(config: LadderConfig, workdir: Workdir) -> dict[str, str]:
 
 
 def _differences(config: LadderConfig, workdir: Workdir) -> dict[str, str]:
-    theirs, ours = _flat(configs.as_tree(configs.load(str(workdir.config)))), _flat(configs.as_tree(config))
+    theirs, ours = _flat(config_file.as_tree(config_file.load(str(workdir.config)))), _flat(config_file.as_tree(config))
     return {
         key: f"{key} is {theirs.get(key, 'absent')} there and {ours.get(key, 'absent')} here"
         for key in sorted(theirs.keys() | ours.keys())

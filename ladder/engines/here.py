@@ -63,8 +63,9 @@ class Here:
 
         return attempt(self._job, self._config, spec, self._workdir, watched, self.name)
 
-    def stop(self) -> None:
+    def stop(self, report: Report) -> list[Ended]:
         """Does nothing: a run under way has ended by what ends this."""
+        return []
 
     def follow(self, specs: Sequence[RunSpec]) -> None:
         """Does what the first process says, until it leaves; to be called by all others."""

@@ -9,7 +9,7 @@ from ladder import storage
 from ladder.engines import attempts as attempting
 from ladder.engines import lease as leases
 from ladder.engines.attempts import Ended, Report, Steps, last_words
-from ladder.events import Again, Event, Finished, SetAside
+from ladder.events import Again, Event, Finished, SetAside, Stops
 from ladder.spec import RunSpec, Workdir
 
 RETRIES = 2
@@ -32,8 +32,8 @@ class Engine(Protocol):
     def poll(self, report: Report, seconds: float) -> list[Ended]:
         """Attempts that have ended, as soon as there are any, after so long at most; reports what happens meanwhile."""
 
-    def stop(self) -> None:
-        """Has the runs under way save where that is possible, and ends them."""
+    def stop(self, report: Report) -> list[Ended]:
+        """Has the runs under way save where that is possible, and ends them; the attempts that ended meanwhile."""
 
 
 class RunFailed(RuntimeError):
@@ -105,8 +105,12 @@ def launch(
       remember: whether failures that earlier commands wrote down count.
 
     Raises:
-      Preempted: this process was told to leave (SIGTERM); the runs under way are saved.
+      ValueError: a negative number of retries.
+      Preempted: this process was told to leave (SIGTERM). What is saved of the runs under way is reported, then as
+        whenever this ends by an exception.
     """
+    if retries < 0:
+        raise ValueError(f"retries is {retries}: it must be zero or more")
     waiting = [_Run(spec, _failures(workdir, spec) if remember else 0) for spec in specs]
     busy, aside = dict[str, tuple[_Run, Steps]](), list[SetAside]()
 
@@ -158,7 +162,14 @@ def launch(
                 else:
                     give_up(run, ended.why, ended.message)
     except BaseException:
-        engine.stop()
+        try:
+            for ended in engine.stop(told):
+                _bury(workdir, ended, busy[ended.run][1], engine)
+                if ended.why in ("finished", "diverged"):
+                    del busy[ended.run]
+        finally:
+            for name, (_, steps) in busy.items():
+                report(Stops(name, _what_is_saved(workdir, name, steps)))
         raise
 
 
@@ -201,6 +212,18 @@ def _goes_on(run: _Run, ended: Ended, steps: Steps, retries: int) -> bool:
             run.pause(min(LONGEST_PAUSE_SECONDS, 2.0 ** (run.stuck - 1)) if run.stuck else 0)
             return ended.why == "taken away" or run.stuck < MOST_LOST
     return True
+
+
+def _what_is_saved(workdir: Workdir, run: str, steps: Steps) -> str:
+    """Of a run that was stopped: as its checkpoints say, whatever it had told."""
+    try:
+        saved = max(workdir.checkpoint_steps(run), default=0)
+    except Exception as e:
+        if not storage.is_outage(e):
+            raise
+        return f"it goes on from its newest checkpoint, which cannot be told now: {storage.told(e)}"
+    goes_on = f"it is saved after step {saved:,}, and goes on from there" if saved else "nothing of it is saved"
+    return goes_on + (f"; what it did since, up to step {steps.last:,}, is lost" if steps.last > saved else "")
 
 
 def _bury(workdir: Workdir, ended: Ended, steps: Steps, engine: Engine) -> None:

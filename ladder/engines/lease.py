@@ -132,6 +132,14 @@ def claim(path: epath.Path, engine: str) -> Lease:
             return Lease(path, file, holder, theirs)
 
 
+def read(path: epath.Path) -> Holder | None:
+    """Who holds the lease at a path, alive or dead; None where nobody does, or it does not say yet who."""
+    try:
+        return _told(path.read_bytes())
+    except FileNotFoundError:
+        return None
+
+
 def live_holder(path: epath.Path) -> Holder | None:
     """Who holds the lease at a path; None where nobody does who is alive."""
     try:
@@ -207,15 +215,23 @@ def _dump(holder: Holder) -> bytes:
 
 
 def _parsed(content: bytes, path: epath.Path) -> Holder:
+    if holder := _told(content):
+        return holder
     try:
-        return Holder(**json.loads(content))
+        made = iso(path.stat().mtime)
+    except FileNotFoundError:
+        made = iso(0)
+    return Holder("unknown", "an unknown host", 0, "", made, made)
+
+
+def _told(content: bytes) -> Holder | None:
+    """Who holds a lease of this content; None where its maker is about to write it, or died over it."""
+    try:
+        holder = Holder(**json.loads(content))
+        datetime.datetime.fromisoformat(holder.since), datetime.datetime.fromisoformat(holder.heartbeat)
     except (ValueError, TypeError):
-        # Its maker is about to write it, or died over it.
-        try:
-            made = iso(path.stat().mtime)
-        except FileNotFoundError:
-            made = iso(0)
-        return Holder("unknown", "an unknown host", 0, "", made, made)
+        return None
+    return holder
 
 
 def _mark(pid: int) -> str:

@@ -16,6 +16,8 @@ from typing import cast
 from ladder import quiet
 from ladder.config import LadderConfig
 from ladder.engines.attempts import Ended, Job, Report, attempt
+from ladder.engines.launch import LOOK_SECONDS
+from ladder.events import Stops
 from ladder.spec import RunSpec, Workdir
 from ladder.training import preemption
 from ladder.training.preemption import EXIT_CODE
@@ -24,18 +26,28 @@ from ladder.training.preemption import EXIT_CODE
 # sixth of a step goes into mapping it.
 HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
-# A spot machine is taken away 30 seconds after its notice.
-GRACE_SECONDS = 25
+# A run that is told to stop ends the steps that JAX has begun, and saves: minutes, where its cores are starved. It
+# hangs if it is silent for so long, and for the longest that it was silent before.
+GRACE_SECONDS = 300
 
 
 @dataclasses.dataclass
 class _Slot:
-    """Cores, the process that has them, and the run that it does."""
+    """Cores, the process that has them, the run that it does, and when that was last heard of."""
 
     cores: set[int]
     process: SpawnProcess | None = None
     pipe: Connection | None = None
     run: str | None = None
+    heard: float = 0.0
+    longest_silence: float = 0.0
+
+    def hear(self) -> None:
+        now = time.monotonic()
+        self.longest_silence, self.heard = max(self.longest_silence, now - (self.heard or now)), now
+
+    def hangs(self) -> bool:
+        return time.monotonic() > self.heard + GRACE_SECONDS + self.longest_silence
 
 
 class Local:
@@ -60,9 +72,7 @@ class Local:
 
     def __exit__(self, *exception):
         self._listening.__exit__(*exception)
-        for process in self._processes():
-            process.kill()
-            process.join()
+        self._kill()
 
     def has_room(self, spec: RunSpec) -> bool:
         """Whether there are cores without a run."""
@@ -77,18 +87,19 @@ class Local:
             slot.process = context.Process(target=_work, args=(*self._given, slot.cores, there))
             slot.process.start()
             there.close()  # so that a worker's death ends its pipe
-        slot.run = spec.run
+        slot.run, slot.heard, slot.longest_silence = spec.run, 0.0, 0.0
         with contextlib.suppress(BrokenPipeError):  # a dead worker's pipe says so when it is read
             cast(Connection, slot.pipe).send(spec)
 
     def poll(self, report: Report, seconds: float) -> list[Ended]:
         """Hears what the processes tell."""
-        at_work = {cast(Connection, slot.pipe): slot for slot in self._slots if slot.run}
+        at_work = {cast(Connection, slot.pipe): slot for slot in self._at_work()}
         if not at_work:
             time.sleep(seconds)
         ended = []
         for pipe in cast(list[Connection], wait(list(at_work), seconds)):
             slot = at_work[pipe]
+            slot.hear()
             try:
                 told = pipe.recv()
             except (EOFError, ConnectionResetError):
@@ -100,16 +111,41 @@ class Local:
                 report(told)
         return ended
 
-    def stop(self) -> None:
-        """Lets the runs under way save, for as long as a spot machine would."""
+    def stop(self, report: Report) -> list[Ended]:
+        """Lets the runs under way save, and ends those that hang; where it is itself interrupted, all at once."""
+        ended = list[Ended]()
+        try:
+            for process in self._processes():
+                process.terminate()  # which its run answers by saving
+            for slot in self._at_work():
+                slot.heard = time.monotonic()
+                report(Stops(cast(str, slot.run), "it is to save first; stop once more to end it at once"))
+            while self._at_work():
+                ended += self.poll(report, LOOK_SECONDS)
+                ended += [_killed(slot) for slot in self._at_work() if slot.hangs()]
+        finally:
+            self._kill()
+        return ended
+
+    def _kill(self) -> None:
         for process in self._processes():
-            process.terminate()  # which its run answers by saving
-        deadline = time.monotonic() + GRACE_SECONDS
-        for process in self._processes():
-            process.join(max(0, deadline - time.monotonic()))
+            process.kill()
+            process.join()
+
+    def _at_work(self) -> list[_Slot]:
+        return [slot for slot in self._slots if slot.run]
 
     def _processes(self) -> list[SpawnProcess]:
         return [slot.process for slot in self._slots if slot.process]
+
+
+def _killed(slot: _Slot) -> Ended:
+    process, run = cast(SpawnProcess, slot.process), cast(str, slot.run)
+    process.kill()
+    process.join()
+    slot.process = slot.run = None
+    silent = time.monotonic() - slot.heard
+    return Ended(run, "taken away", f"its process was told to stop, was silent for {silent:.0f} s, and was killed")
 
 
 def _how_it_died(slot: _Slot) -> Ended:

@@ -9,7 +9,20 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from ladder.engines.attempts import last_words
-from ladder.events import Again, Begun, Cached, Evaluating, Event, Finished, LeftOut, Say, SetAside, Trained, Waits
+from ladder.events import (
+    Again,
+    Begun,
+    Cached,
+    Evaluating,
+    Event,
+    Finished,
+    LeftOut,
+    Say,
+    SetAside,
+    Stops,
+    Trained,
+    Waits,
+)
 from ladder.spec import RunSpec
 
 
@@ -98,6 +111,8 @@ class Display:
             case SetAside():
                 self._remove_row(event.run)
                 self._console.print(f"{event.run}  [red]set aside[/red], {event.why}: {escape(event.message)}")
+            case Stops():
+                self._console.print(f"{event.run}  stops: {escape(event.message)}")
         self._progress.update(self._total, completed=self._flops_done(), note=self._overall())
 
     def _show(self, run: str, note: str) -> None:

@@ -149,8 +149,9 @@ class Ray:
         self._tell_of_lacks(report)
         return ended
 
-    def stop(self) -> None:
-        """Ends the runs under way, which go on from their newest checkpoints: they are not told, and do not save."""
+    def stop(self, report: Report) -> list[Ended]:
+        """Does nothing: Ray ends the runs under way where they are, untold, when this is left; they do not save."""
+        return []
 
     def _listen(self, report: Report) -> None:
         for run, number, told in ray.get(self._mailbox.take.remote()):

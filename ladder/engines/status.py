@@ -8,7 +8,6 @@ of a run of so many FLOPs at the speed of the ladder's others: so a run that nev
 
 import dataclasses
 import datetime
-import json
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -19,15 +18,18 @@ from etils import epath
 
 from fitting.reports.words import span
 from fitting.testbeds.testbed import RunRecord
-from ladder import config as configs
-from ladder import storage
+from ladder import config_file, storage
 from ladder.config import LadderConfig
+from ladder.engines import lease as leases
 from ladder.engines import schedule as schedules
-from ladder.engines.lease import FRESH_SECONDS  # of the rows, too, of a run without a lease, as older versions leave
+from ladder.engines.lease import (  # of the rows, too, of a run without a lease, as older versions leave
+    FRESH_SECONDS,
+    Holder,
+)
 from ladder.engines.schedule import Schedule
 from ladder.pods.cloud import Slice
 from ladder.pods.topology import CHIPS
-from ladder.spec import PLAN_REMEDY, RECORD_REMEDY, Workdir
+from ladder.spec import RECORD_REMEDY, Workdir
 
 State = Literal["waiting", "running", "hung", "stale", "failed", "quarantined", "finished"]
 AT_REST: tuple[State, ...] = ("failed", "quarantined", "finished")  # until somebody does something about it
@@ -38,7 +40,9 @@ WINDOWS = 3
 UNKNOWN_WINDOW_SECONDS = 900
 SECONDS_PER_HOUR = 3600
 READERS = 16
+PLANNED = ("role", "params", "token_multiplier", "flops", "steps")
 ATTEMPT = ("host", "start", "end", "why", "message", "steps_redone")
+ROW = ("step", "tokens", "loss_nats", "tokens_per_second", "step_seconds", "goodput", "started")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Seen:
     """What the files of one run said at one look; times are seconds since 1970, NaN-free: None where not known.
 
     Attributes:
-      lease: who has it, of lease.json.
+      lease: who has it.
       attempts: of attempts.jsonl, those that have ended.
       rows: of metrics.jsonl.
       record: of record.json.
@@ -55,7 +59,7 @@ class Seen:
       landed: when its record was written.
     """
 
-    lease: Mapping[str, Any] | None
+    lease: Holder | None
     attempts: Sequence[Mapping[str, Any]]
     rows: Sequence[Mapping[str, float]]
     record: RunRecord | None
@@ -158,12 +162,8 @@ def look(workdir: Workdir) -> Look:
     Raises:
       ValueError: it is no workdir, or one of its files is damaged, naming it.
     """
-    if not workdir.plan.exists() or not workdir.config.exists():
-        raise ValueError(
-            f"{workdir.root} is no workdir: it has no plan.json; make one with `ladder run CONFIG --workdir DIR`"
-        )
-    plan = storage.read_json(workdir.plan, PLAN_REMEDY, "runs")["runs"]
-    config = configs.load(str(workdir.config))
+    plan = workdir.planned(*PLANNED)
+    config = config_file.load(str(workdir.config))
     schedule = schedules.load(workdir.schedule) if workdir.schedule.exists() else None
     with futures.ThreadPoolExecutor(READERS) as readers:  # a bucket answers each question late
         seen = dict(
@@ -186,9 +186,9 @@ def held_spans(seen: Seen, now: float) -> list[dict[str, Any]]:
         for a in seen.attempts
     ]
     if seen.lease:
-        end = now if _is_fresh(seen.lease, now) else _seconds(seen.lease["heartbeat"])
-        since = _seconds(seen.lease["since"])
-        spans.append({"machine": seen.lease["host"], "start": since, "end": max(since, end), "why": "running"})
+        end = now if _is_fresh(seen.lease, now) else _seconds(seen.lease.heartbeat)
+        since = _seconds(seen.lease.since)
+        spans.append({"machine": seen.lease.host, "start": since, "end": max(since, end), "why": "running"})
     if not spans and seen.rows:  # as older versions leave them
         end = seen.landed or seen.heard or now
         why = "finished" if seen.landed else "running"
@@ -201,9 +201,9 @@ def _seen(workdir: Workdir, run: str) -> Seen:
     attempts = workdir.attempts(run)
     written = {path: _written(path) for path in (metrics, record, partial)}
     return Seen(
-        lease=_lease(workdir.lease(run)),
+        lease=leases.read(workdir.lease(run)),
         attempts=storage.read_rows(attempts, *ATTEMPT) if attempts.exists() else [],
-        rows=storage.read_rows(metrics) if written[metrics] is not None else [],
+        rows=storage.read_rows(metrics, *ROW) if written[metrics] is not None else [],
         record=RunRecord.load(record, RECORD_REMEDY) if written[record] is not None else None,
         heard=max((when for when in written.values() if when is not None), default=None),
         measuring=written[partial] is not None,
@@ -216,22 +216,6 @@ def _written(path: epath.Path) -> float | None:
     try:
         return float(path.stat().mtime)
     except FileNotFoundError:
-        return None
-
-
-def _text(path: epath.Path) -> str:
-    try:
-        return path.read_text()
-    except FileNotFoundError:
-        return ""
-
-
-def _lease(path: epath.Path) -> dict[str, Any] | None:
-    """A lease; None where there is none, or where its holder is about to write it."""
-    try:
-        lease = json.loads(_text(path) or "null")
-        return lease if lease and {"holder", "host", "since", "heartbeat"} <= lease.keys() else None
-    except (json.JSONDecodeError, AttributeError):
         return None
 
 
@@ -320,9 +304,9 @@ def _state(row: Mapping[str, Any], seen: Seen, window_seconds: float, now: float
     last = seen.rows[-1]["step"] if seen.rows else 0
     is_trained = seen.measuring or last == row["steps"]
     if seen.lease:
-        by = f"{seen.lease['host']}, {seen.lease.get('engine', '')}".rstrip(", ")
+        by = f"{seen.lease.host}, {seen.lease.engine}".rstrip(", ")
         if not _is_fresh(seen.lease, now):
-            return "stale", f"{by}, not heard of for {span(now - _seconds(seen.lease['heartbeat']))}"
+            return "stale", f"{by}, not heard of for {span(now - _seconds(seen.lease.heartbeat))}"
         silent, allowed = _silence(seen, is_trained, window_seconds, now)
         if silent > allowed:
             return "hung", f"{by}: it lives, and has told nothing for {span(silent)}"
@@ -340,7 +324,7 @@ def _state(row: Mapping[str, Any], seen: Seen, window_seconds: float, now: float
 def _silence(seen: Seen, is_trained: bool, window_seconds: float, now: float) -> tuple[float, float]:
     """For how many seconds a run has told nothing, and how long it may."""
     assert seen.lease
-    since = _seconds(seen.lease["since"])
+    since = _seconds(seen.lease.since)
     has_told = seen.heard is not None and seen.heard > since
     silent = now - (seen.heard if has_told and seen.heard else since)
     if is_trained:
@@ -380,8 +364,8 @@ def _good_seconds(rows: Sequence[Mapping[str, float]]) -> float:
     return sum((row["step"] - b) * row["step_seconds"] for row, b in zip(rows, before[:-1], strict=True))
 
 
-def _is_fresh(lease: Mapping[str, Any], now: float) -> bool:
-    return now - _seconds(lease["heartbeat"]) < FRESH_SECONDS
+def _is_fresh(lease: Holder, now: float) -> bool:
+    return now - _seconds(lease.heartbeat) < FRESH_SECONDS
 
 
 def _seconds(iso: str) -> float:

@@ -7,9 +7,8 @@ from etils import epath
 
 from fitting.testbeds.testbed import RunRecord, Testbed
 from ladder import spec as specs
-from ladder import storage
 from ladder.events import Say
-from ladder.spec import PLAN_REMEDY, RECORD_REMEDY, Workdir
+from ladder.spec import RECORD_REMEDY, Workdir
 
 Found = tuple[Workdir, RunRecord]
 
@@ -40,12 +39,7 @@ def collect(workdirs: Sequence[Workdir], out: epath.Path, say: Say, *, curves: b
 
 def _roles(workdir: Workdir) -> dict[str, str]:
     """Of every run of a workdir's plan."""
-    if not workdir.plan.exists():
-        raise ValueError(
-            f"{workdir.root} is no workdir: it has no plan.json; make one with `ladder run CONFIG --workdir DIR`"
-        )
-    planned = storage.read_json(workdir.plan, PLAN_REMEDY, "runs")["runs"]
-    return {row["run"]: row["role"] for row in planned}
+    return {row["run"]: row["role"] for row in workdir.planned("role")}
 
 
 def _measured(workdir: Workdir, say: Say, curves: bool) -> Iterator[Found]:

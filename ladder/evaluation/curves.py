@@ -8,7 +8,7 @@ import numpy as np
 from fitting.testbeds.curves import annealing_sums
 from fitting.testbeds.logs import importer, log
 from fitting.testbeds.testbed import Testbed
-from ladder import config as configs
+from ladder import config_file
 from ladder import spec as specs
 from ladder.events import Say
 from ladder.recipe import learning_rate
@@ -59,7 +59,7 @@ def _curve(workdir: Workdir, run: str, say: Say) -> "pd.DataFrame":
         columns={"loss/train": "loss_nats"},
         params=spec.params,
         params_non_embedding=spec.params_non_embedding,
-        corpus=configs.load(str(workdir.config)).corpus.kind,
+        corpus=config_file.load(str(workdir.config)).corpus.kind,
         model=spec.size,
     )
     table = importer.read("logs", [workdir.metrics(run)], described, say, run=run).table

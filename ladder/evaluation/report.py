@@ -10,8 +10,7 @@ from fitting.artifacts import fitted
 from fitting.artifacts.fitted import FittedLaw
 from fitting.reports import report as reports
 from fitting.testbeds.testbed import RunRecord
-from ladder import config as configs
-from ladder import storage
+from ladder import config_file, storage
 from ladder.events import Say
 from ladder.spec import PLAN_REMEDY, RECORD_REMEDY, Workdir
 
@@ -34,13 +33,13 @@ def _of_workdir(workdir: Workdir, law: FittedLaw) -> dict[str, Any]:
     """The plan, the settings, the training curves and the errors of guessing, where there is a workdir."""
     if not workdir.plan.exists():
         return {}
-    runs = storage.read_json(workdir.plan, PLAN_REMEDY, "runs")["runs"]
+    runs = workdir.planned("token_multiplier")
     first = RunRecord.load(workdir.record(law.error.points[0].run), RECORD_REMEDY) if law.error else None
     return {
         "plan": runs,
         "schedule": _schedule(workdir, {row["run"]: row["token_multiplier"] for row in runs}),
         "settings_yaml": workdir.config.read_text(),
-        "title": configs.load(str(workdir.config)).name,
+        "title": config_file.load(str(workdir.config)).name,
         "curves": {row["run"]: _curve(workdir, row["run"]) for row in runs if workdir.metrics(row["run"]).exists()},
         "chance_errors": dict(first.chance_errors) if first else {},
     }

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from ladder import config as configs
+from ladder import config_file, storage
 from ladder import spec as specs
-from ladder import storage
 from ladder.spec import Workdir
 from models import saved
 from models.saved import SavedModel
@@ -30,7 +29,7 @@ def load(folder: str) -> tuple[SavedModel, Any]:
         )
     from ladder.training.train import final_params
 
-    spec, config = specs.load(workdir.spec(path.name)), configs.load(str(workdir.config))
+    spec, config = specs.load(workdir.spec(path.name)), config_file.load(str(workdir.config))
     provenance = {"run": spec.run, "ladder": config.name, "step": str(spec.steps)}
     model = SavedModel(spec.decoder, config.corpus.vocabulary, spec.sequence_length, provenance)
     return model, final_params(spec, workdir)

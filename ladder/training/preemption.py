@@ -12,13 +12,13 @@ EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: try again
 
 
 class Preempted(SystemExit):
-    """What was under way is saved, and this process leaves with `EXIT_CODE`."""
+    """This process was told to stop and leaves with `EXIT_CODE`; `train` raises it when its run is saved."""
 
     def __init__(self):
         super().__init__(EXIT_CODE)
 
     def __str__(self) -> str:
-        return "told to stop; what was under way is saved, and the same command goes on"
+        return "told to stop; the same command goes on"
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from etils import epath
 import processes
 from fitting.artifacts import frozen
 from fitting.testbeds.testbed import RunRecord
-from ladder import config as configs
+from ladder import config_file
 from ladder import plan as plans
 from ladder.engines import attempts
 from ladder.engines.here import Here
@@ -252,7 +252,7 @@ def test_a_run_that_diverges_is_quarantined_while_the_others_go_on_and_no_finish
         shutil.rmtree(workdir / "runs" / run / "checkpoints")
         (workdir / "runs" / run / "metrics.jsonl").unlink()
         (workdir / "runs" / run / "record.json").unlink()
-    config = configs.load(str(workdir / "ladder.yaml"), ["training.cores_per_run=0"])
+    config = config_file.load(str(workdir / "ladder.yaml"), ["training.cores_per_run=0"])
     specs = plans.plan(config, 259)
     bad, good = plans.find(specs, "w6-m4"), plans.find(specs, "w8-m4")
     bad = dataclasses.replace(bad, hyperparameters=bad.hyperparameters.scaled(1e30))

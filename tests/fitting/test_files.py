@@ -131,3 +131,10 @@ def test_a_write_that_breaks_off_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         files.write(path, "new")
     assert path.read_text() == "old"
+
+
+def test_a_folder_in_a_file_s_place_is_refused_and_left_as_it_is(tmp_path):
+    (tmp_path / "law.json").mkdir()
+    with pytest.raises(ValueError, match=r"law\.json is a folder: name a file"):
+        files.write(tmp_path / "law.json", "{}")
+    assert [path.name for path in tmp_path.iterdir()] == ["law.json"]

@@ -5,15 +5,16 @@ import dataclasses
 import pytest
 import yaml
 
-from ladder import config as configs
+from ladder import config_file
 from ladder import plan as plans
+from ladder.config import Training
 from models.config import PAPER
 from tasks.text import published
 
 
 @pytest.fixture
 def load(tree, write_config):
-    return lambda *overrides: configs.load(write_config(tree), overrides)
+    return lambda *overrides: config_file.load(write_config(tree), overrides)
 
 
 def _at(tree, path):
@@ -23,7 +24,7 @@ def _at(tree, path):
 
 
 def test_the_demo_is_a_valid_ladder(request):
-    config = configs.load(str(request.config.rootpath / "configs" / "demo.yaml"))
+    config = config_file.load(str(request.config.rootpath / "configs" / "demo.yaml"))
     assert plans.plan(config, 259)
 
 
@@ -31,7 +32,7 @@ def test_the_demo_is_a_valid_ladder(request):
 @pytest.mark.parametrize("pod", ["v4", "v5e", "v5p", "v6e"])
 def test_every_corpus_on_every_pod_is_the_papers_ladder(request, corpus, pod):
     path = request.config.rootpath / "configs" / f"{corpus}.yaml"
-    config = configs.load(str(path), [f"base=pods/{pod}.yaml"])
+    config = config_file.load(str(path), [f"base=pods/{pod}.yaml"])
     specs = plans.plan(config, plans.vocab_size(config))
     for spec in specs:
         assert dataclasses.replace(spec.decoder, dtype="float32") == PAPER[spec.size]
@@ -45,25 +46,25 @@ def test_every_corpus_on_every_pod_is_the_papers_ladder(request, corpus, pod):
 def test_a_config_says_only_how_it_differs_from_its_base(tree, write_config):
     write_config(tree, "below.yaml")
     own = {"base": "below.yaml", "name": "above", "model": {"sequence_length": 32}, "targets": []}
-    config = configs.load(write_config(own, "above.yaml"), ["seed=3"])
+    config = config_file.load(write_config(own, "above.yaml"), ["seed=3"])
     expected = {**tree, "name": "above", "seed": 3, "targets": [], "model": {**tree["model"], "sequence_length": 32}}
-    assert config == configs.load(write_config(expected, "whole.yaml"))
+    assert config == config_file.load(write_config(expected, "whole.yaml"))
     write_config({**tree, "name": "other"}, "other.yaml")
-    assert configs.load(write_config({"base": "below.yaml"}, "above.yaml"), ["base=other.yaml"]).name == "other"
+    assert config_file.load(write_config({"base": "below.yaml"}, "above.yaml"), ["base=other.yaml"]).name == "other"
 
 
 def test_a_base_that_is_missing_or_its_own_is_refused(tree, write_config):
     with pytest.raises(ValueError, match=r"no such config: .*nowhere\.yaml"):
-        configs.load(write_config({"base": "nowhere.yaml"}))
+        config_file.load(write_config({"base": "nowhere.yaml"}))
     write_config({"base": "b.yaml"}, "a.yaml")
     with pytest.raises(ValueError, match=r"is based on this file"):
-        configs.load(write_config({"base": "a.yaml"}, "b.yaml"))
+        config_file.load(write_config({"base": "a.yaml"}, "b.yaml"))
 
 
 def test_a_config_comes_back_from_its_dump(load, write_config, tmp_path):
     config = load("recipe.learning_rate_scale=1.25", "fit.error=null")
-    (tmp_path / "dumped.yaml").write_text(configs.dump(config))
-    assert configs.load(str(tmp_path / "dumped.yaml")) == config
+    (tmp_path / "dumped.yaml").write_text(config_file.dump(config))
+    assert config_file.load(str(tmp_path / "dumped.yaml")) == config
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_an_unknown_key_is_refused_at_every_level(tree, write_config, parent):
     _at(tree, parent)["wdith"] = 1
     path = write_config(tree)
     with pytest.raises(ValueError, match="unknown key") as refusal:
-        configs.load(path)
+        config_file.load(path)
     assert path in str(refusal.value) and ".".join(map(str, (*parent, "wdith"))) in str(refusal.value)
 
 
@@ -84,7 +85,7 @@ def test_an_unknown_key_is_refused_at_every_level(tree, write_config, parent):
 def test_a_missing_key_is_refused(tree, write_config, missing):
     del tree[missing]
     with pytest.raises(ValueError, match=rf"tiny\.yaml: {missing}: "):
-        configs.load(write_config(tree))
+        config_file.load(write_config(tree))
 
 
 @pytest.mark.parametrize(
@@ -142,6 +143,14 @@ def test_a_wrong_type_is_refused(load, override):
         ("training.log_every_steps=30", "training.checkpoint_every_steps"),
         ("training.cores_per_run=-1", "training.cores_per_run"),
         ("fit.level=1", "fit.level"),
+        ("rungs.0.token_multipliers=[1e308]", "rungs.0.token_multipliers.0: 1e\\+308 must be at most"),
+        ("rungs.0.batch_scales=[1e308]", "rungs.0.batch_scales"),
+        ("rungs.0.seeds=1000000", "rungs.0: these are [0-9,]+,000,000 runs, and a ladder has 10,000 at most"),
+        ("model.rope_theta=.inf", "model.rope_theta: inf is not a finite number"),
+        ("model.vocab_size=.nan", "model.vocab_size"),
+        ("design={budget: {flops: .nan}}", "design.budget.flops: nan is not a finite number"),
+        ("design={budget: {flops: -1}}", "design.budget.flops: -1 must be more than 0"),
+        ("design={budget: {flops: 1e9, dollars: 1}}", "design.budget: flops and dollars are given"),
     ],
 )
 def test_an_impossible_value_is_refused(load, override, key):
@@ -153,7 +162,7 @@ def test_an_impossible_value_is_refused(load, override, key):
 def test_a_size_whose_name_is_unsafe_as_a_folder_is_refused(tree, write_config, name):
     tree["sizes"] = {name: tree["sizes"]["w4"], **tree["sizes"]}
     with pytest.raises(ValueError, match="names a folder"):
-        configs.load(write_config(tree))
+        config_file.load(write_config(tree))
 
 
 def test_overrides_reach_nested_keys_and_lists_and_the_last_one_wins(load):
@@ -169,7 +178,7 @@ def test_overrides_reach_nested_keys_and_lists_and_the_last_one_wins(load):
 
 def test_an_override_makes_the_sections_it_needs(tree, write_config):
     del tree["evaluation"]
-    assert configs.load(write_config(tree), ["evaluation.sequences=7"]).evaluation.sequences == 7
+    assert config_file.load(write_config(tree), ["evaluation.sequences=7"]).evaluation.sequences == 7
 
 
 @pytest.mark.parametrize("number", ["1e-3", "1E3", "2.5e+1", "1.e4", "3"])
@@ -201,18 +210,23 @@ def test_a_folder_is_no_config_not_even_one_called_as_a_config_that_ships(tmp_pa
     monkeypatch.chdir(tmp_path)
     (tmp_path / "demo").mkdir()
     (tmp_path / "mine").mkdir()
-    assert configs.load("demo").name == "demo"
+    assert config_file.load("demo").name == "demo"
     with pytest.raises(ValueError, match="no such config: mine"):
-        configs.load("mine")
+        config_file.load("mine")
 
 
 def test_a_missing_file_and_what_is_no_mapping_are_refused(tmp_path):
     with pytest.raises(ValueError, match="no such config"):
-        configs.load(str(tmp_path / "absent.yaml"))
-    for content, why in (("sizes: [", "not YAML"), ("- a\n- b\n", "mapping"), ("", "mapping")):
-        (tmp_path / "bad.yaml").write_text(content)
+        config_file.load(str(tmp_path / "absent.yaml"))
+    for content, why in (
+        (b"sizes: [", "not YAML"),
+        (b"- a\n- b\n", "mapping"),
+        (b"", "mapping"),
+        (b"\xff", "not a text"),
+    ):
+        (tmp_path / "bad.yaml").write_bytes(content)
         with pytest.raises(ValueError, match=rf"bad\.yaml.*{why}"):
-            configs.load(str(tmp_path / "bad.yaml"))
+            config_file.load(str(tmp_path / "bad.yaml"))
 
 
 def test_several_problems_are_named_at_once(load):
@@ -222,7 +236,7 @@ def test_several_problems_are_named_at_once(load):
 
 
 def test_the_dump_is_yaml_that_holds_the_defaults(load):
-    tree = yaml.safe_load(configs.dump(load()))
+    tree = yaml.safe_load(config_file.dump(load()))
     assert tree["seed"] == 0 and tree["corpus"]["epochs"] == 1
 
 
@@ -231,23 +245,24 @@ def test_the_dump_is_yaml_that_holds_the_defaults(load):
     [(7, 0, 1), (7, 8, 1), (16, 8, 2), (20, 8, 4), (30, 8, 5), (19, 8, 19), (32, 9, 4)],
 )
 def test_a_batch_is_taken_in_the_fewest_equal_parts_of_at_most_so_many_sequences(sequences, at_once, parts):
-    assert configs.Training(sequences_at_once=at_once).for_batch(sequences).accumulation_steps == parts
+    assert Training(sequences_at_once=at_once).for_batch(sequences).accumulation_steps == parts
 
 
 def test_an_evaluation_stands_in_a_ladders_file_or_alone_and_names_the_papers_sets(tree, write_config):
     tree["evaluation"] = {"paper_validation": {"source": "gs://b/val", "sequences": 9}, "sequences": 7}
     whole = write_config(tree)
     alone = write_config({"evaluation": tree["evaluation"]}, "alone.yaml")
-    assert configs.load_evaluation(whole) == configs.load_evaluation(alone) == configs.load(whole).evaluation
-    sets = configs.load_evaluation(alone).validation_sets
+    evaluation = config_file.load(whole).evaluation
+    assert config_file.load_evaluation(whole) == config_file.load_evaluation(alone) == evaluation
+    sets = config_file.load_evaluation(alone).validation_sets
     assert list(sets) == list(published.PAPER) and {s.sequences for s in sets.values()} == {9}
-    few = configs.load_evaluation(alone, ["evaluation.paper_validation.sets=[paloma_ptb, de-en]"])
+    few = config_file.load_evaluation(alone, ["evaluation.paper_validation.sets=[paloma_ptb, de-en]"])
     assert list(few.validation_sets) == ["paloma_ptb", "de-en"]
     for path in (whole, alone):
         with pytest.raises(ValueError, match=r"paper_validation\.sets: there is no pile; there are c4_val, "):
-            configs.load_evaluation(path, ["evaluation.paper_validation.sets=[pile]"])
+            config_file.load_evaluation(path, ["evaluation.paper_validation.sets=[pile]"])
     with pytest.raises(ValueError, match=r"alone\.yaml: evaluation.*: unknown key"):
-        configs.load_evaluation(alone, ["evaluation.suit=x"])
+        config_file.load_evaluation(alone, ["evaluation.suit=x"])
 
 
 def test_a_config_that_is_refused_is_not_printed_whole(tree, write_config):
@@ -256,5 +271,5 @@ def test_a_config_that_is_refused_is_not_printed_whole(tree, write_config):
     overrides = [long, f"name=[{long}", f"{long}=1", f"seed={long}", f"rungs={[{'size': i} for i in range(5000)]}"]
     for override in overrides:
         with pytest.raises(ValueError) as told:
-            configs.load(path, [override])
+            config_file.load(path, [override])
         assert len(str(told.value)) < 2500 + len(path), override[:40]

@@ -7,8 +7,7 @@ import pytest
 import yaml
 from etils import epath
 
-from ladder import config as configs
-from ladder import storage
+from ladder import config_file, storage
 
 PLACES = ("gs:/bucket/x", "gs:bucket/x", "gs:///x", "s3://bucket/x", "hdfs://host/x", "https://host/x", "s3:/x")
 COMMANDS = (
@@ -75,11 +74,11 @@ def test_every_path_of_the_command_line_is_refused_before_anything_is_written(
 )
 def test_every_path_of_a_config_is_refused_with_its_key(tree, write_config, key, value):
     with pytest.raises(ValueError, match=rf"tiny.yaml: {re.escape(key)}.*: (gs|s3|hdfs):/.*gs://bucket/path"):
-        configs.load(write_config(tree), [f"{key}={yaml.safe_dump(value, default_flow_style=True)}"])
+        config_file.load(write_config(tree), [f"{key}={yaml.safe_dump(value, default_flow_style=True)}"])
 
 
 def test_tensorflow_datasets_in_a_folder_of_their_own_are_a_place(tree, write_config):
-    assert configs.load(write_config(tree), ["evaluation.suite.source=tfds:/data"]).evaluation.suite
+    assert config_file.load(write_config(tree), ["evaluation.suite.source=tfds:/data"]).evaluation.suite
 
 
 ROW = {"step": 50, "tokens": 800, "loss_nats": 3.0}

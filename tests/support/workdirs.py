@@ -7,7 +7,7 @@ import os
 from etils import epath
 
 from fitting.testbeds.testbed import Measurement, RunRecord
-from ladder import config as configs
+from ladder import config_file
 from ladder import plan as plans
 from ladder import spec as specs_
 from ladder.spec import Workdir
@@ -25,7 +25,7 @@ class Made:
         self.workdir, self.config, self.specs, self.now = Workdir(epath.Path(root)), config, specs, now
         for spec in specs:
             self._write(self.workdir.spec(spec.run), specs_.dump(spec).decode())
-        self._write(self.workdir.config, configs.dump(config))
+        self._write(self.workdir.config, config_file.dump(config))
         self._write(self.workdir.plan, json.dumps(plans.as_table(specs)))
 
     def rows(self, spec, step, *, ago, every=50, step_seconds=0.5, goodput=0.8):

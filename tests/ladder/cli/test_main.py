@@ -125,6 +125,13 @@ def test_plan_shows_a_person_a_table_and_leaves_stdout_empty(ladder_, tree, writ
         (("score", "absent.json", "TESTBED", "--run", "r7"), "absent.json"),
         (("advise", "absent.json", "--budget-flops", "1e21"), "absent.json"),
         (("report", "W"), "law.json"),
+        (("fit", "TESTBED", "--loss", "code", "--seed", "-1", "--out", "W"), "seed is -1: it must be zero or more"),
+        (("fit", "TESTBED", "--loss", "code", "--resamples", "-1", "--out", "W"), "resamples is -1: it must be zero"),
+        (("fit", "TESTBED", "--loss", "code", "--out", "TESTBED"), "there is a file where a folder should be"),
+        (("train", "CONFIG", "--run", "w4-m10", "--workdir", "CONFIG"), "there is a file where a folder should be"),
+        (("design", "CONFIG", "--budget-flops", "nan"), "design.budget.flops: nan is not a finite number"),
+        (("design", "CONFIG", "--budget-flops", "1e9", "--target", "🎉: ["), "no run is named '🎉: ['"),
+        (("design", "CONFIG", "--budget-flops", "1e9", "--target", "null"), "no run is named 'null'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from fitting.testbeds.testbed import Measurement, RunRecord
-from ladder import config as configs
+from ladder import config_file
 from ladder import plan as plans
 from ladder import spec as specs_
 from ladder.cli import runs
@@ -82,7 +82,7 @@ def test_a_sweep_becomes_a_config_whose_recipe_is_the_law_and_is_checked_at_a_la
     )
     assert told["confirmed"]["holds"] and "the law's" in err and "is better than its neighbours" in err
     assert [spec.run for spec in swept[1] if spec.role == "target"] == list(told["confirmed"]["runs"])
-    tuned, asked = configs.load(str(w / "tuned.yaml")), configs.load(long)
+    tuned, asked = config_file.load(str(w / "tuned.yaml")), config_file.load(long)
     assert tuned.rungs == asked.rungs and tuned.recipe.name == asked.recipe.name
     for spec in plans.plan(tuned, 256):
         h = spec.hyperparameters
@@ -109,6 +109,7 @@ def test_a_grid_whose_best_is_at_its_edge_says_to_widen_it_and_leaves_no_recipe(
             "--confirm w6: a law is checked at a size that it was not tuned on",
         ),
         (("--sizes", "w4", "w6", "--rates", "0.1", "0.2", "-1"), "-1.0 must be more than 0"),
+        (("--sizes", "w4", "w6", "--out", "/"), "/ is a folder: name a file"),
     ],
 )
 def test_what_cannot_be_tuned_is_refused(long, tmp_path, swept, ladder_, arguments, words):
@@ -140,4 +141,4 @@ def test_a_sweep_is_trained_taken_up_again_and_widened(tree, write_config, tmp_p
     before = (tmp_path / "w/runs/w4-m30-lr0.08/record.json").stat().st_mtime_ns
     ladder_(*command, "0.02", "0.08", "0.3", "1", "3", "9", "30")
     assert (tmp_path / "w/runs/w4-m30-lr0.08/record.json").stat().st_mtime_ns == before
-    assert configs.load(str(tmp_path / "w/tuned.yaml")).recipe.learning_rate.tokens_exponent == 0
+    assert config_file.load(str(tmp_path / "w/tuned.yaml")).recipe.learning_rate.tokens_exponent == 0

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import processes
-from ladder import config as configs
+from ladder import config_file
 from ladder.config import Corpus
 from ladder.corpus import caching
 from ladder.engines.progress import Caching
@@ -45,7 +45,7 @@ def config(tree, write_config, tmp_path, monkeypatch):
     parts = {"web": part(3, "web"), "code": part(1, "code.jsonl")}
     tree["corpus"] = {"kind": "mixture", "options": {"parts": parts}, "cache": str(tmp_path / "cache")}
     monkeypatch.setattr(documents, "SHARD_BYTES", SHARD_BYTES)
-    return configs.load(write_config(tree))
+    return config_file.load(write_config(tree))
 
 
 def _at(config, folder):
@@ -90,7 +90,7 @@ def test_caching_again_reads_nothing(config, whole, tmp_path, monkeypatch):
 KILLED = """
 import os, signal, sys
 from ladder.corpus import caching
-from ladder import config
+from ladder import config_file
 from tasks.text import documents, records
 
 documents.SHARD_BYTES = int(sys.argv[3])
@@ -105,12 +105,12 @@ def blocks_and_death(*args):
         yield block
 
 records._blocks = blocks_and_death
-caching.cache(config.load(sys.argv[1]), lambda event: None)
+caching.cache(config_file.load(sys.argv[1]), lambda event: None)
 """
 
 
 def test_kills_in_the_middle_cost_a_shard_and_change_no_byte(config, whole, write_config, tmp_path):
-    path = write_config(configs.as_tree(config), "killed.yaml")
+    path = write_config(config_file.as_tree(config), "killed.yaml")
     seen = []
     for blocks in (3, 170):
         command = [sys.executable, "-c", textwrap.dedent(KILLED), path, str(blocks), str(SHARD_BYTES)]

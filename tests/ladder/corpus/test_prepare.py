@@ -164,7 +164,7 @@ def test_a_kill_while_the_corpus_is_written_leaves_no_corpus_json_and_the_next_c
 
 def test_the_corpus_of_a_config_that_claimed_nothing_is_not_taken_over(ladder, at, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr(preparing.configs, "dump", lambda _: 1 / 0)
+        patched.setattr(preparing.config_file, "dump", lambda _: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             prepare(*ladder(), at, _say, _say)
     first_5xT = Records(at.train_records / "text")[np.arange(5)]

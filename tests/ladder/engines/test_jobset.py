@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 import yaml
 
-from ladder import config as configs
+from ladder import config_file
 from ladder.config import Mesh, Training
 from ladder.engines import jobset
 from ladder.engines.jobset import Order
@@ -203,7 +203,7 @@ def test_the_verb_prints_them_for_a_topology_with_the_whole_config(tree, write_c
     documents = _checked(capsys.readouterr().out)
     assert [d["kind"] for d in documents] == ["ResourceFlavor", "ClusterQueue", "LocalQueue", "ConfigMap", "JobSet"]
     sent = write_config(yaml.safe_load(documents[3]["data"]["config.yaml"]), "sent.yaml")
-    assert configs.load(sent) == configs.load(path, ["training.cores_per_run=0", "training.mesh.fsdp=2"])
+    assert config_file.load(sent) == config_file.load(path, ["training.cores_per_run=0", "training.mesh.fsdp=2"])
     assert "training.mesh.fsdp=1" in str(documents[4])
     with pytest.raises(SystemExit, match="can never run on v5e:16x16"):
         ladder_("launch", path, *AT, "--topology", "v5e:16x16")

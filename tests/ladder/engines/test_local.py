@@ -14,14 +14,15 @@ import pytest
 from etils import epath
 
 from ladder.config import Training
-from ladder.engines import attempts
+from ladder.engines import attempts, local
 from ladder.engines.here import Here
 from ladder.engines.launch import RunFailed, launch
 from ladder.engines.local import Local
-from ladder.events import Again, Begun, Finished, SetAside, Trained
+from ladder.events import Again, Begun, Finished, SetAside, Stops, Trained
 from ladder.spec import Workdir
 from ladder.training.preemption import EXIT_CODE, Notice, Preempted
 
+GRACE_SECONDS = 1.0  # in which a worker that sleeps for half of it is surely heard of
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 needs_affinity = pytest.mark.skipif(not CORES, reason="this system cannot give a process cores of its own")
 
@@ -88,6 +89,49 @@ def save_when_told(config, spec, workdir, report):
     time.sleep(0.5)
     (workdir.root / f"{spec.run}.saved").touch()
     raise Preempted
+
+
+def _await_notice(spec, workdir, report):
+    """What a run does until it is told to stop: it saves its step 5, and tells of 7."""
+    with Notice() as notice:
+        (workdir.checkpoints(spec.run) / "5").mkdir(parents=True)
+        report(Trained(spec.run, 7, 1.0, 1.0))
+        while not notice.given(0):
+            time.sleep(0.01)
+
+
+def save_after_word_upon_word(config, spec, workdir, report):
+    _await_notice(spec, workdir, report)
+    for step in (8, 9, 10):
+        time.sleep(0.5 * GRACE_SECONDS)
+        report(Trained(spec.run, step, 1.0, 1.0))
+    (workdir.checkpoints(spec.run) / "10").mkdir()
+    raise Preempted
+
+
+def save_after_a_silence_as_before(config, spec, workdir, report):
+    report(Trained(spec.run, 6, 1.0, 1.0))
+    time.sleep(2.5 * GRACE_SECONDS)
+    _await_notice(spec, workdir, report)
+    time.sleep(1.5 * GRACE_SECONDS)
+    (workdir.checkpoints(spec.run) / "10").mkdir()
+    raise Preempted
+
+
+def hang_when_told(config, spec, workdir, report):
+    _await_notice(spec, workdir, report)
+    time.sleep(600)
+
+
+def be_interrupted(config, spec, workdir, report):
+    (workdir.checkpoints(spec.run) / "5").mkdir(parents=True)
+    report(Trained(spec.run, 7, 1.0, 1.0))
+    raise KeyboardInterrupt
+
+
+def finish_when_told(config, spec, workdir, report):
+    _await_notice(spec, workdir, report)
+    report(Finished(spec.run, ""))
 
 
 def quarantine_b(config, spec, workdir, report):
@@ -211,6 +255,11 @@ def test_a_process_that_dies_of_its_own_is_a_failure_and_written_down(run, story
     assert [(a.why, a.message) for a in story("a")] == [("failed", "its process died of SIGSEGV")] * 2
 
 
+def test_a_negative_number_of_retries_is_refused(run):
+    with pytest.raises(ValueError, match="retries is -1: it must be zero or more"):
+        run(note_cores, "a", cores_per_run=0, retries=-1)
+
+
 def test_more_cores_than_there_are_is_refused(run):
     with pytest.raises(ValueError, match=r"training\.cores_per_run: 4096 are asked for, there are \d+"):
         run(note_cores, "a", cores_per_run=4096)
@@ -255,6 +304,61 @@ def test_a_parent_that_is_told_to_leave_lets_its_workers_save(tmp_path, story):
     assert _stopped_parent(tmp_path, "save_when_told", signal.SIGTERM) == EXIT_CODE
     assert [attempt.why for attempt in story("a")] == ["taken away"]
     assert len(list(tmp_path.glob("?.saved"))) == min(2, len(CORES))
+
+
+def _told_to_stop(tmp_path, job, also_at=()):
+    """What is reported of a run that has told of step 7 and is then told to stop, and at those messages again."""
+    events, workdir = [], Workdir(epath.Path(tmp_path))
+    config = types.SimpleNamespace(training=Training(cores_per_run=1))
+
+    def report(event):
+        events.append(event)
+        if getattr(event, "step", 0) == 7 or (isinstance(event, Stops) and event.message in also_at):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Preempted), Local(job, config, workdir, "local") as engine:
+        launch(engine, [types.SimpleNamespace(run="a")], workdir, report)
+    return events
+
+
+TO_SAVE = "it is to save first; stop once more to end it at once"
+IS_LOST = "it is saved after step 5, and goes on from there; what it did since, up to step 7, is lost"
+
+
+@needs_affinity
+@pytest.mark.parametrize(
+    ("job", "messages"),
+    [
+        (save_after_word_upon_word, [TO_SAVE, "it is saved after step 10, and goes on from there"]),
+        (save_after_a_silence_as_before, [TO_SAVE, "it is saved after step 10, and goes on from there"]),
+        (hang_when_told, [TO_SAVE, IS_LOST]),
+        (finish_when_told, [TO_SAVE]),
+    ],
+    ids=["word_upon_word", "a_silence_as_before", "hang", "finish"],
+)
+def test_a_run_that_is_told_to_stop_is_given_time_while_it_gets_on_and_what_is_saved_is_told(
+    tmp_path, monkeypatch, story, job, messages
+):
+    monkeypatch.setattr(local, "GRACE_SECONDS", GRACE_SECONDS)
+    events = _told_to_stop(tmp_path, job)
+    assert [event.message for event in events if isinstance(event, Stops)] == messages
+    assert not list(tmp_path.glob("runs/*/lease.json"))
+    hung = [attempt.why for attempt in story("a") if "was silent for" in attempt.message]
+    assert hung == (["taken away"] if job is hang_when_told else [])
+
+
+def test_of_a_run_in_this_process_that_is_interrupted_what_is_lost_is_told(tmp_path):
+    events, workdir = [], Workdir(epath.Path(tmp_path))
+    with pytest.raises(KeyboardInterrupt), Here(be_interrupted, None, workdir, "local") as engine:
+        launch(engine, [types.SimpleNamespace(run="a")], workdir, events.append)
+    assert [event.message for event in events if isinstance(event, Stops)] == [IS_LOST]
+
+
+@needs_affinity
+def test_told_to_stop_once_more_a_run_is_ended_at_once_and_what_is_lost_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "GRACE_SECONDS", 1e6)
+    events = _told_to_stop(tmp_path, hang_when_told, also_at=[TO_SAVE])
+    assert [event.message for event in events if isinstance(event, Stops)] == [TO_SAVE, IS_LOST]
 
 
 @needs_affinity

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from ladder.engines.progress import Display, Measuring
-from ladder.events import Evaluating, Finished, Trained
+from ladder.events import Evaluating, Finished, Stops, Trained
 
 
 @pytest.fixture
@@ -68,3 +68,7 @@ def test_a_model_that_is_no_run_is_told_of_by_lines_of_what_it_is_measured_on():
         tell(event)
     Measuring(lines.append)(Evaluating("theirs", "copa", 1300))
     assert lines == ["evaluating copa", "evaluating copa: 1,200 done"]
+
+
+def test_a_run_that_is_told_to_stop_says_what_is_saved(specs):
+    assert _shown(specs, [Stops("a", "nothing of it is saved")]) == "a  stops: nothing of it is saved\n"

@@ -7,9 +7,9 @@ import pathlib
 import pytest
 from etils import epath
 
-from ladder import config as configs
+from ladder import config_file
 from ladder import plan as plans
-from ladder.config import Mesh
+from ladder.config import Mesh, Training
 from ladder.engines import schedule
 from ladder.pods import precompiled
 from ladder.pods.topology import Topology
@@ -92,9 +92,9 @@ def test_what_no_machine_can_carry_out_is_refused(tiny, changes, why):
 
 
 def test_parameters_are_split_over_no_more_devices_than_a_slice_has():
-    training = configs.Training(mesh=Mesh(fsdp=16, tensor=2))
+    training = Training(mesh=Mesh(fsdp=16, tensor=2))
     assert [training.on(devices).mesh.fsdp for devices in (1, 4, 8, 32, 64)] == [1, 2, 4, 16, 16]
-    fixed = configs.Training(mesh=Mesh(data=2, fsdp=16))
+    fixed = Training(mesh=Mesh(data=2, fsdp=16))
     assert fixed.on(4) is fixed
 
 
@@ -137,7 +137,8 @@ def test_a_plan_shows_slices_hours_prices_and_draws_them(tree, write_config, lad
 
 def test_the_papers_ladder_uses_85_percent_of_a_pod_and_more_than_one_run_after_another():
     path = str(ROOT / "configs" / "pods" / "v5p.yaml")
-    config = configs.load(path, ["machines.v5p=64", "training.mesh.fsdp=4"])  # one way to split asks JAX once a size
+    one_way = "training.mesh.fsdp=4"  # to split: JAX is asked once a size
+    config = config_file.load(path, ["machines.v5p=64", one_way])
     with pytest.warns(UserWarning, match="not planned"):
         specs = plans.plan(config, plans.vocab_size(config))
     said = schedule.plan(config, specs)

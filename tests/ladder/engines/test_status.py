@@ -141,7 +141,8 @@ def test_what_is_being_written_at_the_moment_is_not_read(made):
     (metrics.parent / ".record.json.99.tmp").write_text("{")
     cut = _runs(made)[spec.run]
     assert (cut.step, cut.attempts, cut.state) == (whole.step, whole.attempts, "running")
-    for half in ("", '{"holder": "tp', "[]"):
+    ours = made.workdir.lease(spec.run).read_text()
+    for half in ("", '{"holder": "tp', "[]", ours.replace("+00:00", "?")):
         made.workdir.lease(spec.run).write_text(half)
         assert _runs(made)[spec.run].state == "waiting"
 
@@ -151,6 +152,11 @@ def test_what_is_damaged_is_refused_by_name(made):
     path = made.workdir.attempts(made.specs[0].run)
     path.write_text("x\n" + path.read_text())
     with pytest.raises(ValueError, match=r"attempts.jsonl, line 1: not valid JSON; remove that line"):
+        status.look(made.workdir)
+    metrics = made.workdir.metrics(made.specs[1].run)
+    metrics.write_text('{"step": 1, "tokens": 2, "loss_nats": 3.0}\n')
+    made.workdir.attempts(made.specs[0].run).unlink()
+    with pytest.raises(ValueError, match=r"metrics.jsonl, line 1: no row of a run, .*; remove that line"):
         status.look(made.workdir)
     with pytest.raises(ValueError, match="is no workdir: it has no plan"):
         status.look(Workdir(made.workdir.root / "nowhere"))

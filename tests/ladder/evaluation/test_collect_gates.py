@@ -52,6 +52,8 @@ def test_a_record_is_collected_without_the_spec_that_made_it(workdir, measured):
         ('{"runs": [{"ru', "plan.json: not valid JSON .*; remove it, and `ladder run` writes it again"),
         ("[]", "plan.json is damaged: it is no JSON object; remove it"),
         ("{}", "plan.json is damaged: it lacks runs; remove it"),
+        ('{"runs": {"a": 1}}', "plan.json is damaged: its runs are no list; remove it"),
+        ('{"runs": [{"run": "a"}]}', "plan.json is damaged: {'run': 'a'} is no planned run; remove it"),
     ],
 )
 def test_a_damaged_plan_is_one_line_with_the_remedy(workdir, measured, damage, said):

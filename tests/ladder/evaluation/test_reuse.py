@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from fitting.testbeds.testbed import RunRecord
-from ladder import config as configs
+from ladder import config_file
 from ladder import plan as plans
 from ladder.corpus.prepare import prepare
 from ladder.engines.here import Here
@@ -28,7 +28,7 @@ def _silent(event):
 def _prepared(tree, workdir, *overrides):
     path = pathlib.Path(workdir.root.parent) / "tiny.yaml"
     path.write_text(yaml.safe_dump(tree, sort_keys=False))
-    config = configs.load(str(path), overrides)
+    config = config_file.load(str(path), overrides)
     specs = plans.plan(config, 259)
     prepare(config, specs, workdir, _silent, _silent)
     return config, specs

@@ -6,7 +6,7 @@ import pytest
 from etils import epath
 
 from fitting.files import write
-from ladder import config as configs
+from ladder import config_file
 from ladder import spec as specs
 from ladder.evaluation import trained
 from ladder.spec import Workdir
@@ -19,7 +19,7 @@ def run(spec, workdir, ladder, train_here) -> epath.Path:
     """A trained run, and the config that names its vocabulary."""
     config, _ = ladder()
     write(workdir.spec(spec.run), specs.dump(spec))
-    write(workdir.config, configs.dump(config))
+    write(workdir.config, config_file.dump(config))
     train_here(spec, workdir)
     return workdir.spec(spec.run).parent
 

@@ -11,7 +11,7 @@ import sys
 import pytest
 import yaml
 
-from ladder import config as configs
+from ladder import config_file
 from ladder.cli import main
 from ladder.config import Mesh, Training
 from ladder.pods import cloud, splits
@@ -234,7 +234,7 @@ def test_the_verb_prints_the_script_and_starts_nothing_without_being_asked_to_pr
     assert len(re.findall("^# w.*: (rung|target), ", out, re.M)) == 6
     (whole,) = re.findall(r"printf %s '(.*?)' \| gcloud storage cp - gs://mine/ladder/launch/config.yaml", out, re.S)
     sent = write_config(yaml.safe_load(whole.replace("'\"'\"'", "'")), "sent.yaml")
-    assert configs.load(sent) == configs.load(path, ["training.cores_per_run=0"])
+    assert config_file.load(sent) == config_file.load(path, ["training.cores_per_run=0"])
     monkeypatch.setattr(sys, "argv", ["ladder", "launch", path, *AT])
     with pytest.raises(SystemExit, match="launch starts nothing itself"):
         main.main()

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from ladder import config as configs
+from ladder import config_file
 from ladder import plan as plans
 from ladder.config import Mesh
 from ladder.pods.cloud import Slice
@@ -18,7 +18,7 @@ SIZES = {"6.9B": "open_lm_7b-m20", "1.4B": "open_lm_1b-m20", "411M": "d=1024_l=2
 
 @pytest.fixture(scope="module")
 def paper():
-    config = configs.load(str(ROOT / "configs" / "gadre2024.yaml"))
+    config = config_file.load(str(ROOT / "configs" / "gadre2024.yaml"))
     with pytest.warns(UserWarning, match="not planned"):
         return config, plans.plan(config, plans.vocab_size(config))
 

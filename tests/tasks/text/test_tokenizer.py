@@ -10,7 +10,7 @@ from etils import epath
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ladder import config as configs
+from ladder import config_file
 from ladder import plan as plans
 from ladder.corpus import prepare
 from tasks.text import tokenizer, vocab
@@ -151,7 +151,7 @@ def bucket(monkeypatch):
 
 def test_tokenizers_are_trained_into_and_read_from_buckets(bucket, trained, tree, write_config):
     out = epath.Path("gs://bucket/made/tokenizer.json")
-    prepare.train_tokenizer(configs.load(write_config(tree)), 280, out)
+    prepare.train_tokenizer(config_file.load(write_config(tree)), 280, out)
     for name in (str(out), "gs://bucket/made"):
         assert (vocab.size(name), vocab.load(name).eos_id) == (280, 0)
     inner = tokenizers.Tokenizer.from_str(out.read_text())
@@ -161,7 +161,7 @@ def test_tokenizers_are_trained_into_and_read_from_buckets(bucket, trained, tree
     with pytest.raises(ValueError, match=r"'gs://bucket/nowhere\.json': no such file"):
         vocab.load("gs://bucket/nowhere.json")
     with pytest.raises(ValueError, match="exists; remove it"):
-        prepare.train_tokenizer(configs.load(write_config(tree)), 280, out)
+        prepare.train_tokenizer(config_file.load(write_config(tree)), 280, out)
 
 
 def test_a_name_of_the_hub_that_cannot_be_reached_is_refused_clearly(monkeypatch):
@@ -227,10 +227,10 @@ def test_built_in_vocabularies_are_written_as_tokenizers_with_the_same_ids(tmp_p
 
 def test_a_ladders_corpus_trains_its_own_vocabulary(tree, write_config, tmp_path):
     out = epath.Path(tmp_path / "made" / "tokenizer.json")
-    prepare.train_tokenizer(configs.load(write_config(tree)), 280, out)
+    prepare.train_tokenizer(config_file.load(write_config(tree)), 280, out)
     assert vocab.size(str(out)) == 280
     with pytest.raises(ValueError, match="exists; remove it"):
-        prepare.train_tokenizer(configs.load(write_config(tree)), 280, out)
-    config = configs.load(write_config(tree), [f"corpus.vocabulary={out}"])
+        prepare.train_tokenizer(config_file.load(write_config(tree)), 280, out)
+    config = config_file.load(write_config(tree), [f"corpus.vocabulary={out}"])
     specs = plans.plan(config, vocab.size(config.corpus.vocabulary))
     assert {spec.decoder.vocab_size for spec in specs} == {280}
