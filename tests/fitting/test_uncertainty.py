@@ -263,11 +263,12 @@ def assert_calibrated(runs, ladders, within=0.05):
         loss = share + (1 - share) * term / term[:-1].min()
         noise = uncertainty.NOISE * np.exp(uncertainty.NOISE_LOG_SD * rng.standard_normal())
         log_size = np.log([params, tokens]).T
-        # Of the family, not of the misfit's exact size: the target's noise is that of the lowest loss.
-        runs_off = uncertainty.Noise.of(loss, loss, log_size, rng.choice(uncertainty.GROWTHS[:2]), True)
-        scale, misfit = runs_off.scale_N / runs_off.scale_N[-1] * loss[-1], rng.uniform(0, 0.9)
+        # What is believed of a target: noise as at the lowest loss of a run, and a misfit that goes on growing.
+        seen = np.maximum(loss, loss[:-1].min())
+        runs_off = uncertainty.Noise.of(loss, seen, log_size, rng.choice(uncertainty.GROWTHS), True)
+        scale, misfit = runs_off.scale_N, rng.choice(uncertainty._MISFITS)
+        root = np.linalg.inv(runs_off.whiten_NxN(misfit) * scale)
         scale[-1] *= uncertainty.growth_beyond(misfit, log_size[:-1], *log_size[-1])
-        root = np.linalg.inv(runs_off.whiten_NxN(misfit) * runs_off.scale_N)
         measured = loss + noise * scale * (root @ rng.standard_normal(runs + 1))
         if (measured < 0.5 * loss).any():
             continue  # noise beyond what a team would fit
