@@ -5,8 +5,8 @@
 
 FOLDER has scalebench2026/. The paper's purchases are judged by the mean R² over its own laws, some ten a task, each
 having bought for itself. Ours are bought by laws of ours, once, and then judged by the same laws, fitted by the paper's
-own code (`multistart_fit` of its mspe.py, 64 starts). Its own numbers are those of `python mspe.py <task>_scaling_law 1`
-in its folder, one core. Prints one JSON line a task: mean R² at each share, and each law's.
+own code (`multistart_fit` of its mspe.py, 64 starts). Its own numbers: `python mspe.py <task>_scaling_law 1` there,
+one core. Prints one JSON line a task: mean R² at each share, and each law's.
 """
 
 import json

