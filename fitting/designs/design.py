@@ -46,8 +46,7 @@ class Outlook:
       misfit_H: what share of its variance runs of like sizes have in common.
       alike_KxK: correlation of that between runs.
       target_noise_H: standard deviation of what a target at a run's own size is off the law by; zero to leave it out.
-      apart_TxK: square of the distance of each target from each run, in `REACH`: the share of misfit is larger by that
-        at the run that is nearest (docs/posterior.md).
+      apart_TxK: square of the distance of each target from each run, in `REACH`, with which misfit grows.
     """
 
     size_Kx2: np.ndarray
@@ -99,7 +98,7 @@ class Outlook:
         return self.apart_TxK[:, chosen_R].min(1, initial=_FARTHEST, keepdims=True)
 
     def _mean(self, variance_HxTxK: np.ndarray, apart_TxK: np.ndarray) -> np.ndarray:
-        """Over targets and laws, with what the targets are off each law by, the more the farther the nearest run."""
+        """Over targets and laws, with what targets are off each law by, as `fitting.uncertainty.growth_beyond` says."""
         off_HxK = self.target_noise_H[:, None] ** 2 * (1 + self.misfit_H[:, None] * apart_TxK.mean(0))
         mean_HxK = np.maximum(variance_HxTxK, 0).mean(1) + off_HxK
         return np.exp(np.log(mean_HxK + 1e-30).mean(0) / 2)
