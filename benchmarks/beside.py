@@ -1,7 +1,7 @@
 """Apart from the laws: what do ScaleBench's own laws say of its regions, fitted to the runs that `buying` buys?
 
     git clone https://github.com/PlanarG/active-sl && git -C active-sl checkout e0a58ff
-    python benchmarks/beside.py FOLDER active-sl TASK…   # a minute to an hour of one core a task
+    python benchmarks/beside.py FOLDER active-sl TASK…   # one core; minutes for parallel, sparsity, farseer and moe
 
 FOLDER has scalebench2026/. The paper's purchases are judged by the mean R² over its own laws, some ten a task, each
 having bought for itself. Ours are bought by laws of ours, once, and then judged by the same laws, fitted by the paper's
