@@ -20,7 +20,7 @@ import numpy as np
 from fitting.artifacts.fitted import FittedLaw
 from fitting.laws import catalogue
 from fitting.laws.law import Law
-from fitting.uncertainty import alike
+from fitting.uncertainty import REACH, alike
 
 _SIZES, _MULTIPLIERS = 13, 7
 _STEP = 1e-4  # of a parameter's logarithm, for slopes by central differences
@@ -28,6 +28,7 @@ FLAT = 10.0  # standard deviation of the logarithm of what nothing is known of
 POWERS = (0.0, 0.35, 0.7, 1.0)  # of what a run costs, by which what it tells is divided where a set grows
 _WORTH = 0.005  # the share of the doubt that a run must take to be bought at all
 _SWEEPS = 10
+_FARTHEST = 1e6  # from a target, in squares of `REACH`, where there is no run
 _CHEAP = 12  # of the cheapest runs, those among which the smallest ladder is sought
 
 Cost = Callable[[np.ndarray], np.ndarray]  # sets of runs, by their places among all, [S, R] -> what each costs, [S]
@@ -44,7 +45,8 @@ class Outlook:
       scale_HxK: standard deviation of each run's noise, in the loss's unit.
       misfit_H: what share of its variance runs of like sizes have in common.
       alike_KxK: correlation of that between runs.
-      target_noise_H: standard deviation of a target's own noise, which no run takes away; zero to leave it out.
+      target_noise_H: standard deviation of what a target at a run's own size is off the law by; zero to leave it out.
+      apart_TxK: square of the distance of each target from each run, in `REACH`, with which misfit grows.
     """
 
     size_Kx2: np.ndarray
@@ -54,6 +56,7 @@ class Outlook:
     misfit_H: np.ndarray
     alike_KxK: np.ndarray
     target_noise_H: np.ndarray
+    apart_TxK: np.ndarray
 
     @property
     def multiplier_K(self) -> np.ndarray:
@@ -62,8 +65,9 @@ class Outlook:
 
     def doubt(self, chosen_R: Sequence[int]) -> float:
         """The doubt that a set of runs leaves: root mean square over the targets, geometric mean over the laws."""
-        _, _, variance_HxT = self._given(np.asarray(chosen_R, int))
-        return float(self._mean(variance_HxT[..., None])[0])
+        chosen = np.asarray(chosen_R, int)
+        _, _, variance_HxT = self._given(chosen)
+        return float(self._mean(variance_HxT[..., None], self._apart_Tx1(chosen))[0])
 
     def doubt_with_one_more(self, chosen_R: Sequence[int]) -> np.ndarray:
         """The doubt that a set of runs leaves with each of the K runs added to it, [K]; seeds may be added."""
@@ -73,7 +77,7 @@ class Outlook:
         with_target_HxTxK = self._target_HxTxK - np.swapaxes(turned_HxRxT, 1, 2) @ turned_HxRxK
         open_HxK = np.maximum(self._law_HxK - np.square(turned_HxRxK).sum(1), 0) + self._own_HxK
         left_HxTxK = variance_HxT[..., None] - with_target_HxTxK**2 / open_HxK[:, None]
-        return self._mean(left_HxTxK)
+        return self._mean(left_HxTxK, np.minimum(self._apart_Tx1(chosen), self.apart_TxK))
 
     def _given(self, chosen_R: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What whitens a set's losses; their covariance with the targets', whitened; the targets' variance given it."""
@@ -90,8 +94,13 @@ class Outlook:
         shared_HxR = self.misfit_H[:, None] * self.scale_HxK[:, a_R]
         return law_HxRxI + self.alike_KxK[np.ix_(a_R, b_I)] * shared_HxR[..., None] * self.scale_HxK[:, None, b_I]
 
-    def _mean(self, variance_HxTxK: np.ndarray) -> np.ndarray:
-        mean_HxK = np.maximum(variance_HxTxK, 0).mean(1) + self.target_noise_H[:, None] ** 2
+    def _apart_Tx1(self, chosen_R: np.ndarray) -> np.ndarray:
+        return self.apart_TxK[:, chosen_R].min(1, initial=_FARTHEST, keepdims=True)
+
+    def _mean(self, variance_HxTxK: np.ndarray, apart_TxK: np.ndarray) -> np.ndarray:
+        """Over targets and laws, with what targets are off each law by, as `fitting.uncertainty.growth_beyond` says."""
+        off_HxK = self.target_noise_H[:, None] ** 2 * (1 + self.misfit_H[:, None] * apart_TxK.mean(0))
+        mean_HxK = np.maximum(variance_HxTxK, 0).mean(1) + off_HxK
         return np.exp(np.log(mean_HxK + 1e-30).mean(0) / 2)
 
     @functools.cached_property
@@ -277,6 +286,11 @@ class _Search:
         return float(self.cost(np.array([chosen], int))[0]) if chosen else 0.0
 
 
+def apart(log_target_TxF: np.ndarray, log_size_KxF: np.ndarray) -> np.ndarray:
+    """Square of the distance of T targets from K runs in logarithms of size, in `REACH`, [T, K]."""
+    return np.square((log_target_TxF[:, None] - log_size_KxF) / REACH).sum(-1)
+
+
 def slopes(law: Law, theta_HxP: np.ndarray, x: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """dL/dlog|theta| of H laws at K runs, [H, K, P], and their losses, [H, K]."""
     theta_PxHx1 = theta_HxP.T[..., None]
@@ -306,6 +320,7 @@ def of_law(law: FittedLaw, target: tuple[float, float], size_Kx2: np.ndarray) ->
         misfit_H=np.array([fit.misfit]),
         alike_KxK=alike(np.log(size_Kx2)),
         target_noise_H=np.zeros(1),
+        apart_TxK=np.zeros((1, len(size_Kx2))),
     )
 
 

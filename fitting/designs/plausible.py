@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fitting import uncertainty
-from fitting.designs.design import FLAT, Outlook, slopes
+from fitting.designs.design import FLAT, Outlook, apart, slopes
 from fitting.laws import catalogue
 from fitting.laws.law import Law
 from fitting.priors import PUBLISHED, believed
@@ -92,6 +92,7 @@ def outlook(
         misfit_H=misfit_H,
         alike_KxK=alike(np.log(size_Kx2)),
         target_noise_H=noise_H,
+        apart_TxK=apart(np.log(target_Tx2), np.log(size_Kx2)),
     )
 
 

@@ -1,5 +1,6 @@
 """A design is what linear regression says of a set of runs, and near the best of all sets there are."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from fitting.designs import design, plausible
 from fitting.designs.design import Outlook, Rules
 from fitting.laws import catalogue
+from fitting.uncertainty import growth_beyond
 from synthetic_law import synthetic_law
 
 SIZES = np.array([(n, m * n) for n in (1e7, 3e7, 1e8, 3e8) for m in (20.0, 80.0, 320.0)])
@@ -37,6 +39,7 @@ def linear(slope_KxP, target_P, scale_K, misfit):
         misfit_H=np.array([misfit]),
         alike_KxK=np.eye(len(slope_KxP)),
         target_noise_H=np.zeros(1),
+        apart_TxK=np.zeros((1, len(slope_KxP))),
     )
 
 
@@ -120,6 +123,25 @@ def test_candidates_of_one_multiplier_are_refused(outlook):
 
 def test_the_noise_of_a_target_is_no_doubt_that_runs_can_take(outlook):
     assert outlook.doubt(range(len(SIZES))) > np.exp(np.log(outlook.target_noise_H).mean())
+
+
+def test_what_a_law_is_off_by_grows_with_the_distance_of_the_nearest_run():
+    """By hand: of a noise of 2, half is misfit, which at a distance of 3 reaches is ten times as large in variance."""
+    one = linear([[1e-9], [1e-9]], [1e-9], [1.0, 1.0], 0.5)
+    one = dataclasses.replace(one, target_noise_H=np.array([2.0]), apart_TxK=np.array([[9.0, 0.0]]))
+    assert one.doubt([0]) == pytest.approx(2 * np.sqrt(0.5 + 0.5 * 10))
+    assert one.doubt([1]) == one.doubt([0, 1]) == pytest.approx(2)
+    np.testing.assert_allclose(one.doubt_with_one_more([0]), [one.doubt([0]), 2])
+
+
+def test_a_design_doubts_a_target_as_a_fit_will_and_buys_the_nearer_of_runs_that_tell_as_much():
+    one = linear([[1e-9], [1e-9]], [1e-9], [1.0, 1.0], 0.5)
+    log_size_Kx2 = np.log([(1e9, 2e10), (1e8, 2e9)])
+    apart_TxK = design.apart(np.log(TARGET), log_size_Kx2)
+    one = dataclasses.replace(one, target_noise_H=np.ones(1), apart_TxK=apart_TxK)
+    for chosen in ([0], [1], [0, 1]):
+        assert one.doubt(chosen) == pytest.approx(growth_beyond(0.5, log_size_Kx2[chosen], *np.log(TARGET[0])))
+    assert one.doubt_with_one_more([]).argmin() == 0
 
 
 def test_a_batch_leaves_less_than_its_best_run_and_stays_in_its_budget():
