@@ -1,16 +1,29 @@
 """Loss laws of how large a vocabulary is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fitting.laws.beliefs import CHINCHILLA, EXPONENTS, exponent
+from fitting.laws.beliefs import CHINCHILLA, COEFFICIENTS, COUPLING, EXPONENTS, exponent
 from fitting.laws.elementary import exp, log
-from fitting.laws.law import Law
+from fitting.laws.law import Law, Shape
+from fitting.laws.params_and_tokens import coupled, power_units
 
 
 def _vocabulary(shape: Sequence[Any], params_non_vocab: Any, params_vocab: Any, tokens: Any) -> Sequence[Any]:
     alpha_1, alpha_2, beta = shape
     return 1.0, exp(-alpha_1 * log(params_non_vocab)), exp(-alpha_2 * log(params_vocab)), exp(-beta * log(tokens))
+
+
+def _vocabulary_coupled(shape: Sequence[Any], params_non_vocab: Any, params_vocab: Any, tokens: Any) -> Sequence[Any]:
+    *size, delta, kappa = shape
+    thinned = exp(log(tokens) - delta * log(params_vocab))
+    return coupled((*size, kappa), params_non_vocab + params_vocab, thinned)
+
+
+def _vocabulary_coupled_units(
+    shape: Sequence[Any], loss: Any, params_non_vocab: Any, params_vocab: Any, tokens: Any
+) -> Mapping[str, Any]:
+    return power_units(shape, loss, params_non_vocab + params_vocab, tokens * params_vocab ** -shape[4])
 
 
 LAWS = (
@@ -27,6 +40,24 @@ LAWS = (
         latex=r"L_u = {E} + {A_1}\,N_{{nv}}^{{-{alpha_1}}} + {A_2}\,N_v^{{-{alpha_2}}} + {B}\,D^{{-{beta}}}",
         citation="Tao et al. 2024, arXiv:2407.13623: L_u is less a unigram model's loss, and N_v is vocabulary "
         "times width; ours has L_u plus a constant, so that it is positive, and alpha_1 free of beta",
+        chosen=("params_vocab",),
+    ),
+    Law(
+        name="vocabulary_coupled",
+        inputs=("params_non_vocab", "params_vocab", "tokens"),
+        linear=("E",),
+        shapes={
+            **COEFFICIENTS,
+            **EXPONENTS,
+            "delta": Shape(0.01, 2.0, 0.1, 1.0, "small: the more entries, the less often each is seen"),
+            **COUPLING,
+        },
+        terms=_vocabulary_coupled,
+        latex=r"L_u = {E} + \left(({A}\,(N_{{nv}} + N_v)^{{-{alpha}}})^{{1/{kappa}}} + "
+        r"({B}\,(D\,N_v^{{-{delta}}})^{{-{beta}}})^{{1/{kappa}}}\right)^{{{kappa}}}",
+        citation="ours: as coupled, of all parameters, and of tokens that a larger vocabulary thins out; L_u is Tao et "
+        "al. 2024's, arXiv:2407.13623, less a unigram model's loss, plus a constant, so that E is positive",
+        units=_vocabulary_coupled_units,
         chosen=("params_vocab",),
     ),
 )
