@@ -5,7 +5,7 @@ from typing import Any
 
 from fitting.laws.beliefs import CHINCHILLA, COEFFICIENTS, COUPLING, EXPONENTS, exponent
 from fitting.laws.elementary import exp, log
-from fitting.laws.law import Law, Shape
+from fitting.laws.law import Law
 from fitting.laws.params_and_tokens import coupled, power_units
 
 
@@ -15,16 +15,20 @@ def _vocabulary(shape: Sequence[Any], params_non_vocab: Any, params_vocab: Any, 
 
 
 def _vocabulary_coupled(shape: Sequence[Any], params_non_vocab: Any, params_vocab: Any, tokens: Any) -> Sequence[Any]:
-    *size, delta, kappa = shape
-    thinned = exp(log(tokens) - delta * log(params_vocab))
-    return coupled((*size, kappa), params_non_vocab + params_vocab, thinned)
+    A, B, alpha, beta, gamma, delta, kappa = shape
+    log_V = log(params_vocab)
+    return coupled((A * exp(-gamma * log_V), B * exp(delta * log_V), alpha, beta, kappa), params_non_vocab, tokens)
 
 
 def _vocabulary_coupled_units(
     shape: Sequence[Any], loss: Any, params_non_vocab: Any, params_vocab: Any, tokens: Any
 ) -> Mapping[str, Any]:
-    return power_units(shape, loss, params_non_vocab + params_vocab, tokens * params_vocab ** -shape[4])
+    *_, gamma, delta, _ = shape
+    units = power_units(shape, loss, params_non_vocab, tokens)
+    return {"A": units["A"] * params_vocab**gamma, "B": units["B"] * params_vocab**-delta}
 
+
+_SMALL = "small beside the exponents of size and data"
 
 LAWS = (
     Law(
@@ -49,14 +53,15 @@ LAWS = (
         shapes={
             **COEFFICIENTS,
             **EXPONENTS,
-            "delta": Shape(0.01, 2.0, 0.1, 1.0, "small: the more entries, the less often each is seen"),
+            "gamma": exponent(0.1, _SMALL, 1.0),
+            "delta": exponent(0.1, _SMALL, 1.0),
             **COUPLING,
         },
         terms=_vocabulary_coupled,
-        latex=r"L_u = {E} + \left(({A}\,(N_{{nv}} + N_v)^{{-{alpha}}})^{{1/{kappa}}} + "
-        r"({B}\,(D\,N_v^{{-{delta}}})^{{-{beta}}})^{{1/{kappa}}}\right)^{{{kappa}}}",
-        citation="ours: as coupled, of all parameters, and of tokens that a larger vocabulary thins out; L_u is Tao et "
-        "al. 2024's, arXiv:2407.13623, less a unigram model's loss, plus a constant, so that E is positive",
+        latex=r"L_u = {E} + \left(({A}\,N_{{nv}}^{{-{alpha}}} N_v^{{-{gamma}}})^{{1/{kappa}}} + "
+        r"({B}\,D^{{-{beta}}} N_v^{{{delta}}})^{{1/{kappa}}}\right)^{{{kappa}}}",
+        citation="ours: as coupled; a larger vocabulary adds to size, and each of its entries is seen less often. L_u "
+        "is Tao et al. 2024's, arXiv:2407.13623, plus a constant above any unigram model's loss: E is positive",
         units=_vocabulary_coupled_units,
         chosen=("params_vocab",),
     ),
