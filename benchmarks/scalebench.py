@@ -7,14 +7,16 @@ active-sl). Of each task every law of `fitting.laws` whose inputs are its column
 best` does, to each group alone: to the cheaper four fifths of the pool, by which the law is chosen that misses the
 dearest fifth least (root mean square of the logarithm), then to the whole pool. The region held out chooses nothing.
 
-Not all of it is blind: while the laws of experts, swept runs and mixtures were written, R² on these regions was seen, and
-which of the benchmark's own laws is best where. `experts_power`, `rate_and_batch` and `mixture_power` are there because
-of what was seen. `mistuned`, `repeats_by_size`, `vocabulary_coupled`, `experts_interacting` and `mixture_log` were drawn
-up from runs of the pools left out, and kept or dropped with the regions in sight: docs/laws.md says which were dropped.
+Not all of it is blind: while the laws of experts, swept runs and mixtures were written, R² on these regions was seen,
+and which of the benchmark's own laws is best of each. `experts_power`, `rate_and_batch` and `mixture_power` are there
+because of what was seen. `mistuned`, `repeats_by_size`, `vocabulary_coupled`, `experts_interacting` and `mixture_log`
+were drawn up on runs of the pools left out, and kept with the regions in sight; docs/laws.md says what was dropped.
 
 What is not in the tables is what their authors say of them: tokens are characters times the tokens a character that
 Tao et al. 2024 measured of a vocabulary, and vocabulary parameters the vocabulary times their models' widths. Their
-loss, less a unigram model's, is negative: it has 6 added. A mixture's five losses are fitted each, and scored together.
+loss, less a unigram model's, is negative: it has 12 added, which is above the logarithm of every vocabulary here, and
+so above any unigram model's loss. A mixture's five losses are fitted each, and scored together; all its runs cost the
+same, so that the dearest fifth is the last of the table.
 
 FIGURES gets <task>.svg: what was foretold against what was measured, and the conformal interval of each run.
 
