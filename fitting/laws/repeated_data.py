@@ -61,7 +61,7 @@ LAWS = (
             **COEFFICIENTS,
             **EXPONENTS,
             "R_0": Shape(0.01, 1000.0, 15.4, 1.0, "15.39 of all sizes (Muennighoff et al. 2023)"),
-            "g": Shape(0.01, 3.0, 0.5, 1.0, "larger models learn by heart sooner: Muennighoff et al. 2023, Fig. 5"),
+            "g": Shape(0.01, 3.0, 0.5, 1.0, "larger models overfit repeats sooner; a starting range and no more"),
         },
         terms=_repeats_by_size,
         latex=r"L = {E} + {A}\,N^{{-{alpha}}} + {B}\,D'^{{-{beta}}},\quad "
