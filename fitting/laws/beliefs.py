@@ -18,3 +18,6 @@ def exponent(median: float, source: str, log_sd: float = 0.5) -> Shape:
 
 EXPONENTS: Mapping[str, Shape] = {"alpha": exponent(0.34, CHINCHILLA), "beta": exponent(0.34, CHINCHILLA)}
 COEFFICIENTS: Mapping[str, Shape] = {name: Shape(1e-6, 10.0, 0.3, 2.3, SIZE_ONLY) for name in ("A", "B")}
+COUPLING: Mapping[str, Shape] = {
+    "kappa": Shape(0.1, 10.0, 1.0, 0.5, "1 is Hoffmann et al. 2022, Eq. 2: terms that do not interact")
+}

@@ -27,6 +27,11 @@ def _experts_power(shape: Sequence[Any], params_active: Any, experts: Any) -> Se
     return 1.0, exp(-alpha * log(params_active) - beta * log(experts))
 
 
+def _experts_interacting(shape: Sequence[Any], params_active: Any, experts: Any) -> Sequence[Any]:
+    a, b, c = shape
+    return _sparse_experts((b, a, c), experts * params_active, params_active)
+
+
 def _experts_joint(shape: Sequence[Any], params_active: Any, tokens: Any, experts: Any) -> Sequence[Any]:
     alpha, beta, delta, gamma, omega, zeta, E_start, E_max = shape
     log_N, log_D, log_E = log(params_active), log(tokens), _log_saturated(experts, E_start, E_max)
@@ -79,6 +84,21 @@ LAWS = (
         latex=r"L = {E} + {A}\,N^{{-{alpha}}}\,E^{{-{beta}}}",
         citation="Li et al. 2026, arXiv:2604.22753, its first law of experts: Clark et al. 2022 with an "
         "irreducible loss, without interaction or saturation",
+        least={"experts": 1.0},
+        chosen=("experts",),
+    ),
+    Law(
+        name="experts_interacting",
+        inputs=("params_active", "experts"),
+        linear=("E", "A"),
+        shapes={
+            "a": EXPONENTS["alpha"],
+            "b": exponent(0.1, _CLARK, 1.0),
+            "c": Shape(1e-5, 0.2, 0.0039, 0.7, f"0.009 of decimal logarithms ({_CLARK})"),
+        },
+        terms=_experts_interacting,
+        latex=r"L = {E} + {A}\,N^{{-{a}}}\,E^{{-{b} + {c}\,\ln N}}",
+        citation="Clark et al. 2022, arXiv:2202.01169, Eq. 1, with an irreducible loss, as ours; without saturation",
         least={"experts": 1.0},
         chosen=("experts",),
     ),

@@ -71,8 +71,11 @@ class Law:
 
     @property
     def fits_a_grid(self) -> bool:
-        """Whether a grid over its shapes can hold a posterior: of three it can; with units of their own, of none."""
-        return self.units is None and 1 <= len(self.shapes) <= 3
+        """Whether a grid over its shapes can hold a posterior: of three it can; with units of their own, of none.
+
+        Nor can it of proportions: a term that is nothing at the best run is no unit for its parameter.
+        """
+        return self.units is None and not self.proportions and 1 <= len(self.shapes) <= 3
 
     def refuse(self, name: str, values: Any) -> tuple[np.ndarray, str]:
         """Which values an input cannot have, and what it must be."""

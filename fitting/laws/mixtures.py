@@ -24,6 +24,11 @@ def _mixture_power(shape: Sequence[Any], *proportions: Any) -> Sequence[Any]:
     return 1.0, exp(-gamma * log(sum(C * r for r, C in zip(proportions, counts, strict=True))))
 
 
+def _mixture_log(shape: Sequence[Any], *proportions: Any) -> Sequence[Any]:
+    (epsilon,) = shape
+    return *proportions, *(-log(r + epsilon) for r in proportions)
+
+
 _LEFT = f"what is left to learn is some part of the loss: {SCALE_ONLY}"
 
 
@@ -66,10 +71,33 @@ def mixture_power(*domains: str) -> Law:
     )
 
 
+@functools.cache
+def mixture_log(*domains: str) -> Law:
+    """The same as the mean of what each domain alone would leave, and what the logarithm of each takes from that."""
+    return Law(
+        name=f"mixture_log:{','.join(domains)}",
+        inputs=_inputs(domains),
+        linear=(*(f"L_{name}" for name in domains), *(f"B_{name}" for name in domains)),
+        shapes={"epsilon": Shape(1e-4, 0.3, 0.02, 1.5, f"what others hold of a domain: {SCALE_ONLY}")},
+        terms=_mixture_log,
+        latex="L = "
+        + " + ".join(f"{{L_{name}}}\\,r_{i}" for i, name in enumerate(domains, 1))
+        + "".join(f" - {{B_{name}}}\\,\\ln(r_{i} + {{epsilon}})" for i, name in enumerate(domains, 1)),
+        citation="Li et al. 2026, arXiv:2604.22753, its first law of mixtures, a + b ln r_i + sum_j c_j r_j of the "
+        "domain whose loss it is; ours has any domain's logarithm, finite where there is none of it, and no negative "
+        "coefficient: as proportions sum to one, a is within the c_j",
+        proportions=_inputs(domains),
+    )
+
+
 def _inputs(domains: Sequence[str]) -> tuple[str, ...]:
     if odd := [name for name in domains if not re.fullmatch(r"[\w-]+", name)]:
         raise ValueError(f"domain {odd[0]!r}: a domain's name is of letters, digits, _ and -")
     return tuple(PROPORTION + name for name in domains)
 
 
-FAMILIES: Mapping[str, Callable[..., Law]] = {"mixture": mixture, "mixture_power": mixture_power}
+FAMILIES: Mapping[str, Callable[..., Law]] = {
+    "mixture": mixture,
+    "mixture_power": mixture_power,
+    "mixture_log": mixture_log,
+}

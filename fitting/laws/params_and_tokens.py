@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fitting.laws.beliefs import CHINCHILLA, COEFFICIENTS, EXPONENTS, SIZE_ONLY, exponent
+from fitting.laws.beliefs import CHINCHILLA, COEFFICIENTS, COUPLING, EXPONENTS, SIZE_ONLY, exponent
 from fitting.laws.elementary import exp, log, logaddexp
 from fitting.laws.law import Law, Shape
 
@@ -38,7 +38,8 @@ def _kaplan_units(shape: Sequence[Any], loss: Any, params: Any, tokens: Any) -> 
     return {"N_c": params * loss ** (1 / alpha_N), "D_c": tokens * loss ** (1 / alpha_D)}
 
 
-def _coupled(shape: Sequence[Any], params: Any, tokens: Any) -> Sequence[Any]:
+def coupled(shape: Sequence[Any], params: Any, tokens: Any) -> Sequence[Any]:
+    """Terms that interact: the larger counts for more than its share, the more so the smaller kappa is."""
     A, B, alpha, beta, kappa = shape
     size = (log(A) - alpha * log(params)) / kappa
     data = (log(B) - beta * log(tokens)) / kappa
@@ -114,12 +115,8 @@ LAWS = (
         name="coupled",
         inputs=("params", "tokens"),
         linear=("E",),
-        shapes={
-            **COEFFICIENTS,
-            **EXPONENTS,
-            "kappa": Shape(0.1, 10.0, 1.0, 0.5, "1 is Hoffmann et al. 2022, Eq. 2: terms that do not interact"),
-        },
-        terms=_coupled,
+        shapes={**COEFFICIENTS, **EXPONENTS, **COUPLING},
+        terms=coupled,
         latex=r"L = {E} + \left(({A}\,N^{{-{alpha}}})^{{1/{kappa}}} + ({B}\,D^{{-{beta}}})^{{1/{kappa}}}"
         r"\right)^{{{kappa}}}",
         citation="Skaling, arXiv:2608.07222; kappa = 1 is Hoffmann et al. 2022, Eq. 2",
