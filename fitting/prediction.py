@@ -43,6 +43,8 @@ def predict(
         bad, must = catalogue.named(law.loss.law).refuse(name, value)
         if bad:
             raise ValueError(f"{name} is {value}: it must be {must}")
+    if math.isinf(6.0 * params * tokens):
+        raise ValueError(f"params is {params:g} and tokens {tokens:g}: no number is as large as the FLOPs of such a run")
     x = inputs(law, params, tokens, columns)
     loss = float(catalogue.named(law.loss.law).evaluate(tuple(law.loss.theta.values()), *x))
     loss_S, error_S = _draws(law, params, tokens, columns)
@@ -121,7 +123,7 @@ def strays(asked: Mapping[str, float], ladder: Mapping[str, Sequence[float]]) ->
         else:
             continue
         was = f"; was {' or '.join(f'{v:g}' for v in meant[:2])} meant?" if meant else ""
-        said.append(f"{name} is {value:g}, {float(f'{times:.2g}'):,.0f} {what}, where the law is a guess{was}")
+        said.append(f"{name} is {value:g}, {_rounded(times)} {what}, where the law is a guess{was}")
     return said
 
 
@@ -165,3 +167,7 @@ def run_scores(law: FittedLaw) -> dict[str, np.ndarray]:
     """For each draw of the `loss` and of the `error` law, by how many standard deviations of noise one run lies off."""
     rng = np.random.default_rng(law.seed)
     return {part: normal_scores(len(fit.theta_draws), rng) for part, fit in law.fits.items()}
+
+
+def _rounded(times: float) -> str:
+    return f"{times:.2g}" if times >= 1e9 else f"{float(f'{times:.2g}'):,.0f}"

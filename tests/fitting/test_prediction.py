@@ -128,6 +128,16 @@ def test_no_draw_of_an_error_is_no_fraction_however_far_it_is():
         assert 0 <= low <= high <= 1
 
 
+def test_a_run_of_more_flops_than_numbers_hold_is_refused():
+    with pytest.raises(ValueError, match=r"params is 1e\+300 and tokens 1e\+300: no number is as large as the FLOPs"):
+        predict(synthetic_law(), 1e300, 1e300)
+
+
+def test_a_size_absurdly_far_off_is_said_in_few_digits():
+    (told,) = strays({"params": 1e150}, {"params": [1e6]})
+    assert "params is 1e+150, 1e+144 times more than the largest run fitted has (1e+06)" in told
+
+
 def test_a_law_of_repeated_data_is_told_how_much_of_it_is_new():
     theta = {"E": 1.5, "A": 300.0, "B": 400.0, "alpha": 0.3, "beta": 0.3, "R_N": 5.0, "R_D": 15.0}
     law = synthetic_law(error=False)
