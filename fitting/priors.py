@@ -35,10 +35,10 @@ _SOURCE = (
 )
 PUBLISHED: Mapping[str, Prior] = {
     "coupled_tied": Prior(
-        shapes={"alpha": (0.238, 0.298), "kappa": (0.391, 0.260), "M_opt": (24.0, 0.456)}, source=_SOURCE
+        shapes={"alpha": (0.240, 0.305), "kappa": (0.399, 0.304), "M_opt": (23.7, 0.441)}, source=_SOURCE
     ),
-    "over_training": Prior(shapes={"eta": (0.146, 0.270)}, source=_SOURCE),
-    "exponential_decay": Prior(shapes={"gamma": (1.267, 0.354)}, source=_SOURCE),
+    "over_training": Prior(shapes={"eta": (0.147, 0.275)}, source=_SOURCE),
+    "exponential_decay": Prior(shapes={"gamma": (1.266, 0.354)}, source=_SOURCE),
 }
 
 
