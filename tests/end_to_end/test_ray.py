@@ -20,15 +20,16 @@ pytest.importorskip("ray")
 
 @pytest.fixture(scope="module")
 def config(request, tiny_tree, tmp_path_factory):
-    """Runs of 115 to 349 steps whose batches of 64 split over eight chips; where asked for, branches of trunks."""
+    """Runs of 115 to 349 steps whose batches of 64 split over eight chips; or longer ones, branches of trunks."""
+    schedule, longer = getattr(request, "param", ("cosine", 1))
     tree = tiny_tree | {
         "rungs": [
-            {"sizes": ["w4", "w6", "w8"], "token_multipliers": [50]},
-            {"sizes": ["w4", "w6"], "token_multipliers": [100]},
+            {"sizes": ["w4", "w6", "w8"], "token_multipliers": [50 * longer]},
+            {"sizes": ["w4", "w6"], "token_multipliers": [100 * longer]},
         ],
-        "targets": [{"sizes": ["w10"], "token_multipliers": [50]}],
-        "recipe": {"name": "gadre2024", "schedule": getattr(request, "param", "cosine")},
-        "corpus": tiny_tree["corpus"] | {"epochs": 8},
+        "targets": [{"sizes": ["w10"], "token_multipliers": [50 * longer]}],
+        "recipe": {"name": "gadre2024", "schedule": schedule},
+        "corpus": tiny_tree["corpus"] | {"epochs": 8 * longer},
         "training": {"checkpoint_every_steps": 50, "log_every_steps": 25},
     }
     path = tmp_path_factory.mktemp("config") / "tiny.yaml"
@@ -86,7 +87,7 @@ def _stories(workdir):
     return {run: attempts.load(epath.Path(workdir) / "runs" / run / "attempts.jsonl") for run in runs_of(workdir)}
 
 
-@pytest.mark.parametrize("config", ["cosine", "wsd"], indirect=True, scope="module")
+@pytest.mark.parametrize("config", [("cosine", 1), ("wsd", 2)], ids=["cosine", "wsd"], indirect=True, scope="module")
 def test_a_ladder_on_slices_gives_the_parameters_of_one_on_one_machine(start, reference, tmp_path):
     err = _end(start())
     assert "(6 of 6 runs)" in err and "Traceback" not in err
