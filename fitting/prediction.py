@@ -44,7 +44,7 @@ def predict(
         if bad:
             raise ValueError(f"{name} is {value}: it must be {must}")
     if math.isinf(6.0 * params * tokens):
-        raise ValueError(f"params is {params:g} and tokens {tokens:g}: no number is as large as the FLOPs of such a run")
+        raise ValueError(f"params is {params:g} and tokens {tokens:g}: no number is as large as the FLOPs of it")
     x = inputs(law, params, tokens, columns)
     loss = float(catalogue.named(law.loss.law).evaluate(tuple(law.loss.theta.values()), *x))
     loss_S, error_S = _draws(law, params, tokens, columns)

@@ -190,12 +190,14 @@ def _counts(columns: Mapping[str, float]) -> bool:
 def limits(summary: Mapping[str, Any]) -> list[str]:
     """What the numbers do not cover, one sentence or two each."""
     ladder = summary["ladder"]
+    held = "noise and doubt about its parameters"
+    if summary["laws"]["loss"]["misfit"]:
+        held = "noise, doubt about its parameters and a misfit that grows with the distance from the runs"
     said = [
         "A prediction is of a run that exists and was measured, without being fitted; a projection is of one that does "
         "not exist yet.",
         f"The runs fitted span N {_span(ladder['params'], short)} and M {_span(ladder['token_multiplier'], short)}. "
-        "Further out the law is an assumption: the intervals hold noise and doubt about its parameters, not about its "
-        "form.",
+        f"Further out the law is an assumption: the intervals hold {held}, not doubt about its form.",
         "The law holds for one recipe: the same data, tokenizer, architecture, schedule and rule for the learning rate "
         "at every size, each token seen as often as in the ladder. A recipe that suits one size less than another "
         "bends it.",

@@ -196,6 +196,7 @@ def _fit_summary(fit: LawFit) -> dict[str, Any]:
         "noise_is_relative": fit.noise_is_relative,
         "noise_growth": fit.noise_growth,
         "lowest_loss": fit.lowest_loss,
+        "misfit": fit.misfit,
         "beliefs": {name: {"median": median, "log_sd": log_sd} for name, (median, log_sd) in fit.beliefs.items()},
         "objective": fit.objective,
         "objective_value": fit.objective_value,
