@@ -118,7 +118,7 @@ def fit(
     >>> import fitting
     >>> law = fitting.fit(fitting.read("gadre2024"), loss="c4_val", select="corpus == 'rpj' and role == 'rung'")
     >>> [f"{p.run}: {p.loss:.2f}, measured {p.measured_loss:.2f}" for p in law.predictions]
-    ['rpj-open_lm_1b-32.0: 2.52, measured 2.50', 'rpj-open_lm_7b-1.0: 2.43, measured 2.42']
+    ['rpj-open_lm_1b-32.0: 2.51, measured 2.50', 'rpj-open_lm_7b-1.0: 2.43, measured 2.42']
 
     Args:
       testbed: the runs.

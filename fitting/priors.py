@@ -35,7 +35,7 @@ _SOURCE = (
 )
 PUBLISHED: Mapping[str, Prior] = {
     "coupled_tied": Prior(
-        shapes={"alpha": (0.240, 0.305), "kappa": (0.399, 0.304), "M_opt": (23.7, 0.441)}, source=_SOURCE
+        shapes={"alpha": (0.239, 0.310), "kappa": (0.397, 0.303), "M_opt": (23.7, 0.443)}, source=_SOURCE
     ),
     "over_training": Prior(shapes={"eta": (0.147, 0.275)}, source=_SOURCE),
     "exponential_decay": Prior(shapes={"gamma": (1.266, 0.354)}, source=_SOURCE),

@@ -127,7 +127,7 @@ LAWS = (
         inputs=("params", "tokens"),
         linear=("E", "c"),
         shapes={
-            "alpha": exponent(0.27, _ALL_TESTBEDS, 0.22),
+            "alpha": exponent(0.27, _ALL_TESTBEDS, 0.25),
             "kappa": Shape(0.05, 4.0, 0.7, 0.7, "from terms that add to the scarcer alone: testbeds differ"),
             "M_opt": Shape(1e-2, 1e5, 24.0, 0.46, _ALL_TESTBEDS),
         },

@@ -41,14 +41,14 @@ def _killed(command, environment, address, name, log):
 @pytest.mark.slow
 def test_a_ladder_in_a_bucket_that_fails_and_is_killed_ends_as_one_on_a_disk(tiny_tree, text, write_config, tmp_path):
     disk, there = tmp_path / "disk", tmp_path / "there"
-    on_disk = write_config(_tree(tiny_tree, disk, str(text)), "disk.yaml")
+    # Of one text: what lies in a bucket is told by another hash, and so gives runs another identity.
+    on_disk = write_config(_tree(tiny_tree, disk, "gs://bucket/text"), "disk.yaml")
     in_bucket = write_config(_tree(tiny_tree, "gs://bucket", "gs://bucket/text"), "bucket.yaml")
-    subprocess.run(
-        [*processes.LADDER, "run", on_disk, "--workdir", str(disk / "ladder")], check=True, capture_output=True
-    )
     with fake_gcs.serving(FAULT_RATE) as address:
         fake_gcs.upload(address, "bucket", "text", text)
         environment = os.environ | fake_gcs.environment(address)
+        alone = [*processes.LADDER, "run", on_disk, "--workdir", str(disk / "ladder")]
+        subprocess.run(alone, env=environment, check=True, capture_output=True)
         command = [*processes.LADDER, "run", in_bucket, "--workdir", "gs://bucket/ladder"]
         for name in ("corpora/text/", "ladder/runs/w6-m1/checkpoints/20", "ladder/runs/w4-m1/record", "ladder/testbed"):
             _killed(command, environment, address, name, tmp_path / "stderr")

@@ -18,6 +18,7 @@ from fitting.laws import catalogue
 from fitting.methods import fit
 from fitting.testbeds import importers
 from fitting.testbeds.testbed import Testbed
+from fitting.uncertainty import growth_beyond
 from synthetic_law import synthetic_law
 
 TRUTH = (1.8, 250.0, 400.0, 0.14)
@@ -30,12 +31,15 @@ LEVEL = 0.8
 def ladders(times, shared, seed, sizes=SIZES):
     """Laws of two ladders, where B's runs are worth `times` their compute; the true difference and multiplier.
 
-    Runs scatter by 1 %, of which a pair has the share `shared` of the variance in common, and so do the targets.
+    Runs scatter by 1 %, of which a pair has the share `shared` of the variance in common, and so do the targets, which
+    scatter by so much more as a misfit of any share of that has grown so far from the ladder.
     """
     rng = np.random.default_rng(seed)
     params, multiplier = np.array([*sizes, (TARGET["params"], TARGET["tokens"] / TARGET["params"])]).T
     common, *own = rng.standard_normal((3, len(params)))
     noise = 0.01 * (np.sqrt(shared) * common + np.sqrt(1 - shared) * np.array(own))
+    log_size = np.log([params, params * multiplier]).T
+    noise[:, -1] *= growth_beyond(rng.random(), log_size[:-1], *log_size[-1])
     laws, measured = [], []
     for name, worth, off in zip("ab", (1, times), noise, strict=True):
         grown = params * np.sqrt(worth)
@@ -114,10 +118,16 @@ def test_corpora_are_told_apart_at_least_as_well_as_by_the_largest_rung(benchmar
 
 @pytest.mark.slow
 def test_corpora_are_told_apart_on_every_set_and_as_surely_as_is_said(benchmark):
-    for ladder in benchmark.LADDERS:
+    """From five runs more surely than by the largest rung, of which two decisions in 48 are wrong.
+
+    From many about as surely: what a misfit may become beyond the ladder costs near decisions some certainty, and has
+    the intervals hold more of the differences.
+    """
+    for ladder, brier, covered in (("the paper's five", 0.036, 0.45), ("all up to 0.4B", 0.044, 0.7)):
         rows = _scored(benchmark, gadre2024.everything(), ladder)
         ours, largest = rows["compare"], rows["largest rung"]
-        assert ours["decisions"] == 48 and ours["right"] >= 0.95 and ours["brier"] < largest["brier"]
+        assert ours["decisions"] == 48 and ours["right"] >= largest["right"] >= 0.95
+        assert ours["brier"] < brier and ours["covered"] > covered
 
 
 def test_a_known_multiplier_is_found_where_pairs_share_their_noise():
