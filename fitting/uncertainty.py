@@ -11,9 +11,9 @@ and noise, weighted by the marginal likelihood and the prior:
   way at one standard deviation. With one degree of freedom the runs alone could not bound it.
 - Misfit: some of that is the law not being quite right. It is a smooth function of size, a Gaussian process in log N
   and log D (Matérn 3/2: Rasmussen & Williams 2006, Eq. 4.17): runs within `REACH` of each other share it, so many runs
-  close together tell hardly more than one, and what lies far off is its own, and larger (`growth_beyond`); a tenth of its
-  variance is not smooth, and shared by seeds of one size alone. The rest of the noise, of seeds and imperfect tuning, is each run's own. Any share
-  of the variance is as likely beforehand.
+  close together tell hardly more than one, and what lies far off is its own, and larger (`growth_beyond`); a tenth of
+  its variance is not smooth, and shared by seeds of one size alone. The rest of the noise, of seeds and imperfect
+  tuning, is each run's own. Any share of the variance is as likely beforehand.
 - Growth: that is the noise at the lowest loss. At a loss r times as high it is r to some power more, because a law is
   least right where it is furthest from what it is to predict. Each of `GROWTHS` is as likely beforehand.
 - Linear parameters: flat over each term's value at the best run, and positive.
