@@ -39,10 +39,10 @@ import pandas as pd
 import scalebench
 import scipy.optimize
 
-from fitting.designs.design import Outlook, apart, slopes
+from fitting.designs.design import Outlook, slopes
 from fitting.laws import catalogue
 from fitting.laws.law import Law
-from fitting.uncertainty import GROWTHS, REACH, Noise, alike, systematic
+from fitting.uncertainty import GROWTHS, REACH, Noise, alike, apart, systematic
 
 SHARES = {"sparsity": (0.2, 0.35, 0.5), "domain_mixture": (0.2, 0.35, 0.5)}
 USUAL = (0.01, 0.05, 0.1)

@@ -140,12 +140,12 @@ def inputs(law: FittedLaw, params: Any, tokens: Any, columns: Mapping[str, float
     return [given[name] for name in loss_law.inputs]
 
 
-def noise_of_loss(fit: LawFit, params: Any, tokens: Any, loss: Any) -> Any:
-    """Standard deviation around a law's `loss` of what a run of N and D will measure; arrays, broadcast."""
+def noise_of_loss(fit: LawFit, params: float, tokens: float, loss: Any) -> Any:
+    """Standard deviation around a law's `loss`, or losses, of what a run of N and D will measure."""
     if not fit.misfit:
         return fit.noise_at(loss, loss)
     log_size_Nx2 = np.log([(point.params, point.tokens) for point in fit.points])
-    return fit.noise_at(loss, loss) * growth_beyond(fit.misfit, log_size_Nx2, np.log(params), np.log(tokens))
+    return fit.noise_at(loss, loss) * growth_beyond(fit.misfit, log_size_Nx2, np.log([params, tokens]))
 
 
 def _draws(

@@ -79,7 +79,7 @@ class Noise:
         cls, y_N: np.ndarray, loss_N: np.ndarray, log_size_NxF: np.ndarray, growth: float, relative: bool
     ) -> "Noise":
         """Of runs that measured y at a loss, where noise grows with that to a power and may be relative to y."""
-        same_NxN = _apart_NxN(log_size_NxF) == 0
+        same_NxN = apart(log_size_NxF, log_size_NxF) == 0
         # Seeds of a size have one scale.
         mean_y_N, mean_loss_N = (same_NxN @ v_N / same_NxN.sum(1) for v_N in (y_N, loss_N))
         return cls(mean_loss_N, mean_y_N if relative else np.ones_like(y_N), alike(log_size_NxF), growth)
@@ -103,16 +103,16 @@ class Noise:
 
 def alike(log_size_NxF: np.ndarray) -> np.ndarray:
     """Correlation of all misfit at N sizes, [N, N]: most of it smooth, the rest shared by seeds of one size alone."""
-    return SMOOTH * smooth(log_size_NxF) + (1 - SMOOTH) * (_apart_NxN(log_size_NxF) == 0)
+    return SMOOTH * smooth(log_size_NxF) + (1 - SMOOTH) * (apart(log_size_NxF, log_size_NxF) == 0)
 
 
 def smooth(log_size_NxF: np.ndarray) -> np.ndarray:
     """Correlation of a smooth misfit at N sizes, [N, N]: Matérn 3/2 over `REACH`."""
-    distance_NxN = np.sqrt(3 * _apart_NxN(log_size_NxF)) / REACH
+    distance_NxN = np.sqrt(3 * apart(log_size_NxF, log_size_NxF))
     return (1 + distance_NxN) * np.exp(-distance_NxN)
 
 
-def growth_beyond(misfit: float, log_size_NxF: np.ndarray, *log_size: np.ndarray) -> np.ndarray:
+def growth_beyond(misfit: float, log_size_NxF: np.ndarray, log_size_F: np.ndarray) -> float:
     """By how much noise is larger at a size than among N runs, since away from them the law's misfit goes on growing.
 
     The misfit's variance grows by itself with every `REACH`, squared, to the nearest run: as it does where a slope is
@@ -121,14 +121,14 @@ def growth_beyond(misfit: float, log_size_NxF: np.ndarray, *log_size: np.ndarray
     Args:
       misfit: the share of the variance among the runs that is the law's misfit.
       log_size_NxF: logarithms of the runs' sizes, N and D.
-      log_size: those of the size asked about, F arrays that broadcast.
+      log_size_F: those of the size asked about.
     """
-    apart = sum(np.square(np.subtract.outer(at, of_N)) for at, of_N in zip(log_size, log_size_NxF.T, strict=True))
-    return np.sqrt(1 + misfit * apart.min(-1) / REACH**2)
+    return float(np.sqrt(1 + misfit * apart(log_size_F[None], log_size_NxF).min()))
 
 
-def _apart_NxN(log_size_NxF: np.ndarray) -> np.ndarray:
-    return np.square(log_size_NxF[:, None] - log_size_NxF).sum(-1)
+def apart(log_size_TxF: np.ndarray, log_size_NxF: np.ndarray) -> np.ndarray:
+    """Square of the distance of T sizes from N, in `REACH`, [T, N]."""
+    return np.square((log_size_TxF[:, None] - log_size_NxF) / REACH).sum(-1)
 
 
 @dataclasses.dataclass(frozen=True)

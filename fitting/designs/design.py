@@ -20,7 +20,7 @@ import numpy as np
 from fitting.artifacts.fitted import FittedLaw
 from fitting.laws import catalogue
 from fitting.laws.law import Law
-from fitting.uncertainty import REACH, alike
+from fitting.uncertainty import alike
 
 _SIZES, _MULTIPLIERS = 13, 7
 _STEP = 1e-4  # of a parameter's logarithm, for slopes by central differences
@@ -284,11 +284,6 @@ class _Search:
 
     def _cost(self, chosen: tuple[int, ...]) -> float:
         return float(self.cost(np.array([chosen], int))[0]) if chosen else 0.0
-
-
-def apart(log_target_TxF: np.ndarray, log_size_KxF: np.ndarray) -> np.ndarray:
-    """Square of the distance of T targets from K runs in logarithms of size, in `REACH`, [T, K]."""
-    return np.square((log_target_TxF[:, None] - log_size_KxF) / REACH).sum(-1)
 
 
 def slopes(law: Law, theta_HxP: np.ndarray, x: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -17,11 +17,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fitting import uncertainty
-from fitting.designs.design import FLAT, Outlook, apart, slopes
+from fitting.designs.design import FLAT, Outlook, slopes
 from fitting.laws import catalogue
 from fitting.laws.law import Law
 from fitting.priors import PUBLISHED, believed
-from fitting.uncertainty import GROWTHS, NOISE, NOISE_LOG_SD, Prior, alike
+from fitting.uncertainty import GROWTHS, NOISE, NOISE_LOG_SD, Prior, alike, apart
 
 if typing.TYPE_CHECKING:
     from fitting.testbeds.published import Example

@@ -268,7 +268,7 @@ def assert_calibrated(runs, ladders, within=0.05):
         runs_off = uncertainty.Noise.of(loss, seen, log_size, rng.choice(uncertainty.GROWTHS[:2]), True)
         scale, misfit = runs_off.scale_N, rng.choice(uncertainty._MISFITS)
         root = np.linalg.inv(runs_off.whiten_NxN(misfit) * scale)
-        scale[-1] *= uncertainty.growth_beyond(misfit, log_size[:-1], *log_size[-1])
+        scale[-1] *= uncertainty.growth_beyond(misfit, log_size[:-1], log_size[-1])
         measured = loss + noise * scale * (root @ rng.standard_normal(runs + 1))
         if (measured < 0.5 * loss).any():
             continue  # noise beyond what a team would fit

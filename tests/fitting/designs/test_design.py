@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fitting.designs import design, plausible
 from fitting.designs.design import Outlook, Rules
 from fitting.laws import catalogue
-from fitting.uncertainty import growth_beyond
+from fitting.uncertainty import apart, growth_beyond
 from synthetic_law import synthetic_law
 
 SIZES = np.array([(n, m * n) for n in (1e7, 3e7, 1e8, 3e8) for m in (20.0, 80.0, 320.0)])
@@ -137,10 +137,10 @@ def test_what_a_law_is_off_by_grows_with_the_distance_of_the_nearest_run():
 def test_a_design_doubts_a_target_as_a_fit_will_and_buys_the_nearer_of_runs_that_tell_as_much():
     one = linear([[1e-9], [1e-9]], [1e-9], [1.0, 1.0], 0.5)
     log_size_Kx2 = np.log([(1e9, 2e10), (1e8, 2e9)])
-    apart_TxK = design.apart(np.log(TARGET), log_size_Kx2)
+    apart_TxK = apart(np.log(TARGET), log_size_Kx2)
     one = dataclasses.replace(one, target_noise_H=np.ones(1), apart_TxK=apart_TxK)
     for chosen in ([0], [1], [0, 1]):
-        assert one.doubt(chosen) == pytest.approx(growth_beyond(0.5, log_size_Kx2[chosen], *np.log(TARGET[0])))
+        assert one.doubt(chosen) == pytest.approx(growth_beyond(0.5, log_size_Kx2[chosen], np.log(TARGET[0])))
     assert one.doubt_with_one_more([]).argmin() == 0
 
 
