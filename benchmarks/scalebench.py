@@ -124,6 +124,7 @@ def _read(path: pathlib.Path, task: str) -> pd.DataFrame:
         table["loss"] += 12.0
         table["params_non_vocab"] = table["non_vocab_parameters"]
         table["params_vocab"] = table["vocab_size"] * width
+        table["width"] = width
         table["tokens"] = table["num_characters"] * (0.00639222 * log_V**2 - 0.15811069 * log_V + 1.20470122)
         return table.assign(cost=table["non_vocab_parameters"] * table["num_characters"])
     if task == "sparsity":
