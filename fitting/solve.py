@@ -26,6 +26,7 @@ with warnings.catch_warnings():
 
 _START_FLOOR = 1e-4  # the least share of a term that a positive start may have
 _WIDER = (1e-3, 1e-5, 1e-6, 1e-7)  # corners through which a tiny one is approached: from there, no ridge leads down
+_RIDGE = 1e-12  # of columns of length one: what keeps those that are alike apart
 _FLAT = 1e-13  # of an objective: what its rounding hides
 _SAME_OPTIMUM = 1e-6  # relative difference of objectives
 _NODES = 4096  # of a grid of shapes, at most
@@ -308,8 +309,12 @@ class _Scaled:
                 fitted_N += data["hold"][i] / units[p] * columns[p]
         root_N = jnp.sqrt(data["weight"]) / (data["scale"] * jnp.where(data["log"], data["y"], 1.0))
         column_NxJ = jnp.stack([columns[j] * root_N for j in free], -1)
-        q, r = jnp.linalg.qr(column_NxJ)
-        share_J = jax.scipy.linalg.solve_triangular(r, q.T @ ((data["y"] - fitted_N) * root_N))
+        # Normal equations, since on two cores two programs that are in QR at once wait for each other for ever.
+        length_J = jnp.sqrt(jnp.sum(column_NxJ**2, 0))
+        unit_NxJ = column_NxJ / length_J
+        gram_JxJ = unit_NxJ.T @ unit_NxJ + _RIDGE * jnp.eye(len(free))
+        told_J = unit_NxJ.T @ ((data["y"] - fitted_N) * root_N)
+        share_J = jax.scipy.linalg.solve(gram_JxJ, told_J, assume_a="pos") / length_J
         floor_J = jnp.where(data["low"][np.array(free)] > -jnp.inf, _START_FLOOR, -jnp.inf)
         share_J = jnp.maximum(jnp.where(jnp.isfinite(share_J), share_J, 0.0), floor_J)
         return z_P.at[np.array(free)].set(share_J)

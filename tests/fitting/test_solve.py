@@ -1,6 +1,7 @@
 """The solver finds what scipy finds, for many datasets at once."""
 
 import functools
+import threading
 import time
 
 import numpy as np
@@ -111,6 +112,26 @@ def test_a_single_shape_is_held_fixed():
         assert theta[3] == 0.15
         assert objective == pytest.approx(norm**2, rel=1e-6)
         np.testing.assert_allclose(theta[:3], exact / unit, rtol=1e-4, atol=1e-6 * (exact / unit).max())
+
+
+def test_two_searches_at_once_do_not_wait_for_each_other():
+    """On a machine of two cores, where two programs in a decomposition by blocks hold both and wait for a third."""
+    rng = np.random.default_rng(0)
+    x = (np.exp(rng.uniform(16, 20, 240)), np.exp(rng.uniform(20, 24, 240)))
+    law = catalogue.LOSS_LAWS["chinchilla"]
+    y_N = law.evaluate(TRUTHS["chinchilla"], *x)
+    found = []
+
+    def search():
+        found.append(solve.minimise(law, x, y_N, objective=OBJECTIVES["log_huber"], positive=True))
+
+    threads = [threading.Thread(target=search, daemon=True) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert len(found) == 2
+    np.testing.assert_allclose(found[0].theta_BxP, found[1].theta_BxP, rtol=1e-6)
 
 
 def test_thousands_of_datasets_in_one_call_agree_with_a_few():
