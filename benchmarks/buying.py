@@ -39,9 +39,10 @@ import pandas as pd
 import scalebench
 import scipy.optimize
 
-from fitting.designs.design import Outlook, slopes
+from fitting.designs.design import Outlook
 from fitting.laws import catalogue
 from fitting.laws.law import Law
+from fitting.linear import slopes
 from fitting.uncertainty import GROWTHS, REACH, Noise, alike, apart, systematic
 
 SHARES = {"sparsity": (0.2, 0.35, 0.5), "domain_mixture": (0.2, 0.35, 0.5)}
@@ -107,7 +108,7 @@ class Drawn:
     def foretold(self, known: Runs, asked: Runs) -> np.ndarray:
         """That, off as runs that are known say it is nearby (Rasmussen & Williams 2006, Eq. 2.25)."""
         noise, count = known.noise(self.growth), len(known.place_NxF)
-        alike_TxN = alike(np.concatenate([known.place_NxF, asked.place_NxF]))[count:, :count]
+        alike_TxN = alike(apart(asked.place_NxF, known.place_NxF))
         shared_NxN = self.misfit * noise.alike_NxN + (1 - self.misfit) * np.eye(count)
         off_N = (known.y_N - self.loss(known)) / noise.scale_N
         misfit_T = self.misfit * alike_TxN @ np.linalg.solve(shared_NxN, off_N)
@@ -225,7 +226,7 @@ def _outlook(cloud: Sequence[Drawn], runs: Runs, targets: Runs) -> Outlook:
         target_HxTxP=np.stack(target_H),
         scale_HxK=np.stack(scale_H),
         misfit_H=np.array([drawn.misfit for drawn in cloud]),
-        alike_KxK=alike(runs.place_NxF),
+        alike_KxK=alike(apart(runs.place_NxF, runs.place_NxF)),
         target_noise_H=np.array([drawn.noise for drawn in cloud]),
         apart_TxK=apart(targets.place_NxF, runs.place_NxF),
     )

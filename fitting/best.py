@@ -2,6 +2,10 @@
 
 For testbeds of many runs, and for saying what others' procedures give. A ladder of five is not that: its best exponent
 follows the scatter (`fitting.methods.Method`).
+
+The bootstrap alone takes each run's scatter for its own, as the field does: of hundreds of runs close together it is
+too sure, since a law that is not quite right is off all of them alike. So each resample is moved, too, by a misfit as
+large and as smooth as the runs show.
 """
 
 import dataclasses
@@ -13,10 +17,12 @@ import numpy as np
 from fitting import solve
 from fitting.laws.law import Law
 from fitting.laws.objectives import Objective
+from fitting.linear import slopes
 from fitting.solution import Solution
+from fitting.uncertainty import MISFITS, NOISE_LOG_SD, Noise, alike, apart
 
 _MOST_TRIES = 50  # times the resamples asked for, before runs are too few to resample
-_NOISE_LOG_SD = 0.7  # of what is believed of the noise of a free fit: a factor of two either way
+_MOST_PLACES = 500  # by which misfit is told; of more, as many at random
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,14 +32,16 @@ class Best:
     Attributes:
       solution: what the solver found.
       theta_SxP: the parameters on resamples of the runs, or on simulated ones.
-      noise: root mean square of the residuals, degrees of freedom taken off.
+      noise: root mean square of what a run is off the law by.
       noise_is_relative: whether that is a fraction of the law's value.
+      misfit: what share of that noise's variance is the law's misfit, which runs of like sizes share.
     """
 
     solution: Solution
     theta_SxP: np.ndarray
     noise: float
     noise_is_relative: bool
+    misfit: float = 0.0
 
 
 def fit(
@@ -44,6 +52,9 @@ def fit(
     objective: Objective,
     *,
     run_N: Sequence[str],
+    place_NxF: np.ndarray,
+    noise: float,
+    independent: bool = False,
     draws: int = 1000,
     seed: int = 0,
 ) -> Best:
@@ -56,6 +67,10 @@ def fit(
       stderr_N: their sampling standard errors, which `noise_squares` needs.
       objective: what to minimise.
       run_N: which run each measurement is of: the checkpoints of one are drawn together.
+      place_NxF: where the runs lie, for misfits to be alike (`fitting.uncertainty.place`).
+      noise: what a run is believed to be off the law by, give or take a factor of two; a fraction, of an objective that
+        is relative.
+      independent: whether to take it that the law is right, and each run's scatter its own.
       draws: how many resamples; with none, the best fit is the only draw.
       seed: of the resamples.
 
@@ -63,24 +78,24 @@ def fit(
       ValueError: an objective of logarithms and a measurement that has none, one of noise that is not known, runs too
         few to resample.
     """
-    scale_N = _scale(objective, y_N, stderr_N)
-    runs = len(y_N)
+    scale_N = np.append(_scale(objective, y_N, stderr_N), np.ones(len(law.ideal)))
     x_IxN = [np.append(v, [point[i] for point, _ in law.ideal]) for i, v in enumerate(x)]
-    y_N = np.append(y_N, [y for _, y in law.ideal])
-    scale_N = np.append(scale_N, np.ones(len(law.ideal)))
-    solution = solve.minimise(law, x_IxN, y_N, scale_N, objective=objective, positive=True)
-    theta_P = solution.theta_BxP[0]
-    fitted_N = law.evaluate(theta_P, *x)
-    relative = objective.scale in ("log", "relative")
-    residual_N = y_N[:runs] / fitted_N - 1 if relative else y_N[:runs] - fitted_N
-    noise = float(np.sqrt(np.sum(residual_N**2) / max(runs - len(law.parameters), 1)))
+    ideal_1xP = np.array([[y for _, y in law.ideal]])
+    y_and_ideal_N = np.append(y_N, ideal_1xP)
+    solution = solve.minimise(law, x_IxN, y_and_ideal_N, scale_N, objective=objective, positive=True)
+    slope_1xNxP, fitted_1xN = slopes(law, solution.theta_BxP, x)
+    unit_N = fitted_1xN[0] if objective.relative else np.ones_like(y_N)
+    off_N, slope_NxP = (y_N - fitted_1xN[0]) / unit_N, slope_1xNxP[0] / unit_N[:, None]
+    noise, misfit = _scatter(slope_NxP, off_N, place_NxF, noise, np.zeros(1) if independent else MISFITS)
     if not draws:
-        return Best(solution, solution.theta_BxP, noise, relative)
+        return Best(solution, solution.theta_BxP, noise, objective.relative, misfit)
     weight_SxN = np.pad(_resamples(law, x, run_N, draws, seed), ((0, 0), (0, len(law.ideal))), constant_values=1)
+    off_SxN = noise * math.sqrt(misfit) * _misfits(place_NxF, draws, seed)
+    y_SxN = y_N * np.exp(off_SxN) if objective.relative else y_N + off_SxN
     resampled = solve.minimise(
         law,
         x_IxN,
-        y_N,
+        np.append(y_SxN, np.repeat(ideal_1xP, draws, 0), 1),
         scale_N,
         objective=objective,
         weight_BxN=weight_SxN,
@@ -88,7 +103,7 @@ def fit(
         nodes_GxQ=solution.node_Q[None],
         starts=1,
     )
-    return Best(solution, resampled.theta_BxP, noise, relative)
+    return Best(solution, resampled.theta_BxP, noise, objective.relative, misfit)
 
 
 def fit_freely(
@@ -109,10 +124,8 @@ def fit_freely(
       seed: of the noise.
     """
     solution = solve.minimise(law, x, y_N, positive=False)
-    sd_K = noise * np.geomspace(1e-3, 1e3, 400)
-    freedom = len(y_N) - len(law.parameters)
-    log_weight_K = -((np.log(sd_K / noise) / _NOISE_LOG_SD) ** 2) / 2
-    log_weight_K -= freedom * np.log(sd_K) + solution.objective_B[0] / (2 * sd_K**2)
+    sd_K = _sizes(noise)
+    log_weight_K = _log_weight(sd_K, noise, len(y_N) - len(law.parameters), solution.objective_B[0])
     weight_K = np.exp(log_weight_K - log_weight_K.max())
     noise = math.sqrt(weight_K @ sd_K**2 / weight_K.sum())
     if not draws:
@@ -132,6 +145,61 @@ def _scale(objective: Objective, y_N: np.ndarray, stderr_N: np.ndarray) -> np.nd
     if objective.scale == "noise" and not (np.isfinite(stderr_N) & (stderr_N > 0)).all():
         raise ValueError(f"objective {objective.name} needs the sampling standard error of every run, above zero")
     return {"relative": y_N, "noise": stderr_N}.get(objective.scale, np.ones_like(y_N))
+
+
+def _sizes(noise: float) -> np.ndarray:
+    """Standard deviations that noise may have."""
+    return noise * np.geomspace(1e-3, 1e3, 400)
+
+
+def _log_weight(sd_K: np.ndarray, noise: float, freedom: int, squares: float) -> np.ndarray:
+    """How likely each is, of residuals of so many degrees of freedom; a factor of two either way beforehand."""
+    return -((np.log(sd_K / noise) / NOISE_LOG_SD) ** 2) / 2 - freedom * np.log(sd_K) - squares / (2 * sd_K**2)
+
+
+def _scatter(
+    slope_NxP: np.ndarray, off_N: np.ndarray, place_NxF: np.ndarray, noise: float, misfits: np.ndarray
+) -> tuple[float, float]:
+    """How much N runs are off a law, of which P slopes were fitted to them, and what share of its variance is misfit.
+
+    Restricted likelihood (Patterson & Thompson 1971), summed over the noise and the misfit.
+    """
+    some = _some(place_NxF)
+    basis_NxP, size_P, _ = np.linalg.svd(slope_NxP[some], full_matrices=False)
+    basis_NxP = basis_NxP[:, size_P > 1e-7 * size_P.max()]
+    even = Noise(np.ones(len(some)), np.ones(len(some)), alike(apart(place_NxF[some], place_NxF[some])))
+    sd_K, freedom = _sizes(noise), len(some) - basis_NxP.shape[1]
+    log_weight_M = []
+    for misfit in misfits:
+        whiten_NxN = even.whiten_NxN(misfit)
+        q_NxP, r_PxP = np.linalg.qr(whiten_NxN @ basis_NxP)
+        left_N = whiten_NxN @ off_N[some]
+        left_N -= q_NxP @ (q_NxP.T @ left_N)
+        log_volume = np.log(np.diag(whiten_NxN)).sum() - np.log(np.abs(np.diag(r_PxP))).sum()
+        log_weight_M.append(log_volume + _log_weight(sd_K, noise, freedom, left_N @ left_N))
+    weight_MxK = np.exp(np.array(log_weight_M) - np.max(log_weight_M))
+    weight_MxK /= weight_MxK.sum()
+    return math.sqrt(weight_MxK.sum(0) @ sd_K**2), float(weight_MxK.sum(1) @ misfits)
+
+
+def _misfits(place_NxF: np.ndarray, draws: int, seed: int) -> np.ndarray:
+    """What laws may be off by at N places, [draws, N], of variance one.
+
+    Places beyond `_MOST_PLACES` have what the others lead to expect there, and the rest of it each its own.
+    """
+    rng = np.random.default_rng(seed)
+    place_DxF, which_N = np.unique(place_NxF, axis=0, return_inverse=True)
+    some_M = _some(place_DxF)
+    root_MxM = np.linalg.cholesky(alike(apart(place_DxF[some_M], place_DxF[some_M])))
+    told_MxD = np.linalg.solve(root_MxM, alike(apart(place_DxF[some_M], place_DxF)))
+    own_D = np.sqrt(np.maximum(1 - np.square(told_MxD).sum(0), 0))
+    misfit_SxD = rng.standard_normal((draws, len(some_M))) @ told_MxD + own_D * rng.standard_normal((draws, len(own_D)))
+    return misfit_SxD[:, which_N.ravel()]
+
+
+def _some(place_NxF: np.ndarray) -> np.ndarray:
+    """Which of N are counted where they are more than `_MOST_PLACES`, whatever their order."""
+    return np.lexsort(place_NxF.T)[np.random.default_rng(0).permutation(len(place_NxF))[:_MOST_PLACES]]
 
 
 def _resamples(law: Law, x: Sequence[np.ndarray], run_N: Sequence[str], draws: int, seed: int) -> np.ndarray:

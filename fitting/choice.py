@@ -10,6 +10,7 @@ from fitting.files import cut
 from fitting.laws.law import Law
 from fitting.laws.mixtures import PROPORTION
 from fitting.testbeds.testbed import SETTING_COLUMNS, Testbed
+from fitting.uncertainty import place
 
 if typing.TYPE_CHECKING:
     import pandas as pd
@@ -133,16 +134,13 @@ def sizes(rows: "pd.DataFrame", inputs: Sequence[str] = ()) -> np.ndarray:
     return rows.groupby(kinds, dropna=False).ngroup().to_numpy()
 
 
-def log_sizes(rows: "pd.DataFrame", law: Law) -> np.ndarray:
-    """Logarithms of N, of D and of what else the law is of, [N, F]: how near one another runs are.
+def places(rows: "pd.DataFrame", law: Law) -> np.ndarray:
+    """Where runs lie, [N, F]: how near one another they are (`fitting.uncertainty.place`).
 
     A law of what is no size is of a curve's steps, each of which is far from all others: what such a law misses is
     fitted as noise, or the slope between neighbours would be all that counts.
     """
-    if law.signed:
-        return 1e3 * sizes(rows, law.inputs)[:, None]
-    names = [name for name in dict.fromkeys(("params", "tokens", *law.inputs)) if name != "loss"]
-    return np.log(rows[names].to_numpy(float))
+    return 1e3 * sizes(rows, law.inputs)[:, None] if law.signed else place(law, rows)
 
 
 def beaten(rows: "pd.DataFrame", column: str) -> dict[str, str]:

@@ -229,7 +229,7 @@ def _loss(
     """
     loss_S = catalogue.named(law.loss.law).evaluate(theta_PxS, *inputs(law, *size, run.columns))
     with np.errstate(all="ignore"):  # where the law has no value
-        return loss_S + score_S * noise_of_loss(law.loss, run.params, run.tokens, loss_S)
+        return loss_S + score_S * noise_of_loss(law, run.params, run.tokens, loss_S, columns=run.columns)
 
 
 def _error(law_a: FittedLaw, law_b: FittedLaw, loss_a_S: np.ndarray, loss_b_S: np.ndarray) -> Difference | None:

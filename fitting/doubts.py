@@ -43,10 +43,7 @@ def ranked(fit: LawFit) -> tuple[forms.Form, ...]:
         return ()
     shared = set.intersection(*(set(point.columns) for point in points))
     names = ("params", "tokens", *sorted(shared))
-    columns = {
-        name: np.array([getattr(p, name) if name in ("params", "tokens") else p.columns[name] for p in points])
-        for name in names
-    }
+    columns = {name: np.array([point.value(name) for point in points]) for name in names}
     return forms.ranked(columns, np.array([point.measured for point in points]))
 
 

@@ -1,12 +1,15 @@
-"""Given its shapes a law is linear, and its best coefficients that are not negative a few small linear solves."""
+"""Where laws are linear: given its shapes every law is, and near its parameters in all of them, by its slopes."""
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from fitting.laws.law import Law
 from fitting.solution import BOUND, FLOOR, Solution
+
+_STEP = 1e-4  # of a parameter's logarithm, for slopes by central differences
 
 
 def least_squares(
@@ -56,3 +59,18 @@ def _positive(column_NxJ: np.ndarray, seen_N: np.ndarray) -> tuple[np.ndarray, f
                 break
     objective, share_J = min(found, key=lambda each: each[0])
     return share_J, objective
+
+
+def slopes(law: Law, theta_HxP: np.ndarray, x: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """dL/dlog|theta| of H laws at K runs, [H, K, P], and their losses, [H, K]."""
+    theta_PxHx1 = theta_HxP.T[..., None]
+    slope_P = []
+    for p in range(len(theta_PxHx1)):
+        ends = []
+        for step in (_STEP, -_STEP):
+            moved = theta_PxHx1.copy()
+            moved[p] *= math.exp(step)
+            ends.append(law.evaluate(moved, *x))
+        slope_P.append((ends[0] - ends[1]) / (2 * _STEP))
+    loss_HxK = law.evaluate(theta_PxHx1, *x)
+    return np.stack([np.broadcast_to(slope, loss_HxK.shape) for slope in slope_P], -1), loss_HxK

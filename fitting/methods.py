@@ -33,7 +33,7 @@ class Method:
     """How a law is fitted to runs.
 
     `paper` is Gadre et al. 2024: least squares of loss and of error, all parameters free, of either sign. Its intervals
-    are what the same procedure gives on runs that are simulated from its fit (`fitting.best.fit_freely`).
+    are what the same procedure gives on runs that are simulated by its fit (`fitting.best.fit_freely`).
 
     `default` is for what a ladder is: few runs, scattered by about 1 % of the loss, whose law must reach far.
     - Residuals of the loss are relative, those of the error absolute: a fraction has no scale of its own. Runs of a
@@ -110,6 +110,7 @@ def fit(
     level: float = 0.95,
     seed: int = 0,
     resamples: int = 1000,
+    independent: bool = False,
     command: str = "",
     priors: Mapping[str, Prior] = PUBLISHED,
 ) -> FittedLaw:
@@ -140,6 +141,8 @@ def fit(
       seed: of the posterior's draws. Fitted parameters and predictions do not depend on it, intervals by a hair.
       resamples: of the runs, or of `paper` simulations of them, whose best fits are the intervals of the methods `best`
         and `paper`; with 0 intervals are NaN.
+      independent: whether the method `best` takes it that the law is right, and each run's scatter its own: what the
+        bootstraps of others do, whose intervals are too narrow where many runs lie close together.
       command: what to record as the command that made this law.
       priors: of the laws, by name: what `published` believes.
 
@@ -154,6 +157,8 @@ def fit(
         _refuse_unknown("error law", error_law, catalogue.ERROR_LAWS)
     if objective is not None and not METHODS[method].any_objective:
         raise ValueError(f"method {method} has an objective of its own; to minimise {objective}, take method best")
+    if independent and not METHODS[method].any_objective:
+        raise ValueError(f"method {method} has its own way with what runs share; independent is of the method best")
     for one in (form, catalogue.ERROR_LAWS[error_law] if error and error_law else None):
         _refuse_beyond_the_grid(one, method)
     loss_objective = objectives.named(objective or METHODS["best"].objective_loss)
@@ -176,7 +181,7 @@ def fit(
     for column in loss_columns:
         if scattered := choice.scattered(loss_rows, column, form.inputs):
             warnings.warn(scattered, stacklevel=2)
-    how = _How(METHODS[method], loss_objective, level, seed, resamples, priors)
+    how = _How(METHODS[method], loss_objective, level, seed, resamples, independent, priors)
     loss_fit, *others = (_fit_loss(testbed, loss_rows, column, form, how) for column in loss_columns)
     error_fit, left_out, tasks = None, loss_left_out, {}
     if error_column is not None:
@@ -255,6 +260,7 @@ class _How:
     level: float
     seed: int
     resamples: int
+    independent: bool
     priors: Mapping[str, Prior]
 
 
@@ -283,7 +289,8 @@ class _Asked:
 def _fit_loss(testbed: Testbed, rows: "pd.DataFrame", column: str, law: Law, how: _How) -> LawFit:
     choice.refuse_inputs(law, rows)
     x = tuple(rows[name].to_numpy(float) for name in law.inputs)
-    relative, objective = how.method.relative_loss, how.method.objective_loss
+    relative = how.objective.relative if how.method.any_objective else how.method.relative_loss
+    objective = how.method.objective_loss
     noise = uncertainty.NOISE * (1 if relative else rows[column].min())
     return _fit_by_method(_Asked(law, column, rows, x, _stderr(testbed, rows, column), relative, noise, objective), how)
 
@@ -312,7 +319,19 @@ def _fit_best(asked: _Asked, how: _How) -> LawFit:
     law, y_N = asked.law, asked.y_N
     choice.refuse_too_few(law, asked.column, asked.x, y_N)
     run_N = asked.rows["run"].str.partition("@")[0]  # checkpoints are named <run>@<step>
-    found = best.fit(law, asked.x, y_N, asked.stderr_N, how.objective, run_N=run_N, draws=how.resamples, seed=how.seed)
+    found = best.fit(
+        law,
+        asked.x,
+        y_N,
+        asked.stderr_N,
+        how.objective,
+        run_N=run_N,
+        place_NxF=choice.places(asked.rows, law),
+        noise=asked.noise,
+        independent=how.independent,
+        draws=how.resamples,
+        seed=how.seed,
+    )
     words = how.objective.words.format(quantity=asked.column.partition("/")[0])
     words += f", and {len(law.ideal)} ideal point" if law.ideal else ""
     return _of_best(asked, found, how, f"{words}, coefficients positive", len(y_N) + len(law.ideal))
@@ -339,7 +358,7 @@ def _of_best(asked: _Asked, found: typing.Any, how: _How, objective: str, points
         noise_is_relative=found.noise_is_relative,
         noise_growth=0.0,
         lowest_loss=float(loss_N.min()),
-        misfit=0.0,
+        misfit=found.misfit,
         beliefs={},
         objective=objective,
         degrees_of_freedom=points - len(law.parameters),
@@ -349,7 +368,7 @@ def _of_best(asked: _Asked, found: typing.Any, how: _How, objective: str, points
 def _fit(asked: _Asked, how: _How) -> LawFit:
     law, x, y_N = asked.law, asked.x, asked.y_N
     choice.refuse_too_few(law, asked.column, x, y_N, believed=max(len(law.shapes) - 2, 0))
-    prior, sizes_NxF = believed(law, how.priors if how.method.learned else {}), choice.log_sizes(asked.rows, law)
+    prior, sizes_NxF = believed(law, how.priors if how.method.learned else {}), choice.places(asked.rows, law)
     posterior = uncertainty.posterior(
         law, x, y_N, prior, relative=asked.relative, log_size_NxF=sizes_NxF, noise=asked.noise, seed=how.seed
     )

@@ -27,7 +27,7 @@ import numpy as np
 from fitting.artifacts.fitted import LawFit, Point
 from fitting.laws import catalogue
 from fitting.laws.law import Law
-from fitting.uncertainty import normal_scores, smooth, systematic
+from fitting.uncertainty import apart, normal_scores, smooth, systematic
 
 _CHANGES = np.geomspace(0.003, 1.0, 8)
 _SCATTERS = (np.arange(10) + 0.5) / 10
@@ -210,15 +210,12 @@ def _changed(law: Law, theta_PxS: np.ndarray, change_PxS: np.ndarray, best_x: Se
 def _seen(fit: LawFit, points: Sequence[Point]) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
     """The law's inputs of N runs, each [N], what they measured, and the standard deviation of their noise."""
     inputs = catalogue.named(fit.law).inputs
-    x = [
-        np.array([point.columns[name] if name in point.columns else getattr(point, name) for point in points], float)
-        for name in inputs
-    ]
+    x = [np.array([point.value(name) for point in points]) for name in inputs]
     y_N = np.array([point.measured for point in points])
     return x, y_N, fit.noise_at(y_N, x[inputs.index("loss")] if "loss" in inputs else y_N)
 
 
 def _alike_NxN(points: Sequence[Point], misfit: float) -> np.ndarray:
     """Correlation of the noise of runs, of which so much of the variance is misfit, the rest each run's own."""
-    smooth_NxN = smooth(np.log([(point.params, point.tokens) for point in points]))
-    return misfit * smooth_NxN + (1 - misfit) * np.eye(len(points))
+    log_size_Nx2 = np.log([(point.params, point.tokens) for point in points])
+    return misfit * smooth(apart(log_size_Nx2, log_size_Nx2)) + (1 - misfit) * np.eye(len(points))

@@ -1,5 +1,6 @@
 """From a fitted law alone to what a run will give: loss law, then error law, each with its interval."""
 
+import dataclasses
 import math
 import types
 from collections.abc import Mapping, Sequence
@@ -9,18 +10,25 @@ import numpy as np
 
 from fitting.artifacts.fitted import FittedLaw, LawFit, Prediction, central
 from fitting.laws import catalogue
-from fitting.uncertainty import growth_beyond, normal_scores
+from fitting.uncertainty import alike, apart, growth_beyond, normal_scores, place
 
 NOTHING: Mapping[str, float] = types.MappingProxyType({})
 # By how much a size may lie below a ladder's smallest and above its largest before a slip is likelier than a wish. The
 # dearest target of Gadre et al. 2024 has 17 times the parameters and 110 times the tokens of their five rungs.
 _FAR = {"flops": (1e4, 1e6), "served_tokens": (1e2, math.inf)}
 _FAR_OF_A_SIZE = (1e2, 1e3)
+_NEAR = 500  # runs that tell what a run is off the law by, of more those nearest
 _UNITS = (1e3, 1e6, 1e9, 1e12, 1e15, 1e18, 1e21)
 
 
 def predict(
-    law: FittedLaw, params: float, tokens: float, run: str = "", *, columns: Mapping[str, float] = NOTHING
+    law: FittedLaw,
+    params: float,
+    tokens: float,
+    run: str = "",
+    *,
+    columns: Mapping[str, float] = NOTHING,
+    nearby: bool = False,
 ) -> Prediction:
     """The loss and error of a run of `params` parameters (N) trained on `tokens` tokens (D).
 
@@ -36,8 +44,12 @@ def predict(
 
     A law of more than these two takes the rest from `columns`; data is new, and weights have 16 bits, unless they say.
 
+    With `nearby` the loss is off the law as runs of like sizes are: of a sweep or a dense ladder nearer the truth, and
+    surer; far from all runs it makes no difference (kriging: Rasmussen & Williams 2006, Eqs. 2.25 and 2.26).
+
     Raises:
-      ValueError: a size that is not positive and finite, or one that the law needs and is not told, or is not of.
+      ValueError: a size that is not positive and finite, or one that the law needs and is not told, or is not of;
+        `nearby` of a law fitted by a method that knows no misfit.
     """
     for name, value in (("params", params), ("tokens", tokens), *columns.items()):
         bad, must = catalogue.named(law.loss.law).refuse(name, value)
@@ -46,8 +58,11 @@ def predict(
     if math.isinf(6.0 * params * tokens):
         raise ValueError(f"params is {params:g} and tokens {tokens:g}: no number is as large as the FLOPs of it")
     x = inputs(law, params, tokens, columns)
+    near = _Nearby.of(law, params, tokens, columns) if nearby else None
     loss = float(catalogue.named(law.loss.law).evaluate(tuple(law.loss.theta.values()), *x))
-    loss_S, error_S = _draws(law, params, tokens, columns)
+    if near:
+        loss += float(near.off(np.array([*law.loss.theta.values()])[:, None], loss)[0])
+    loss_S, error_S = _draws(law, params, tokens, columns, near)
     error = error_interval = None
     if law.error is not None and error_S is not None:
         error = float(np.clip(catalogue.named(law.error.law).evaluate(tuple(law.error.theta.values()), loss), 0, 1))
@@ -140,22 +155,84 @@ def inputs(law: FittedLaw, params: Any, tokens: Any, columns: Mapping[str, float
     return [given[name] for name in loss_law.inputs]
 
 
-def noise_of_loss(fit: LawFit, params: float, tokens: float, loss: Any) -> Any:
-    """Standard deviation around a law's `loss`, or losses, of what a run of N and D will measure."""
+def noise_of_loss(
+    law: FittedLaw, params: float, tokens: float, loss: Any, *, columns: Mapping[str, float] = NOTHING
+) -> Any:
+    """Standard deviation around a law's `loss`, or losses, of what a run of N, D and `columns` will measure."""
+    fit = law.loss
     if not fit.misfit:
         return fit.noise_at(loss, loss)
-    log_size_Nx2 = np.log([(point.params, point.tokens) for point in fit.points])
-    return fit.noise_at(loss, loss) * growth_beyond(fit.misfit, log_size_Nx2, np.log([params, tokens]))
+    place_1xF, place_NxF = _places(law, params, tokens, columns)
+    return fit.noise_at(loss, loss) * growth_beyond(fit.misfit, place_NxF, place_1xF[0])
+
+
+def _places(
+    law: FittedLaw, params: float, tokens: float, columns: Mapping[str, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where a run lies, [1, F], and where those do that the loss law was fitted to, [N, F]."""
+    form = catalogue.named(law.loss.law)
+    x = dict(zip(form.inputs, inputs(law, params, tokens, columns), strict=True))
+    asked = {"params": params, "tokens": tokens, **x}
+    fitted = {name: [point.value(name) for point in law.loss.points] for name in asked}
+    return place(form, {name: [value] for name, value in asked.items()}), place(form, fitted)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Nearby:
+    """What the N fitted runs next to a size tell of by how much a run of that size is off the law.
+
+    Attributes:
+      fit: the law.
+      x: its inputs at those runs, each [N].
+      y_N: what they measured.
+      weight_N: of how far each is off, in units of its noise.
+      told: of the misfit's variance at that size, how much that takes, as a share of the noise's there.
+    """
+
+    fit: LawFit
+    x: Sequence[np.ndarray]
+    y_N: np.ndarray
+    weight_N: np.ndarray
+    told: float
+
+    @classmethod
+    def of(cls, law: FittedLaw, params: float, tokens: float, columns: Mapping[str, float]) -> "_Nearby":
+        """Of a run of this size."""
+        fit = law.loss
+        if not fit.misfit or catalogue.named(fit.law).signed:
+            raise ValueError(
+                f"nearby: the law {fit.law} of {fit.column}, as fitted, does not tell how runs of a size are off it; "
+                "the methods default and best tell, of runs, not of a run's steps"
+            )
+        place_1xF, place_NxF = _places(law, params, tokens, columns)
+        apart_N = apart(place_1xF, place_NxF)[0]
+        near_N = np.argsort(apart_N, kind="stable")[:_NEAR]
+        shared_NxN = fit.misfit * alike(apart(place_NxF[near_N], place_NxF[near_N]))
+        shared_N = fit.misfit * alike(apart_N[near_N])
+        weight_N = np.linalg.solve(shared_NxN + max(1 - fit.misfit, 1e-9) * np.eye(len(near_N)), shared_N)
+        points = [fit.points[n] for n in near_N]
+        x = [np.array([point.value(name) for point in points]) for name in catalogue.named(fit.law).inputs]
+        told = float(weight_N @ shared_N) / growth_beyond(fit.misfit, place_NxF, place_1xF[0]) ** 2
+        return cls(fit, x, np.array([point.measured for point in points]), weight_N, told)
+
+    def off(self, theta_PxS: np.ndarray, loss_S: Any) -> np.ndarray:
+        """By how much a run of that size is off each of S losses that the law gives it."""
+        fitted_SxN = catalogue.named(self.fit.law).evaluate(theta_PxS[..., None], *self.x)
+        noise_N = self.fit.noise_at(self.y_N, self.y_N)
+        return self.fit.noise_at(loss_S, loss_S) * (((self.y_N - fitted_SxN) / noise_N) @ self.weight_N)
 
 
 def _draws(
-    law: FittedLaw, params: float, tokens: float, columns: Mapping[str, float]
+    law: FittedLaw, params: float, tokens: float, columns: Mapping[str, float], near: _Nearby | None = None
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Draws of the loss and, through them, of the error that one run of this size would measure."""
     scores = run_scores(law)
-    loss_law = catalogue.named(law.loss.law)
-    loss_S = loss_law.evaluate(np.asarray(law.loss.theta_draws).T, *inputs(law, params, tokens, columns))
-    loss_S = loss_S + scores["loss"] * noise_of_loss(law.loss, params, tokens, loss_S)
+    loss_law, theta_PxS = catalogue.named(law.loss.law), np.asarray(law.loss.theta_draws).T
+    loss_S = loss_law.evaluate(theta_PxS, *inputs(law, params, tokens, columns))
+    noise_S = noise_of_loss(law, params, tokens, loss_S, columns=columns)
+    if near:
+        loss_S, noise_S = loss_S + near.off(theta_PxS, loss_S), noise_S * math.sqrt(max(1 - near.told, 0))
+    loss_S = loss_S + scores["loss"] * noise_S
     if law.error is None:
         return loss_S, None
     error_S = catalogue.named(law.error.law).evaluate(np.asarray(law.error.theta_draws).T, loss_S)

@@ -133,6 +133,7 @@ def _refit(
     error_law = {"error_law": law.error.law} if law.error else {}
     objective = law.objective if "method" not in options else None
     options = {**error_law, "method": law.method, "objective": objective, **options}
+    options["independent"] = options["method"] == "best" and not law.loss.misfit
     try:
         refitted = fit(
             Testbed(table),

@@ -142,7 +142,7 @@ def _theta_PxS(law: FittedLaw) -> np.ndarray:
 
 
 def _tried(law: FittedLaw, name: str) -> tuple[float, float]:
-    values = [getattr(p, name) if name in ("params", "tokens") else p.columns[name] for p in law.loss.points]
+    values = [point.value(name) for point in law.loss.points]
     return min(values), max(values)
 
 

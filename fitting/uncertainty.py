@@ -26,6 +26,7 @@ learned by rule, and scored on testbeds they were not learned from.
 import dataclasses
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,7 @@ SMOOTH = 0.9  # the share of the misfit's variance that reaches beyond runs of t
 GROWTHS = (0.0, 1.5, 3.0, 4.5, 6.0)
 _NOISE = np.geomspace(1e-6, 0.3, 150)
 _LEAST = 1e-30  # a sum of squares that is none
-_MISFITS = np.array([0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 0.9999])
+MISFITS = np.array([0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 0.9999])
 _POOL = 20_000
 _FARTHEST = 6  # standard deviations from a shape's median that the grid begins with
 
@@ -79,10 +80,11 @@ class Noise:
         cls, y_N: np.ndarray, loss_N: np.ndarray, log_size_NxF: np.ndarray, growth: float, relative: bool
     ) -> "Noise":
         """Of runs that measured y at a loss, where noise grows with that to a power and may be relative to y."""
-        same_NxN = apart(log_size_NxF, log_size_NxF) == 0
+        apart_NxN = apart(log_size_NxF, log_size_NxF)
+        same_NxN = apart_NxN == 0
         # Seeds of a size have one scale.
         mean_y_N, mean_loss_N = (same_NxN @ v_N / same_NxN.sum(1) for v_N in (y_N, loss_N))
-        return cls(mean_loss_N, mean_y_N if relative else np.ones_like(y_N), alike(log_size_NxF), growth)
+        return cls(mean_loss_N, mean_y_N if relative else np.ones_like(y_N), alike(apart_NxN), growth)
 
     @property
     def lowest_loss(self) -> float:
@@ -101,15 +103,25 @@ class Noise:
         return np.linalg.inv(np.linalg.cholesky(correlation_NxN)) / self.scale_N
 
 
-def alike(log_size_NxF: np.ndarray) -> np.ndarray:
-    """Correlation of all misfit at N sizes, [N, N]: most of it smooth, the rest shared by seeds of one size alone."""
-    return SMOOTH * smooth(log_size_NxF) + (1 - SMOOTH) * (apart(log_size_NxF, log_size_NxF) == 0)
+def place(law: Law, columns: Mapping[str, Any]) -> np.ndarray:
+    """Where runs lie for their misfits to be alike: logarithms of N, D and of what else a law is of, [N, F].
+
+    The whole of a mixture is as far as a misfit reaches. What is no size has no place.
+    """
+    names = [name for name in dict.fromkeys(("params", "tokens", *law.inputs)) if name not in (*law.signed, "loss")]
+    values = ((name, np.asarray(columns[name], float)) for name in names)
+    return np.stack([REACH * v_N if name in law.proportions else np.log(v_N) for name, v_N in values], -1)
 
 
-def smooth(log_size_NxF: np.ndarray) -> np.ndarray:
-    """Correlation of a smooth misfit at N sizes, [N, N]: Matérn 3/2 over `REACH`."""
-    distance_NxN = np.sqrt(3 * apart(log_size_NxF, log_size_NxF))
-    return (1 + distance_NxN) * np.exp(-distance_NxN)
+def alike(apart_TxN: np.ndarray) -> np.ndarray:
+    """Correlation of all misfit so far `apart`: most of it smooth, the rest shared by seeds of one size alone."""
+    return SMOOTH * smooth(apart_TxN) + (1 - SMOOTH) * (apart_TxN == 0)
+
+
+def smooth(apart_TxN: np.ndarray) -> np.ndarray:
+    """Correlation of a smooth misfit so far `apart`: Matérn 3/2 over `REACH`."""
+    distance_TxN = np.sqrt(3 * apart_TxN)
+    return (1 + distance_TxN) * np.exp(-distance_TxN)
 
 
 def growth_beyond(misfit: float, log_size_NxF: np.ndarray, log_size_F: np.ndarray) -> float:
@@ -196,7 +208,7 @@ def posterior(
                 columns_GxNxJ,
                 y_N,
                 dataclasses.replace(even, growth=growth).scale_N,
-                _MISFITS[::every],
+                MISFITS[::every],
                 eigenvalue_N,
                 vector_NxN,
                 log_prior_G,
@@ -223,7 +235,7 @@ def posterior(
 
     rng = np.random.default_rng(seed)
     kept = rng.permutation(allowed[(len(allowed) * (np.arange(draws) + rng.random()) / draws).astype(int)])
-    growth_R, misfit_R = np.array(prior.growths)[h_R // len(_MISFITS)], _MISFITS[h_R % len(_MISFITS)]
+    growth_R, misfit_R = np.array(prior.growths)[h_R // len(MISFITS)], MISFITS[h_R % len(MISFITS)]
     best_x = [v[y_N.argmin()] for v in x]
     unit_SxJ = np.stack(np.broadcast_arrays(*law.evaluate_terms(shape_GxQ[g_R[kept]].T, *best_x)), -1)
     return Posterior(

@@ -55,6 +55,10 @@ class Point(Run):
         """The measured loss that an error law was given; NaN in a loss law."""
         return self.columns.get("loss", math.nan)
 
+    def value(self, name: str) -> float:
+        """What the run has of one of the law's inputs."""
+        return float(getattr(self, name) if name in ("params", "tokens") else self.columns[name])
+
 
 @dataclasses.dataclass(frozen=True)
 class LawFit:
@@ -72,7 +76,7 @@ class LawFit:
       noise_is_relative: whether `noise` is a fraction of the law's value.
       noise_growth: the power of its loss over the lowest by which a run's noise is larger.
       lowest_loss: that was fitted, of several seeds of a size their mean; of an error law, that it was given.
-      misfit: what share of the variance `noise` ** 2 seeds of one size have in common, being off the law alike.
+      misfit: what share of the variance `noise` ** 2 runs of one size have in common, being off the law alike.
       beliefs: what was believed of shapes before the runs were seen: median, and standard deviation of the logarithm.
       objective: what was minimised, in words.
       objective_value: its value at `theta`.

@@ -12,18 +12,16 @@ scatter alone.
 import dataclasses
 import functools
 import itertools
-import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from fitting.artifacts.fitted import FittedLaw
 from fitting.laws import catalogue
-from fitting.laws.law import Law
-from fitting.uncertainty import alike
+from fitting.linear import slopes
+from fitting.uncertainty import alike, apart
 
 _SIZES, _MULTIPLIERS = 13, 7
-_STEP = 1e-4  # of a parameter's logarithm, for slopes by central differences
 FLAT = 10.0  # standard deviation of the logarithm of what nothing is known of
 POWERS = (0.0, 0.35, 0.7, 1.0)  # of what a run costs, by which what it tells is divided where a set grows
 _WORTH = 0.005  # the share of the doubt that a run must take to be bought at all
@@ -286,21 +284,6 @@ class _Search:
         return float(self.cost(np.array([chosen], int))[0]) if chosen else 0.0
 
 
-def slopes(law: Law, theta_HxP: np.ndarray, x: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """dL/dlog|theta| of H laws at K runs, [H, K, P], and their losses, [H, K]."""
-    theta_PxHx1 = theta_HxP.T[..., None]
-    slope_P = []
-    for p in range(len(theta_PxHx1)):
-        ends = []
-        for step in (_STEP, -_STEP):
-            moved = theta_PxHx1.copy()
-            moved[p] *= math.exp(step)
-            ends.append(law.evaluate(moved, *x))
-        slope_P.append((ends[0] - ends[1]) / (2 * _STEP))
-    loss_HxK = law.evaluate(theta_PxHx1, *x)
-    return np.stack([np.broadcast_to(slope, loss_HxK.shape) for slope in slope_P], -1), loss_HxK
-
-
 def of_law(law: FittedLaw, target: tuple[float, float], size_Kx2: np.ndarray) -> Outlook:
     """What a fitted law foresees of runs (N, D) and of the target's own loss, without the noise that it will have."""
     form, fit = catalogue.named(law.loss.law), law.loss
@@ -313,7 +296,7 @@ def of_law(law: FittedLaw, target: tuple[float, float], size_Kx2: np.ndarray) ->
         target_HxTxP=slope_1xIxP[:, :1] * sd_P,
         scale_HxK=fit.noise_at(loss_1xI[:, 1:], loss_1xI[:, 1:]),
         misfit_H=np.array([fit.misfit]),
-        alike_KxK=alike(np.log(size_Kx2)),
+        alike_KxK=alike(apart(np.log(size_Kx2), np.log(size_Kx2))),
         target_noise_H=np.zeros(1),
         apart_TxK=np.zeros((1, len(size_Kx2))),
     )

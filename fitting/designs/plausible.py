@@ -17,9 +17,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fitting import uncertainty
-from fitting.designs.design import FLAT, Outlook, slopes
+from fitting.designs.design import FLAT, Outlook
 from fitting.laws import catalogue
 from fitting.laws.law import Law
+from fitting.linear import slopes
 from fitting.priors import PUBLISHED, believed
 from fitting.uncertainty import GROWTHS, NOISE, NOISE_LOG_SD, Prior, alike, apart
 
@@ -90,7 +91,7 @@ def outlook(
         target_HxTxP=slope_HxIxP[:, :targets],
         scale_HxK=np.stack(scale_H),
         misfit_H=misfit_H,
-        alike_KxK=alike(np.log(size_Kx2)),
+        alike_KxK=alike(apart(np.log(size_Kx2), np.log(size_Kx2))),
         target_noise_H=noise_H,
         apart_TxK=apart(np.log(target_Tx2), np.log(size_Kx2)),
     )

@@ -33,6 +33,11 @@ class Objective:
     under: float
 
     @property
+    def relative(self) -> bool:
+        """Whether residuals are fractions of the law's value, or nearly."""
+        return self.scale in ("log", "relative")
+
+    @property
     def log(self) -> bool:
         """Whether residuals are differences of logarithms."""
         return self.scale == "log"

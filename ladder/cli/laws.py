@@ -58,6 +58,10 @@ def fit(
     resamples: Annotated[
         int, arg(metavar="R", help="that the intervals of `best` and `paper` are of; 0 gives the fit without intervals")
     ] = 1000,
+    independent: Annotated[
+        FlagCreatePairsOff[bool],
+        arg(help="of the method `best`: take each run's scatter for its own, as the bootstraps of others do"),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Fit a loss law, and an error law on top of it, to a table of runs."""
@@ -77,6 +81,7 @@ def fit(
         level=level,
         seed=seed,
         resamples=resamples,
+        independent=independent,
     )
     if json:
         print_json(tables.law_as_data(fitted_law))
@@ -92,6 +97,10 @@ def predict(
         tuple[str, ...], arg(metavar="NAME=VALUE", help="what else the law is of, such as unique_tokens=100e9")
     ] = (),
     run: Annotated[str, arg(metavar="NAME", help="what the run is called, or will be")] = "",
+    nearby: Annotated[
+        FlagCreatePairsOff[bool],
+        arg(help="off the law as runs of like sizes are, for sweeps and dense ladders"),
+    ] = False,
     freeze: Annotated[
         str | None, arg(metavar="FILE", help="date the prediction in this file, for `ladder score` to score later")
     ] = None,
@@ -104,8 +113,9 @@ def predict(
     path, freeze_to = law_file(law), storage.place(freeze) if freeze else None
     fitted_law = fitted.load(path)
     columns = named_numbers(given, ("params", "tokens"))
-    prediction = predict(fitted_law, params, tokens, run, columns=columns)
-    others = {one.loss.column: predict(one, params, tokens, run, columns=columns) for one in fitted_law.each[1:]}
+    predictions = [predict(one, params, tokens, run, columns=columns, nearby=nearby) for one in fitted_law.each]
+    prediction = predictions[0]
+    others = {one.loss.column: told for one, told in zip(fitted_law.each[1:], predictions[1:], strict=True)}
     warn_of_strays({"params": params, "tokens": tokens, **prediction.columns}, ladder_of(fitted_law))
     if freeze_to:
         dated = _freeze(fitted_law, path, prediction, freeze_to)

@@ -9,8 +9,10 @@ import pytest
 from fitting import best
 from fitting.laws import catalogue
 from fitting.methods import fit
+from fitting.prediction import predict
 from fitting.testbeds import importers
 from fitting.testbeds.testbed import Testbed
+from fitting.uncertainty import alike, apart
 
 OLMO = "role == 'rung' and model in ('190M', '370M', '760M', '1B') and not run.str.contains('rerun')"
 THETA = (1.2, 150.0, 300.0, 0.15)
@@ -107,3 +109,42 @@ def test_checkpoints_of_one_run_are_drawn_together():
     drawn = best._resamples(catalogue.OVER_TRAINING, x, ["one"] * 6 + ["two"] * 6, 50, seed=0)
     assert (drawn[:, :6] == drawn[:, :1]).all() and (drawn[:, 6:] == 2 - drawn[:, :1]).all()
     assert set(drawn[:, 0]) == {0, 1, 2}
+
+
+def _misfitting(misfit: float, seed: int) -> tuple[Testbed, float]:
+    """80 runs and a target four times as large, off their law by 1 %, so much of that smooth; the target's loss."""
+    x, _ = _runs(noise=0, sizes=np.geomspace(1e7, 1.6e8, 10), multipliers=np.geomspace(10, 640, 8))
+    x = tuple(np.append(v, ends) for v, ends in zip(x, (6.4e8, 2.56e10), strict=True))
+    place = np.log(np.stack(x, 1))
+    correlation = misfit * alike(apart(place, place)) + (1 - misfit) * np.eye(81)
+    off = 0.01 * np.linalg.cholesky(correlation) @ np.random.default_rng(seed).standard_normal(81)
+    y_N = catalogue.OVER_TRAINING.evaluate(THETA, *x) * (1 + off)
+    return _ladder(tuple(v[:-1] for v in x), y_N[:-1]), y_N[-1]
+
+
+def test_intervals_cover_where_runs_are_off_the_law_alike_and_not_where_they_are_taken_for_independent():
+    covered = np.zeros(2)
+    for seed in range(25):
+        ladder, truth = _misfitting(0.9, seed)
+        for i, independent in enumerate((False, True)):
+            law = fit(ladder, loss="x", method="best", resamples=100, independent=independent, level=0.8)
+            low, high = predict(law, 6.4e8, 2.56e10).loss_interval
+            covered[i] += low <= truth <= high
+    assert 0.7 <= covered[0] / 25 <= 0.95
+    assert covered[1] / 25 < 0.6, covered
+
+
+@pytest.mark.parametrize("misfit", [0.0, 0.9])
+def test_the_misfit_and_the_noise_are_those_of_the_runs(misfit):
+    found = [fit(_misfitting(misfit, seed)[0], loss="x", method="best", resamples=0).loss for seed in range(12)]
+    assert np.mean([law.noise for law in found]) == pytest.approx(0.01, rel=0.3)
+    assert (np.mean([law.misfit for law in found]) > 0.5) == (misfit > 0.5)
+
+
+def test_misfits_of_more_places_than_are_counted_are_as_alike_as_they_should_be(monkeypatch):
+    place = np.log(np.array([(n, m * n) for n in np.geomspace(1e7, 1e9, 12) for m in (10, 20, 40, 80, 160)]))
+    place = place[np.random.default_rng(0).permutation([*range(60), 3, 7])]  # seeds of two sizes among them
+    monkeypatch.setattr(best, "_MOST_PLACES", 40)
+    off = best._misfits(place, 20_000, seed=1)
+    np.testing.assert_allclose(off.T @ off / 20_000, alike(apart(place, place)), atol=0.12)
+    np.testing.assert_allclose(off.var(0), 1, atol=0.05)

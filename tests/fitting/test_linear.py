@@ -46,3 +46,12 @@ def test_a_term_that_no_parameter_multiplies_is_taken_off_first():
     law = Law("offset", ("params",), ("E",), {}, lambda _, params: (1.0, params), "", "")
     found = linear.least_squares(law, (np.arange(3.0),), np.arange(3.0) + 5, np.eye(3), np.array([]))
     assert found.theta_BxP[0] == pytest.approx([5.0]) and found.objective_B[0] == pytest.approx(0, abs=1e-20)
+
+
+def test_slopes_are_the_derivatives():
+    theta_1xP = np.array([[1.8, 250.0, 400.0, 0.14]])
+    slope_1xKxP, loss_1xK = linear.slopes(catalogue.OVER_TRAINING, theta_1xP, (PARAMS, TOKENS))
+    terms = catalogue.OVER_TRAINING.evaluate_terms([0.14], PARAMS, TOKENS)
+    part_KxJ = np.stack(np.broadcast_arrays(*terms), 1) * theta_1xP[0, :3]
+    np.testing.assert_allclose(slope_1xKxP[0, :, :3], part_KxJ, rtol=1e-7)
+    np.testing.assert_allclose(loss_1xK[0], part_KxJ.sum(1), rtol=1e-12)

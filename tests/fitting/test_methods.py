@@ -388,6 +388,10 @@ def test_n_can_be_counted_without_embeddings():
             "4 parameters; --resamples 0 gives the fit without intervals",
         ),
         ({"law": "kaplan"}, "method default cannot hold the law kaplan; take method best"),
+        (
+            {"independent": True},
+            "method default has its own way with what runs share; independent is of the method best",
+        ),
     ],
 )
 def test_options_that_do_not_fit_together_are_refused(options, message):

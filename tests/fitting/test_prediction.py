@@ -4,11 +4,12 @@ import dataclasses
 import math
 import re
 
+import numpy as np
 import pytest
 
 from fitting.artifacts import fitted
 from fitting.prediction import ladder_of, pooled_error, predict, strays
-from fitting.uncertainty import REACH
+from fitting.uncertainty import REACH, alike, apart
 from synthetic_law import ERROR_THETA, LOSS_THETA, error_of, loss_of, synthetic_law
 
 PARAMS, TOKENS = 2.5e5, 5e6
@@ -122,6 +123,41 @@ def test_noise_grows_away_from_the_nearest_run_by_the_misfit_that_is_in_it():
         assert (high - low) / (high_0 - low_0) == pytest.approx(math.sqrt(1 + misfit * apart / REACH**2))
 
 
+def test_nearby_is_what_the_fitted_runs_lead_to_expect_of_one_more():
+    """By hand: of runs and target jointly normal about the law, the precision has the mean and the variance."""
+    law = dataclasses.replace(_certain(synthetic_law(), misfit=0.8), level=0.8)
+    fit, at = law.loss, (1.5e5, 4e6)
+    points = fit.points
+    off_N = np.array([p.measured / p.fitted - 1 for p in points])
+    place = np.log([*((p.params, p.tokens) for p in points), at])
+    point = predict(law, *at)
+    loss_T = np.array([*(p.measured for p in points), point.loss])
+    value_T = np.array([*(p.measured for p in points), point.loss])
+    scale_T = fit.noise_at(value_T, loss_T)
+    correlation = 0.8 * alike(apart(place, place)) + 0.2 * np.eye(len(place))
+    correlation[-1, -1] += 0.8 * apart(place[-1:], place[:-1]).min()
+    precision = np.linalg.inv(correlation * np.outer(scale_T, scale_T))
+    mean = -precision[-1, :-1] @ (off_N * [p.fitted for p in points]) / precision[-1, -1]
+    near = predict(law, *at, nearby=True)
+    assert near.loss - point.loss == pytest.approx(mean, rel=1e-6)
+    low, high = near.loss_interval
+    # A draw's noise is of what the law says there, off the law or not.
+    assert (high - low) / 2 == pytest.approx(1.2816 / math.sqrt(precision[-1, -1]), rel=0.01)
+    assert near.error != point.error
+
+
+def test_nearby_makes_no_difference_far_from_all_runs():
+    law = _certain(synthetic_law(), misfit=0.8)
+    far, alone = (predict(law, 1e12, 1e14, nearby=nearby) for nearby in (True, False))
+    assert far.loss == pytest.approx(alone.loss, rel=1e-6)
+    assert far.loss_interval == pytest.approx(alone.loss_interval, rel=1e-6)
+
+
+def test_a_law_that_knows_no_misfit_has_no_runs_nearby():
+    with pytest.raises(ValueError, match=r"does not tell how runs of a size are off it.*default and best tell"):
+        predict(_certain(synthetic_law()), PARAMS, TOKENS, nearby=True)
+
+
 def test_no_draw_of_an_error_is_no_fraction_however_far_it_is():
     for params, tokens in ((3, 7), (1e15, 1e18)):
         low, high = predict(synthetic_law(), params, tokens).error_interval
@@ -141,7 +177,9 @@ def test_a_size_absurdly_far_off_is_said_in_few_digits():
 def test_a_law_of_repeated_data_is_told_how_much_of_it_is_new():
     theta = {"E": 1.5, "A": 300.0, "B": 400.0, "alpha": 0.3, "beta": 0.3, "R_N": 5.0, "R_D": 15.0}
     law = synthetic_law(error=False)
-    loss = dataclasses.replace(law.loss, law="data_constrained", theta=theta, theta_draws=(tuple(theta.values()),) * 9)
+    draws = (tuple(theta.values()),) * 9
+    points = tuple(dataclasses.replace(p, columns={"unique_tokens": p.tokens}) for p in law.loss.points)
+    loss = dataclasses.replace(law.loss, law="data_constrained", theta=theta, theta_draws=draws, points=points)
     law = dataclasses.replace(law, loss=loss)
     new, repeated = predict(law, 1e8, 1e10), predict(law, 1e8, 1e10, columns={"unique_tokens": 1e9})
     assert repeated.loss > new.loss and repeated.columns == {"unique_tokens": 1e9}

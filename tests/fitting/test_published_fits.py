@@ -30,8 +30,9 @@ def testbeds(shared):
 
 
 @functools.cache
-def _chinchilla(testbed, objective):
-    return fit(testbed, loss="massivetext", law="chinchilla", method="best", objective=objective).loss
+def _chinchilla(testbed, objective, independent=True):
+    options = {"law": "chinchilla", "method": "best", "objective": objective, "independent": independent}
+    return fit(testbed, loss="massivetext", **options).loss
 
 
 def test_chinchilla_by_huber_is_the_best_that_was_ever_found(testbeds):
@@ -67,9 +68,18 @@ def test_chinchilla_bootstrap_has_the_published_standard_errors(testbeds):
 
 
 def test_the_bootstrap_of_a_fit_has_standard_errors_like_the_published(testbeds):
-    """1000 resamples of our own: what the intervals of a law are made of."""
+    """1000 resamples of our own, of runs that are taken to be independent, as the published are."""
     draws_SxP = np.array(_chinchilla(testbeds("chinchilla"), "log_huber").theta_draws)
     np.testing.assert_allclose(draws_SxP[:, [0, 3, 4]].std(0), [0.02566, 0.01540, 0.02060], rtol=0.1)
+
+
+def test_of_runs_that_lie_off_the_law_alike_the_standard_errors_are_larger_and_the_point_the_same(testbeds):
+    """Others' fits of these runs have E from 1.69 (Hoffmann et al. 2022) to 1.82: the published error is too small."""
+    alone, alike = (_chinchilla(testbeds("chinchilla"), "log_huber", independent) for independent in (True, False))
+    assert alone.misfit == 0 and alike.misfit > 0.9 and dict(alike.theta) == dict(alone.theta)
+    assert (np.std(alike.theta_draws, 0)[[0, 3, 4]] > 2 * np.std(alone.theta_draws, 0)[[0, 3, 4]]).all()
+    low, high = alike.theta_intervals["E"]
+    assert low < 1.69 < high
 
 
 def test_data_constrained_has_the_published_objective(testbeds):

@@ -119,7 +119,7 @@ def test_posterior_agrees_with_markov_chain_monte_carlo():
     best = loss.argmin()
     at_Nx2 = np.log([params, tokens]).T
     runs = uncertainty.Noise.of(loss, loss, at_Nx2, 0.0, False)
-    white_MxNxN = np.array([runs.whiten_NxN(misfit) for misfit in uncertainty._MISFITS])
+    white_MxNxN = np.array([runs.whiten_NxN(misfit) for misfit in uncertainty.MISFITS])
     log_volume_M = np.linalg.slogdet(white_MxNxN)[1]
 
     def log_density(z_Wx5):
@@ -233,6 +233,15 @@ def test_seeds_that_scatter_are_averaged_and_what_they_share_is_not():
     assert abs(of_alike.loss - of_one.loss) < 0.15 * np.ptp(of_one.loss_interval)
 
 
+def test_runs_lie_by_the_logarithms_of_their_sizes_and_by_the_proportions_they_read():
+    law, e = catalogue.loss_law("mixture", ["proportion_web", "proportion_code"]), np.e
+    rows = {"params": [1, e], "tokens": [e, e**2], "proportion_web": [0, 1], "proportion_code": [1, 0]}
+    place_NxF = uncertainty.place(law, rows)
+    np.testing.assert_allclose(place_NxF, [[0, 1, 0, uncertainty.REACH], [1, 2, uncertainty.REACH, 0]], atol=1e-12)
+    of_a_curve = uncertainty.place(catalogue.named("annealing"), {"params": 1e8, "tokens": 1e10})
+    np.testing.assert_allclose(of_a_curve, np.log([1e8, 1e10]))
+
+
 def test_many_runs_near_one_another_tell_hardly_more_than_one():
     """Their mean is known to the misfit that they share; runs far apart share none."""
     for apart, expected in ((0.01, 0.9 * 0.7 + 0.37 / 40), (100.0, 1 / 40)):
@@ -266,7 +275,7 @@ def assert_calibrated(runs, ladders, within=0.05):
         # What is believed of a target: noise as at the lowest loss of a run, and a misfit that goes on growing.
         seen = np.maximum(loss, loss[:-1].min())
         runs_off = uncertainty.Noise.of(loss, seen, log_size, rng.choice(uncertainty.GROWTHS[:2]), True)
-        scale, misfit = runs_off.scale_N, rng.choice(uncertainty._MISFITS)
+        scale, misfit = runs_off.scale_N, rng.choice(uncertainty.MISFITS)
         root = np.linalg.inv(runs_off.whiten_NxN(misfit) * scale)
         scale[-1] *= uncertainty.growth_beyond(misfit, log_size[:-1], log_size[-1])
         measured = loss + noise * scale * (root @ rng.standard_normal(runs + 1))

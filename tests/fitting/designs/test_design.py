@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from fitting.designs import design, plausible
 from fitting.designs.design import Outlook, Rules
-from fitting.laws import catalogue
 from fitting.uncertainty import apart, growth_beyond
 from synthetic_law import synthetic_law
 
@@ -58,14 +57,6 @@ def test_one_more_run_leaves_what_the_larger_set_leaves(chosen):
     left_K = outlook.doubt_with_one_more(chosen)
     np.testing.assert_allclose(left_K, [outlook.doubt([*chosen, k]) for k in range(len(SIZES))], rtol=1e-5)
     assert (left_K <= outlook.doubt(chosen) * (1 + 1e-9)).all()
-
-
-def test_slopes_are_the_derivatives():
-    law, theta = catalogue.named("over_training"), np.array([[1.8, 250.0, 400.0, 0.14]])
-    slope_1xKxP, loss_1xK = design.slopes(law, theta, SIZES.T)
-    terms = [theta[0, j] * np.broadcast_to(t, len(SIZES)) for j, t in enumerate(law.evaluate_terms([0.14], *SIZES.T))]
-    np.testing.assert_allclose(slope_1xKxP[0, :, :3], np.stack(terms, 1), rtol=1e-7)
-    np.testing.assert_allclose(loss_1xK[0], sum(terms), rtol=1e-12)
 
 
 @pytest.mark.parametrize("share", [0.002, 0.01, 0.05])

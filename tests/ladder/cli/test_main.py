@@ -320,6 +320,11 @@ def test_losses_fitted_together_are_told_predicted_and_advised_together(ladder_,
     shown = json.loads(capsys.readouterr().out)
     assert shown["loss"] == pytest.approx(2 + (0.2 * 1.5) ** 0.5, abs=0.01)
     assert shown["others"]["loss/code"]["loss"] == pytest.approx(2 + (1.1 * 0.3) ** 0.5, abs=0.01)
+    ladder_("predict", str(tmp_path), "--params", "1e8", "--tokens", "1e10", *given, "--nearby", "--json")
+    near = json.loads(capsys.readouterr().out)
+    assert near["loss"] != shown["loss"] and near["loss"] == pytest.approx(shown["loss"], abs=0.003)
+    assert np.ptp(near["loss_interval"]) < np.ptp(shown["loss_interval"])
+    assert near["others"]["loss/code"]["loss"] != shown["others"]["loss/code"]["loss"]
     ladder_("advise", str(tmp_path), "--json")
     advice = json.loads(capsys.readouterr().out)
     assert advice["target"] == "mean" and sum(s["value"] for s in advice["settings"]) == pytest.approx(1)
