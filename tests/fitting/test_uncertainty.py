@@ -238,8 +238,8 @@ def test_runs_lie_by_the_logarithms_of_their_sizes_and_by_the_proportions_they_r
     rows = {"params": [1, e], "tokens": [e, e**2], "proportion_web": [0, 1], "proportion_code": [1, 0]}
     place_NxF = uncertainty.place(law, rows)
     np.testing.assert_allclose(place_NxF, [[0, 1, 0, uncertainty.REACH], [1, 2, uncertainty.REACH, 0]], atol=1e-12)
-    of_a_curve = uncertainty.place(catalogue.named("annealing"), {"params": 1e8, "tokens": 1e10})
-    np.testing.assert_allclose(of_a_curve, np.log([1e8, 1e10]))
+    of_public_models = uncertainty.place(catalogue.named("observational"), {"params": 1e8, "tokens": 1e10})
+    np.testing.assert_allclose(of_public_models, np.log([1e8, 1e10]))
 
 
 def test_many_runs_near_one_another_tell_hardly_more_than_one():
