@@ -86,7 +86,7 @@ def fit(
     slope_1xNxP, fitted_1xN = slopes(law, solution.theta_BxP, x)
     unit_N = fitted_1xN[0] if objective.relative else np.ones_like(y_N)
     off_N, slope_NxP = (y_N - fitted_1xN[0]) / unit_N, slope_1xNxP[0] / unit_N[:, None]
-    noise, misfit = _scatter(slope_NxP, off_N, place_NxF, noise, np.zeros(1) if independent else MISFITS)
+    noise, misfit = _scatter(slope_NxP, off_N, place_NxF, noise, np.zeros(1) if independent else np.append(0, MISFITS))
     if not draws:
         return Best(solution, solution.theta_BxP, noise, objective.relative, misfit)
     weight_SxN = np.pad(_resamples(law, x, run_N, draws, seed), ((0, 0), (0, len(law.ideal))), constant_values=1)

@@ -163,13 +163,16 @@ def _held_out(checks: Mapping[str, Any]) -> str:
 
 def _noise(fit: Mapping[str, Any], part: str) -> str:
     grows = f", growing as the loss to the power {number(fit['noise_growth'], 2)}" if fit["noise_growth"] else ""
+    shared = (
+        f", {percent(fit['misfit'], 0)} of its variance the law’s misfit, which they share" if fit["misfit"] else ""
+    )
     if fit["noise_is_relative"]:
-        return f"{percent(fit['noise'])} of the value{grows}"
+        return f"{percent(fit['noise'])} of the value{grows}{shared}"
     return (
         f"{number(100 * fit['noise'], 3)} points"
         if part == "error"
         else f"{number(fit['noise'], 3)} {fit['unit'].split()[0]}"
-    ) + grows
+    ) + f"{grows}{shared}"
 
 
 def _belief(fit: Mapping[str, Any]) -> str:
