@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from fitting import forms
-from fitting.artifacts.fitted import FittedLaw, LawFit, is_lawful
+from fitting.artifacts.fitted import FittedLaw, LawFit, inputs_of, is_lawful
 
 _FAR = 4  # times beyond the ladder's tokens a parameter: the mission's own targets lie up to 2 beyond
 _SURE, _BETTER = 0.9, 0.8  # weight of another form, and its miss over the law's, from which it is told
@@ -43,8 +43,7 @@ def ranked(fit: LawFit) -> tuple[forms.Form, ...]:
         return ()
     shared = set.intersection(*(set(point.columns) for point in points))
     names = ("params", "tokens", *sorted(shared))
-    columns = {name: np.array([point.value(name) for point in points]) for name in names}
-    return forms.ranked(columns, np.array([point.measured for point in points]))
+    return forms.ranked(inputs_of(points, names), np.array([point.measured for point in points]))
 
 
 def better_form(law: FittedLaw) -> str:

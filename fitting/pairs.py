@@ -24,10 +24,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fitting.artifacts.fitted import LawFit, Point
+from fitting.artifacts.fitted import LawFit, Point, inputs_of
 from fitting.laws import catalogue
 from fitting.laws.law import Law
-from fitting.uncertainty import apart, normal_scores, smooth, systematic
+from fitting.uncertainty import apart, normal_scores, place, smooth, systematic
 
 _CHANGES = np.geomspace(0.003, 1.0, 8)
 _SCATTERS = (np.arange(10) + 0.5) / 10
@@ -131,7 +131,7 @@ def _standing(
     r_R = 1 - _SCATTERS**2
     alone_NxN = np.outer(noise_a_N, noise_a_N) + np.outer(noise_b_N, noise_b_N)
     crossed_NxN = np.outer(noise_a_N, noise_b_N)
-    alike_NxN = _alike_NxN(points_a, (a.misfit + b.misfit) / 2)
+    alike_NxN = _alike_NxN(law, points_a, (a.misfit + b.misfit) / 2)
     covariance_RxNxN = alike_NxN * (alone_NxN - r_R[:, None, None] * (crossed_NxN + crossed_NxN.T))
     low_Qx1, high_Qx1 = (ends[:, None] for ends in law.shape_ranges.T)
     shapes = slice(len(law.linear), None)
@@ -210,12 +210,12 @@ def _changed(law: Law, theta_PxS: np.ndarray, change_PxS: np.ndarray, best_x: Se
 def _seen(fit: LawFit, points: Sequence[Point]) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
     """The law's inputs of N runs, each [N], what they measured, and the standard deviation of their noise."""
     inputs = catalogue.named(fit.law).inputs
-    x = [np.array([point.value(name) for point in points]) for name in inputs]
+    x = [*inputs_of(points, inputs).values()]
     y_N = np.array([point.measured for point in points])
     return x, y_N, fit.noise_at(y_N, x[inputs.index("loss")] if "loss" in inputs else y_N)
 
 
-def _alike_NxN(points: Sequence[Point], misfit: float) -> np.ndarray:
+def _alike_NxN(law: Law, points: Sequence[Point], misfit: float) -> np.ndarray:
     """Correlation of the noise of runs, of which so much of the variance is misfit, the rest each run's own."""
-    log_size_Nx2 = np.log([(point.params, point.tokens) for point in points])
-    return misfit * smooth(apart(log_size_Nx2, log_size_Nx2)) + (1 - misfit) * np.eye(len(points))
+    place_NxF = place(law, inputs_of(points, ("params", "tokens", *law.inputs)))
+    return misfit * smooth(apart(place_NxF, place_NxF)) + (1 - misfit) * np.eye(len(points))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fitting.artifacts.fitted import FittedLaw, LawFit, Prediction, central
+from fitting.artifacts.fitted import FittedLaw, LawFit, Prediction, central, inputs_of
 from fitting.laws import catalogue
 from fitting.uncertainty import alike, apart, growth_beyond, normal_scores, place
 
@@ -173,8 +173,7 @@ def _places(
     form = catalogue.named(law.loss.law)
     x = dict(zip(form.inputs, inputs(law, params, tokens, columns), strict=True))
     asked = {"params": params, "tokens": tokens, **x}
-    fitted = {name: [point.value(name) for point in law.loss.points] for name in asked}
-    return place(form, {name: [value] for name, value in asked.items()}), place(form, fitted)
+    return place(form, {name: [v] for name, v in asked.items()}), place(form, inputs_of(law.loss.points, asked))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,7 +210,7 @@ class _Nearby:
         shared_N = fit.misfit * alike(apart_N[near_N])
         weight_N = np.linalg.solve(shared_NxN + max(1 - fit.misfit, 1e-9) * np.eye(len(near_N)), shared_N)
         points = [fit.points[n] for n in near_N]
-        x = [np.array([point.value(name) for point in points]) for name in catalogue.named(fit.law).inputs]
+        x = [*inputs_of(points, catalogue.named(fit.law).inputs).values()]
         told = float(weight_N @ shared_N) / growth_beyond(fit.misfit, place_NxF, place_1xF[0]) ** 2
         return cls(fit, x, np.array([point.measured for point in points]), weight_N, told)
 

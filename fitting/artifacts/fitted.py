@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,11 @@ class Point(Run):
     def value(self, name: str) -> float:
         """What the run has of one of the law's inputs."""
         return float(getattr(self, name) if name in ("params", "tokens") else self.columns[name])
+
+
+def inputs_of(points: Sequence[Point], names: Iterable[str]) -> dict[str, np.ndarray]:
+    """What N runs have of some of the law's inputs, each [N], by name."""
+    return {name: np.array([point.value(name) for point in points]) for name in names}
 
 
 @dataclasses.dataclass(frozen=True)
