@@ -20,6 +20,8 @@ from fitting.reports.words import count, counted
 if typing.TYPE_CHECKING:
     from fitting.selection import Checks, Refit
 
+_NAMED = 3  # of the runs that lie far off a law
+
 
 def summarise(law: FittedLaw, *, title: str, checks: "Checks | None" = None) -> dict[str, Any]:
     """Everything a report says in words and numbers, as JSON-ready data (NaN where unknown)."""
@@ -85,11 +87,7 @@ def cautions(law: FittedLaw, checks: "Checks | None" = None) -> Iterator[str]:
                 f"Only {100 * fit.share_at_optimum:.0f} % of the {part} law's {fit.starts} starts reached the optimum: "
                 "there may be a better one."
             )
-        for point in fit.points:
-            noise = fit.noise_at(point.fitted, point.loss if part == "error" else point.fitted)
-            deviations = abs(point.measured - point.fitted) / noise if noise > 0 else 0
-            if deviations > 3:
-                yield f"{point.run} lies {deviations:.1f} noise standard deviations off the {part} law."
+        yield from _far_off(fit, part)
     fitted = {point.run: point.flops for point in law.loss.points}
     for prediction in law.predictions:
         if prediction.run in fitted:
@@ -105,6 +103,19 @@ def cautions(law: FittedLaw, checks: "Checks | None" = None) -> Iterator[str]:
                 yield f"The measured {what} of {prediction.run} lies outside its {level} interval."
     if checks:
         yield from _shaken(law, checks)
+
+
+def _far_off(fit: LawFit, part: str) -> Iterator[str]:
+    """The runs farthest off a law, in standard deviations of its noise, and how many more there are."""
+    off = {}
+    for point in fit.points:
+        noise = fit.noise_at(point.fitted, point.loss if part == "error" else point.fitted)
+        off[point.run] = abs(point.measured - point.fitted) / noise if noise > 0 else 0
+    far = sorted((run for run in off if off[run] > 3), key=lambda run: -off[run])
+    for run in far[:_NAMED]:
+        yield f"{run} lies {off[run]:.1f} noise standard deviations off the {part} law."
+    if more := far[_NAMED:]:
+        yield f"{count(len(more), 'run')} more of {len(off)} lie over 3 noise standard deviations off the {part} law."
 
 
 def _shaken(law: FittedLaw, checks: "Checks") -> Iterator[str]:

@@ -225,14 +225,17 @@ def test_many_runs_of_many_multipliers_with_hostile_names(tmp_path):
 def test_cautions_tell_what_weakens_a_law():
     law = synthetic_law()
     assert list(summary.cautions(dataclasses.replace(law, predictions=law.predictions[:1]))) == []
-    loss = dataclasses.replace(law.loss, at_bound=("b",), degrees_of_freedom=1, share_at_optimum=0.12, noise=0.001)
+    loss = dataclasses.replace(law.loss, at_bound=("b",), degrees_of_freedom=1, share_at_optimum=0.12, noise=0.0002)
     fitted_target = dataclasses.replace(law.predictions[0], run=law.loss.points[0].run)
     inside = dataclasses.replace(law.predictions[0], tokens=1e5)
     said = " ".join(summary.cautions(dataclasses.replace(law, loss=loss, predictions=(fitted_target, inside))))
     assert "Parameter b of the loss law lies at its bound" in said
     assert "1 degree of freedom (8 runs, 4 parameters)" in said
     assert "Only 12 % of the loss law's 64 starts reached the optimum" in said
-    assert "noise standard deviations off the loss law" in said
+    assert said.count("noise standard deviations off the loss law") == 4
+    off = sorted(abs(p.measured - p.fitted) / loss.noise_at(p.fitted, p.fitted) for p in loss.points)
+    assert all(f"lies {deviations:.1f} noise" in said for deviations in off[-3:])
+    assert f"{sum(deviations > 3 for deviations in off) - 3} runs more of 8 lie over 3 noise" in said
     assert "is among the runs that were fitted" in said
     assert "nothing is extrapolated" in said
 
