@@ -200,8 +200,8 @@ class _Nearby:
         fit = law.loss
         if not fit.misfit or catalogue.named(fit.law).signed:
             raise ValueError(
-                f"nearby: the law {fit.law} of {fit.column}, as fitted, does not tell how runs of a size are off it; "
-                "the methods default and best tell, of runs, not of a run's steps"
+                f"nearby: the law {fit.law} of {fit.column} was fitted as if each run were off it by its own, or is of "
+                "a run's steps; the default method tells what runs share, and best without --independent"
             )
         place_1xF, place_NxF = _places(law, params, tokens, columns)
         apart_N = apart(place_1xF, place_NxF)[0]

@@ -154,7 +154,7 @@ def test_nearby_makes_no_difference_far_from_all_runs():
 
 
 def test_a_law_that_knows_no_misfit_has_no_runs_nearby():
-    with pytest.raises(ValueError, match=r"does not tell how runs of a size are off it.*default and best tell"):
+    with pytest.raises(ValueError, match=r"was fitted as if each run were off it by its own.*and best without"):
         predict(_certain(synthetic_law()), PARAMS, TOKENS, nearby=True)
 
 
