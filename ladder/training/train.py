@@ -42,7 +42,7 @@ def train(config: LadderConfig, spec: RunSpec, workdir: Workdir, report: Callabl
     Raises:
       Diverged: naming the first step that is not finite. No state after it is ever saved.
       ValueError: a branch whose trunk has not come there yet.
-      Preempted: this process was told to leave (SIGTERM); the state of the step under way is saved.
+      Preempted: this process was told to leave (SIGTERM, Ctrl-C); the state of the step under way is saved.
     """
     program = Program(config.training, spec, meshes.of(config.training.mesh))
     seed, ids = spec.seed, spec.decoder.vocab_size

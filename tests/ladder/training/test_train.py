@@ -229,18 +229,44 @@ def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(sp
     assert _rows(spec, workdir) == rows
 
 
-def test_a_run_that_is_told_to_stop_saves_at_once_and_goes_on_as_if_it_had_not(spec, workdir, train_here):
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C as a terminal has it, whatever the tests were started by."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT], ids=lambda s: s.name)
+def test_a_run_that_is_told_to_stop_saves_at_once_and_goes_on_as_if_it_had_not(
+    spec, workdir, train_here, ctrl_c, sent, capfd
+):
     told = dataclasses.replace(spec, run="told")
-    before = signal.getsignal(signal.SIGTERM)
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     with pytest.raises(Preempted) as left:
-        train_here(told, workdir, at={15: lambda: os.kill(os.getpid(), signal.SIGTERM)})
+        train_here(told, workdir, at={15: lambda: os.kill(os.getpid(), sent)})
     assert left.value.code == EXIT_CODE == 75
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+    assert ("Ctrl-C once more stops at once" in capfd.readouterr().err) == (sent == signal.SIGINT)
     assert int(_state(told, workdir, 16).step) == 16
     assert [row["step"] for row in _rows(told, workdir)] == [5, 10, 15, 16]
     train_here(told, workdir)
     train_here(spec, workdir)
     jax.tree.map(np.testing.assert_array_equal, _state(told, workdir, 25), _state(spec, workdir, 25))
+
+
+def test_ctrl_c_twice_stops_at_once(spec, workdir, train_here, ctrl_c):
+    """Where the second is heard, and nothing of the step is saved."""
+
+    def twice():
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        raise ConnectionAbortedError  # in its stead: the tests have a use for it of their own
+
+    with pytest.raises(ConnectionAbortedError):
+        train_here(spec, workdir, at={15: twice})
+    assert [row["step"] for row in _rows(spec, workdir)] == [5, 10]
 
 
 def test_how_often_is_saved_changes_nothing_that_is_learned(spec, workdir, train_here):
