@@ -140,10 +140,11 @@ def test_a_process_alone_is_first_and_waits_for_nobody():
 
 @pytest.mark.slow
 def test_the_same_commands_on_two_hosts_train_and_measure_a_run_and_only_one_writes(tmp_path, tree, write_config):
-    tree["recipe"]["name"] = "gadre2024"  # 64 sequences a batch, which two hosts can share
+    tree["recipe"]["name"] = "gadre2024"  # 64 sequences a batch, which two hosts can share, and a warm-up of 100 steps
+    tree["rungs"], tree["targets"] = [{"sizes": ["w4"], "token_multipliers": [50]}], []
 
     def on_hosts(count, verb, workdir):
-        command = [*processes.LADDER, verb, write_config(tree), "--run", "w4-m10", "--workdir", str(tmp_path / workdir)]
+        command = [*processes.LADDER, verb, write_config(tree), "--run", "w4-m50", "--workdir", str(tmp_path / workdir)]
         places = processes.places(count)
         started = [subprocess.Popen(command, env=os.environ | told, stderr=subprocess.PIPE) for told in places]
         said = [process.communicate()[1].decode() for process in started]
@@ -152,7 +153,7 @@ def test_the_same_commands_on_two_hosts_train_and_measure_a_run_and_only_one_wri
     for count, workdir in ((2, "two"), (1, "one")):
         for verb in ("train", "evaluate"):
             on_hosts(count, verb, workdir)
-    two, one = (json.loads((tmp_path / name / "runs/w4-m10/record.json").read_text()) for name in ("two", "one"))
+    two, one = (json.loads((tmp_path / name / "runs/w4-m50/record.json").read_text()) for name in ("two", "one"))
     assert two.keys() == one.keys() and two["losses"].keys() == one["losses"].keys()
     for name, measured in one["losses"].items():
         assert two["losses"][name]["value"] == pytest.approx(measured["value"], rel=1e-3)
