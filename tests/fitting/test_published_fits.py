@@ -144,6 +144,7 @@ def _olmo(testbed, task):
         params_column="params_non_embedding",
         select=f"run.str.match('{LADDER}$')",
         select_error=f"run.str.match('{LADDER}@')",
+        resamples=0,
     )
 
 
