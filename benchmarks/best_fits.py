@@ -1,6 +1,6 @@
 """Do the intervals of best fits hold on runs that published ladders held out, and do nearby runs tell of them?
 
-    python benchmarks/best_fits.py FOLDER   # 3 minutes of one core
+    python benchmarks/best_fits.py FOLDER   # 2 minutes of one core
 
 FOLDER has gadre2024/, olmo_ladder2024/, chinchilla2022/, datablations2023/ and unseen2026/. Every ladder of ten runs or
 more (`fitting.testbeds.published`) is fitted as `ladder fit --method best` does, by three laws of N and D, and predicts
@@ -18,6 +18,7 @@ import dataclasses
 import json
 import sys
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -39,12 +40,11 @@ def main() -> None:
     found: dict[tuple[str, str, str], list[np.ndarray]] = collections.defaultdict(list)
     for ladder in published.ladders(sys.argv[1]):
         for law in LAWS:
-            for way in WAYS:
-                found[law, ladder.testbed_name, way].extend(_scored(ladder, law, way))
+            for way, score in _scored(ladder, law):
+                found[law, ladder.testbed_name, way].append(score)
     rows = [
         {"law": law, "testbed": testbed, "way": way} | _named(np.mean(scores, 0), len(scores))
         for (law, testbed, way), scores in found.items()
-        if scores
     ]
     means = [
         {"law": law, "way": way} | _mean([row for row in rows if (row["law"], row["way"]) == (law, way)])
@@ -60,16 +60,18 @@ def main() -> None:
     print(json.dumps({"best_fits": means, "testbeds": rows}))
 
 
-def _scored(ladder: published.Ladder, law: str, way: str) -> list[np.ndarray]:
-    """Of each target the miss, and whether intervals of each level cover it; none of a ladder that is too small."""
+def _scored(ladder: published.Ladder, law: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Each target by each way: the miss, and whether intervals of each level cover it; none of too small a ladder."""
     options = {"select": ladder.select, "method": "best", "law": law, "resamples": _RESAMPLES}
     try:
-        fitted = fit(ladder.testbed, loss=ladder.loss, independent=way == "independent", **options)
+        alone, alike = (fit(ladder.testbed, loss=ladder.loss, independent=each, **options) for each in (True, False))
     except ValueError:  # runs along one ray, or fewer than parameters
-        return []
-    if len(fitted.loss.points) < _LEAST_RUNS:
-        return []
-    return [_score(fitted, p.params, p.tokens, p.measured_loss, way == "nearby") for p in fitted.predictions]
+        return
+    if len(alike.loss.points) < _LEAST_RUNS:
+        return
+    for p in alike.predictions:
+        for way, fitted in zip(WAYS, (alone, alike, alike), strict=True):
+            yield way, _score(fitted, p.params, p.tokens, p.measured_loss, way == "nearby")
 
 
 def _score(law: FittedLaw, params: float, tokens: float, measured: float, nearby: bool) -> np.ndarray:

@@ -102,8 +102,8 @@ def scored(folder: pathlib.Path, figures: pathlib.Path, task: str) -> dict[str, 
     chosen = min(missed, key=lambda name: float(np.mean(missed[name] ** 2)))
     most = np.quantile(np.abs(missed[chosen]), _LEVEL, method="higher")
     off_N = np.abs(np.log(foretold[chosen] / region["loss"]))
-    told, near = (_told(catalogue.named(chosen), pool, region, nearby) for nearby in (False, True))
-    near_dear = np.log(_told(catalogue.named(chosen), cheap, dear, True)["loss"] / dear["loss"])
+    told, near = _told(catalogue.named(chosen), pool, region)
+    near_dear = np.log(_told(catalogue.named(chosen), cheap, dear)[1]["loss"] / dear["loss"])
     figures.mkdir(parents=True, exist_ok=True)
     (figures / f"{task}.svg").write_text(_figure(region["loss"].to_numpy(), near))
     print(f"{task}: {chosen}, R² {r2[chosen]:.3f}, {time.perf_counter() - started:.0f} s", file=sys.stderr)
@@ -161,16 +161,18 @@ def _foretold(law: Law, known: pd.DataFrame, asked: pd.DataFrame) -> np.ndarray:
     return foretold.to_numpy()
 
 
-def _told(law: Law, known: pd.DataFrame, asked: pd.DataFrame, nearby: bool) -> pd.DataFrame:
-    """What `ladder predict` says of those: loss, low and high."""
-    told = []
+def _told(law: Law, known: pd.DataFrame, asked: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What `ladder predict` says of those, by the law and with nearby runs: loss, low and high."""
+    told: tuple[list, list] = [], []
     for group, rows in asked.groupby("group"):
         fitted = _fitted(law, known[known["group"] == group], _RESAMPLES)
         for run in _runs(law, rows).to_dict("records"):
             columns = {name: run[name] for name in law.inputs if name not in ("params", "tokens")}
-            p = predict(fitted, run["params"], run["tokens"], columns=columns, nearby=nearby)
-            told.append((run["run"], p.loss, *p.loss_interval))
-    return pd.DataFrame(told, columns=["run", "loss", "low", "high"]).set_index("run").loc[asked.index]
+            for nearby, rows_told in enumerate(told):
+                p = predict(fitted, run["params"], run["tokens"], columns=columns, nearby=bool(nearby))
+                rows_told.append((run["run"], p.loss, *p.loss_interval))
+    by_law, near = (pd.DataFrame(rows, columns=["run", "loss", "low", "high"]).set_index("run") for rows in told)
+    return by_law.loc[asked.index], near.loc[asked.index]
 
 
 def _fitted(law: Law, known: pd.DataFrame, resamples: int) -> FittedLaw:

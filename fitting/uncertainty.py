@@ -132,8 +132,8 @@ def growth_beyond(misfit: float, log_size_NxF: np.ndarray, log_size_F: np.ndarra
 
     Args:
       misfit: the share of the variance among the runs that is the law's misfit.
-      log_size_NxF: logarithms of the runs' sizes, N and D.
-      log_size_F: those of the size asked about.
+      log_size_NxF: where the runs lie, as `place` says.
+      log_size_F: where the size asked about does.
     """
     return float(np.sqrt(1 + misfit * apart(log_size_F[None], log_size_NxF).min()))
 
